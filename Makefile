@@ -1,0 +1,16 @@
+# Everything a newcomer types. `make setup` is all the set-up there is; the others run it first.
+PYTHON ?= python3
+STAMP := .venv/installed
+
+.PHONY: setup demo test bench lock
+
+setup: $(STAMP)
+
+# The stamp is newer than the lock and the project file exactly when nothing has to be installed again.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Say which: make PYTHON=python3.12 setup")'
+	@echo "Installing the locked packages into .venv (about 6.5 GB, 3-5 minutes, once)"
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

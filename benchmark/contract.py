@@ -1,0 +1,113 @@
+"""What a registry entry promises. Registry modules import this and nothing else of the instrument.
+
+An entry is a frozen dataclass that `@entry` makes known to gin; its .gin file binds its fields. Four kinds:
+a Backbone builds a denoiser, a Layout says what every attention layer may see, a Dataset opens a source of images,
+a Recipe (benchmark/recipe.py) is the budget. No import of torch here: `bench list` must stay instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar, dataclass_transform, runtime_checkable
+
+import gin
+
+from benchmark.fields import Count, FieldError, Fraction, Positive, Range, checked
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+__all__ = ["Attention", "Backbone", "Count", "Dataset", "FieldError", "Fraction", "ImageError", "ImageShape", "Layout",
+           "Positive", "Range", "Source", "Window", "checked", "entry"]
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def entry(cls: type[T]) -> type[T]:
+    """Declare `cls` as something that a .gin file can configure: checked frozen fields, known to gin by its name."""
+    return gin.configurable(cls.__name__, module=cls.__module__)(checked(cls))
+
+
+Window = Annotated[int, Range(least=1)]
+
+
+@checked
+class Attention:
+    """What one attention layer may see: everything (window None), or the tokens of a square window around the query.
+
+    `window` is the side w in tokens, odd. `border` says what happens at the edge of the image: 'truncated' drops the
+    part of the window outside of it (fewer keys); 'shifted' moves the window inside, so that every query keeps w x w
+    keys (the rule of neighbourhood attention, Hassani et al. 2023).
+    """
+
+    window: Window | None = None
+    border: Literal["truncated", "shifted"] = "truncated"
+
+    def validate(self) -> None:
+        if self.window is not None and self.window % 2 == 0:
+            raise FieldError(f"window = {self.window} must be odd, so that it has a centre")
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """The shape of one image: `channels` x `resolution` x `resolution`."""
+
+    channels: int
+    resolution: int
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A denoising network, declared. `attention_layers` is how many layers a layout can address; 0 means none."""
+
+    @property
+    def attention_layers(self) -> int: ...
+
+    def build(self, images: ImageShape, attention: tuple[Attention, ...]) -> nn.Module:
+        """Build the freshly initialised network for `images`, one Attention per addressable layer.
+
+        The module's `forward(x, t, y=None)` takes x: (N, C, R, R) noisy images, t: (N,) diffusion steps in [0, 1000),
+        y: (N,) class labels or None, and returns the estimated noise (N, C, R, R).
+        """
+        ...
+
+
+@runtime_checkable
+class Layout(Protocol):
+    """Attention per layer, placed on a depth; not tied to a backbone."""
+
+    def place(self, depth: int) -> tuple[Attention, ...]:
+        """Return one Attention for each of `depth` layers; raise FieldError where the layout does not fit."""
+        ...
+
+
+class ImageError(Exception):
+    """One image of a source cannot be read; the message names it and says why."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """An opened source of images: `ids` in a stable order, and the image of each."""
+
+    ids: Sequence[str]
+
+    def read(self, image_id: str) -> np.ndarray:
+        """Return the image as uint8 of shape (C, R, R); raise ImageError where it cannot be read."""
+        ...
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Images of one kind. `embedded` datasets are generated and need no root folder."""
+
+    resolution: int
+    channels: int
+    embedded: bool
+
+    def open(self, root: Path | None) -> Source:
+        """Open the images under `root` (None if embedded); raise ImageError where that is not this dataset."""
+        ...

@@ -1,0 +1,25 @@
+"""What a command reports instead of a traceback: one paragraph, the culprit, the way out, an exit code."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BenchError(Exception):
+    """A run or a check failed (exit code 1)."""
+
+    exit_code = 1
+
+
+class UsageError(BenchError):
+    """The command asked for something that is not there or makes no sense (exit code 2)."""
+
+    exit_code = 2
+
+
+def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
+    """Say what was asked, what is nearest, what exists, and what to type next."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    guess = f" Did you mean '{near[0]}'?" if near else ""
+    exists = f" There is: {', '.join(names)}." if names else " There is none yet."
+    return UsageError(f"No {what} is called '{name}'.{guess}{exists}{' ' + hint if hint else ''}")
