@@ -1,0 +1,68 @@
+"""Names to files: the folder is the axis, the file's stem is the name. Reads text only; configures nothing."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmark.errors import UsageError, unknown
+
+FOLDERS = {"model": "backbones", "layout": "layouts", "dataset": "datasets", "recipe": "recipes", "suite": "suites"}
+STOCK = Path(__file__).resolve().parent.parent / "registry"
+
+_ASSUMED = re.compile(r"#\s*assumed:\s*(\w+):\s*(.+)")
+
+
+@dataclass(frozen=True)
+class EntryFile:
+    """One named entry as it lies on disk; `assumed` maps a field to why its value is not the paper's own word."""
+
+    axis: str
+    name: str
+    path: Path
+    description: str
+    assumed: dict[str, str] = field(default_factory=dict)
+
+
+def roots(extra: list[Path] | tuple[Path, ...] = ()) -> tuple[Path, ...]:
+    """Return the registry folders to search: the project's own, then those the user names."""
+    for root in extra:
+        if not root.is_dir():
+            raise UsageError(f"--registry {root} is not a folder. Give a folder that holds one of {_folder_list()}.")
+        if not any((root / folder).is_dir() for folder in FOLDERS.values()):
+            raise UsageError(f"--registry {root} holds no entries: none of its folders is {_folder_list()}.")
+    return (STOCK, *(root.resolve() for root in extra if root.resolve() != STOCK))
+
+
+def entries(axis: str, search: tuple[Path, ...] = (STOCK,)) -> dict[str, EntryFile]:
+    """Return the entries of one axis by name; a name that two folders claim is an error, never a silent choice."""
+    found: dict[str, EntryFile] = {}
+    for root in search:
+        for path in sorted((root / FOLDERS[axis]).glob("*.gin")):
+            if path.stem in found:
+                raise UsageError(f"Two files claim the {axis} '{path.stem}': {found[path.stem].path} and {path}. Rename one.")
+            found[path.stem] = read(axis, path)
+    return found
+
+
+def find(axis: str, name: str, search: tuple[Path, ...] = (STOCK,)) -> EntryFile:
+    """Return the entry of that name, or say what is nearest and what exists."""
+    found = entries(axis, search)
+    if name not in found:
+        raise unknown(axis, name, found, f"`bench list {axis}s` describes them.")
+    return found[name]
+
+
+def read(axis: str, path: Path) -> EntryFile:
+    """Read an entry's comment lines: the first is its description, `# assumed: field: reason` marks a field."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UsageError(f"The {axis} entry {path} cannot be read: {problem}") from None
+    comments = [line.strip() for line in lines if line.strip().startswith("#")]
+    assumed = {m.group(1): m.group(2).strip() for line in comments if (m := _ASSUMED.fullmatch(line))}
+    first = lines[0].lstrip("# ").strip() if lines and lines[0].startswith("#") else ""
+    return EntryFile(axis, path.stem, path, first, assumed)
+
+
+def _folder_list() -> str:
+    return ", ".join(f"{folder}/" for folder in FOLDERS.values())

@@ -1,0 +1,252 @@
+"""Files to one frozen, validated Spec and its id. The only module that reads gin; nothing downstream does."""
+
+import ast
+import hashlib
+import importlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gin
+from gin import config, config_parser
+
+from benchmark import registry
+from benchmark.contract import Attention, Backbone, Dataset, FieldError, ImageShape, Layout
+from benchmark.errors import BenchError, UsageError, unknown
+from benchmark.fields import from_json, hints, to_json
+from benchmark.recipe import Recipe
+from benchmark.suite import Suite
+
+AXES = ("model", "layout", "dataset", "recipe")
+CONTRACTS: dict[str, type] = {"model": Backbone, "layout": Layout, "dataset": Dataset, "recipe": Recipe, "suite": Suite}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A named entry and its configuration; `kind` is where the configuration's class lives ('module:Class')."""
+
+    name: str
+    kind: str
+    config: Any
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as plain JSON."""
+        return {"name": self.name, "kind": self.kind, "config": to_json(self.config)}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One run, fully resolved: what is trained, on what, how, and which repetition."""
+
+    model: Entry
+    layout: Entry
+    dataset: Entry
+    recipe: Entry
+    subset: int
+    seed: int
+    overrides: tuple[str, ...] = ()  # `--set` words; already in the configurations, so no part of the identity
+    assumed: tuple[str, ...] = ()  # 'axis.field: reason' for every value that is not the paper's own word
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the identity of the run as plain JSON."""
+        axes = {axis: getattr(self, axis).to_json() for axis in AXES}
+        return axes | {"subset": self.subset, "seed": self.seed}
+
+    @property
+    def id(self) -> str:
+        """The first 12 hex digits of the sha256 of the canonical JSON."""
+        return spec_id(self.to_json())
+
+    @property
+    def title(self) -> str:
+        """The run in words: model, layout, dataset, N, seed."""
+        return f"{self.model.name} {self.layout.name} on {self.dataset.name}, N={self.subset}, seed {self.seed}"
+
+    @property
+    def images(self) -> ImageShape:
+        """The shape of one image."""
+        return ImageShape(self.dataset.config.channels, self.dataset.config.resolution)
+
+    @property
+    def attention(self) -> tuple[Attention, ...]:
+        """What every addressable attention layer may see; empty for a backbone without any."""
+        depth = self.model.config.attention_layers
+        placed = self.layout.config.place(depth) if depth else ()
+        if not depth and any(layer.window for layer in self.layout.config.place(1_000)):
+            raise FieldError(f"the model '{self.model.name}' has no attention layers that a layout could address")
+        return placed
+
+
+def spec_id(document: Mapping[str, Any]) -> str:
+    """Return the id of a spec's JSON, independent of key order."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def resolve(names: Mapping[str, str], *, subset: int, seed: int, overrides: Sequence[str] = (),
+            search: tuple[Path, ...] = (registry.STOCK,)) -> Spec:
+    """Resolve one name per axis and the overrides ('recipe.steps=100') to a Spec, or say what is wrong."""
+    files = {axis: registry.find(axis, names[axis], search) for axis in AXES}
+    loaded = {axis: load(file) for axis, file in files.items()}
+    for word in overrides:
+        axis, field, value = _override(word, loaded)
+        loaded[axis] = _replace(loaded[axis], field, value, f"--set {word}")
+    if subset < 1 or seed < 0:
+        raise UsageError(f"--subset {subset} must be at least 1 and --seed {seed} at least 0.")
+    assumed = tuple(f"{axis}.{field}: {why}" for axis, file in files.items() for field, why in file.assumed.items())
+    spec = Spec(**loaded, subset=subset, seed=seed, overrides=tuple(sorted(overrides)), assumed=assumed)
+    return _sensible(spec)
+
+
+def load(file: registry.EntryFile) -> Entry:
+    """Load one entry strictly: literals only, one configurable, nothing unused, nothing bound twice, right types."""
+    try:
+        statements = list(config_parser.ConfigParser(file.path.read_text(encoding="utf-8"), config.ParserDelegate()))
+    except (SyntaxError, ValueError, OSError) as problem:
+        raise UsageError(f"The {file.axis} entry {file.path} is not valid gin: {problem}") from None
+    selector = _only_configurable(file, statements)
+    with _gin(file.path.parent):
+        try:
+            gin.parse_config(file.path.read_text(encoding="utf-8"))
+            made = gin.get_configurable(selector)()
+        except BenchError:
+            raise
+        except Exception as problem:  # an entry is foreign code: whatever it raises names the entry and stops here
+            raise UsageError(f"The {file.axis} entry {file.path} cannot be loaded: {_brief(problem)}") from None
+    contract = CONTRACTS[file.axis]
+    if not isinstance(made, contract):
+        raise UsageError(f"The {file.axis} entry {file.path} configures a {type(made).__name__}, which is no {contract.__name__}.")
+    if stray := [field for field in file.assumed if field not in hints(type(made))]:
+        raise UsageError(f"The {file.axis} entry {file.path} marks '{stray[0]}' as assumed, which is no field of it.")
+    return Entry(file.name, f"{type(made).__module__}:{type(made).__qualname__}", made)
+
+
+def load_suite(name: str, search: tuple[Path, ...] = (registry.STOCK,)) -> Suite:
+    """Load a suite by name."""
+    return load(registry.find("suite", name, search)).config
+
+
+def from_record(document: Mapping[str, Any], *, overrides: Sequence[str] = (), assumed: Sequence[str] = (),
+                search: tuple[Path, ...] = (registry.STOCK,)) -> Spec:
+    """Rebuild the Spec of a stored run from its JSON alone; raise UsageError where an entry's code is not there."""
+    folders = [str(root / registry.FOLDERS[axis]) for root in search[1:] for axis in AXES]
+    entries = {}
+    for axis in AXES:
+        stored = document[axis]
+        module, _, cls = stored["kind"].partition(":")
+        with _import_path(folders):
+            try:
+                kind = getattr(importlib.import_module(module), cls)
+                entries[axis] = Entry(stored["name"], stored["kind"], from_json(kind, stored["config"]))
+            except (ImportError, AttributeError) as problem:
+                raise UsageError(f"The code of the {axis} '{stored['name']}' ({stored['kind']}) is not here: {problem}. "
+                                 "If it is an entry of your own, name its folder with --registry.") from None
+            except FieldError as problem:
+                raise UsageError(f"The {axis} '{stored['name']}' was stored by another version of its code: {problem}") from None
+    spec = Spec(**entries, subset=document["subset"], seed=document["seed"], overrides=tuple(overrides), assumed=tuple(assumed))
+    return _sensible(spec)
+
+
+def _only_configurable(file: registry.EntryFile, statements: list[Any]) -> str:
+    """Return the one selector that the file binds, refusing everything that gin would let pass in silence."""
+    where = f"The {file.axis} entry {file.path}"
+    bound: dict[str, set[str]] = {}
+    for statement in statements:
+        if isinstance(statement, config_parser.ImportStatement):
+            continue
+        if not isinstance(statement, config_parser.BindingStatement):
+            raise UsageError(f"{where} holds more than imports and bindings: {type(statement).__name__}.")
+        line = f"line {statement.location.line_num}"
+        if statement.scope or not statement.arg_name:
+            raise UsageError(f"{where}, {line}: scopes and macros are not used here; write Class.field = value.")
+        if not _literal(statement.value):
+            raise UsageError(f"{where}, {line}: only literal values (numbers, text, tuples) are allowed, no @ or %.")
+        fields = bound.setdefault(statement.selector, set())
+        if statement.arg_name in fields:
+            raise UsageError(f"{where}, {line}: {statement.selector}.{statement.arg_name} is bound twice.")
+        fields.add(statement.arg_name)
+    if len(bound) != 1:
+        what = "binds nothing" if not bound else f"binds {len(bound)} configurables ({', '.join(bound)}): all but one are unused"
+        raise UsageError(f"{where} {what}. An entry configures exactly one.")
+    return next(iter(bound))
+
+
+def _literal(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_literal, value))
+    if isinstance(value, dict):
+        return all(map(_literal, [*value, *value.values()]))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+@contextmanager
+def _gin(folder: Path) -> Iterator[None]:
+    """Give gin a clean state and an entry's own folder to import from; leave none of it behind."""
+    gin.clear_config()
+    try:
+        with gin.unlock_config(), _import_path([str(folder)]):
+            yield
+    finally:
+        gin.clear_config()
+
+
+@contextmanager
+def _import_path(folders: Sequence[str]) -> Iterator[None]:
+    before = list(sys.path)
+    sys.path[:0] = folders
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _override(word: str, loaded: Mapping[str, Entry]) -> tuple[str, str, Any]:
+    """Split 'axis.field=value' (or 'field=value' where only one axis has that field)."""
+    key, equals, text = word.partition("=")
+    if not equals:
+        raise UsageError(f"--set {word} must have the form axis.field=value, as in --set recipe.steps=100.")
+    axis, dot, field = key.strip().rpartition(".")
+    if not dot:
+        owners = [a for a, entry in loaded.items() if field in hints(type(entry.config))]
+        if len(owners) != 1:
+            every = [f"{a}.{f}" for a, entry in loaded.items() for f in hints(type(entry.config))]
+            if owners:
+                raise UsageError(f"--set {word}: '{field}' is a field of {' and of '.join(owners)}; write {owners[0]}.{field}=….")
+            raise unknown("field", field, every, "Write it as axis.field=value.")
+        axis = owners[0]
+    if axis not in loaded:
+        raise unknown("axis", axis, loaded)
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        value = text.strip()
+    return axis, field, value
+
+
+def _replace(entry: Entry, field: str, value: Any, where: str) -> Entry:
+    fields = to_json(entry.config)
+    if field not in fields:
+        raise unknown(f"field of '{entry.name}'", field, fields)
+    try:
+        return Entry(entry.name, entry.kind, from_json(type(entry.config), fields | {field: value}))
+    except FieldError as problem:
+        raise UsageError(f"{where}: {problem}") from None
+
+
+def _sensible(spec: Spec) -> Spec:
+    """Refuse a combination that makes no sense before anything runs."""
+    try:
+        spec.attention  # noqa: B018  placing the layout is the check
+    except FieldError as problem:
+        raise UsageError(f"The layout '{spec.layout.name}' does not fit the model '{spec.model.name}': {problem}.") from None
+    return spec
+
+
+def _brief(problem: Exception) -> str:
+    """Return an exception's own words on one line, without gin's frame of paragraphs."""
+    text = str(problem).strip().split("\n  In call to configurable")[0]
+    return f"{type(problem).__name__}: {' '.join(text.split())}" if not isinstance(problem, FieldError) else text

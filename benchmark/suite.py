@@ -1,0 +1,55 @@
+"""A suite: rows that belong to one table. Configured by registry/suites/*.gin."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
+
+from benchmark.contract import Count, FieldError, Positive, checked, entry
+
+
+@checked
+class Block:
+    """The product of what it lists: every model under every layout on every dataset, subset size and seed."""
+
+    models: tuple[str, ...]
+    layouts: tuple[str, ...]
+    datasets: tuple[str, ...]
+    subsets: tuple[Positive, ...]
+    seeds: tuple[Count, ...]
+
+
+class Row(NamedTuple):
+    """One run of a suite, by name; the fields are the flags of `bench run`."""
+
+    model: str
+    layout: str
+    dataset: str
+    subset: int
+    seed: int
+    recipe: str
+
+    def flags(self) -> list[str]:
+        """Return the row as command-line flags of `bench run`."""
+        return [word for name, value in self._asdict().items() for word in (f"--{name}", str(value))]
+
+
+@entry
+class Suite:
+    """Blocks of rows under one recipe."""
+
+    recipe: str
+    blocks: tuple[Block, ...]
+
+    def validate(self) -> None:
+        """Refuse a row that is declared twice."""
+        rows = list(self.rows())
+        if doubled := next((row for row in rows if rows.count(row) > 1), None):
+            raise FieldError(f"blocks declare a row twice: {' '.join(doubled.flags())}")
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows, block by block, seeds outermost, so that paired rows finish together."""
+        for block in self.blocks:
+            for seed, subset, dataset, model, layout in product(
+                block.seeds, block.subsets, block.datasets, block.models, block.layouts
+            ):
+                yield Row(model, layout, dataset, subset, seed, self.recipe)
