@@ -13,6 +13,7 @@ from benchmark.contract import Count, FieldError, Positive, Range, checked
 from benchmark.errors import BenchError, UsageError
 from benchmark.fields import from_json, json_schema, to_json
 from benchmark.spec import AXES, spec_id
+from benchmark.suite import Row
 
 METRIC_VERSION = "psnr-1"
 RECORDS = Path("leaderboard/records")
@@ -163,10 +164,10 @@ class Record:
                 raise FieldError(f"{name} = {getattr(self, name)} is not the mean of its curve ({sum(values) / len(values)})")
 
     @property
-    def row(self) -> tuple[str, str, str, int, int, str]:
-        """model, layout, dataset, subset, seed, recipe: the fields of a suite's row."""
-        names = [self.spec[axis]["name"] for axis in AXES]
-        return names[0], names[1], names[2], self.spec["subset"], self.spec["seed"], names[3]
+    def row(self) -> Row:
+        """The run by name, as a suite declares it."""
+        names = {axis: self.spec[axis]["name"] for axis in AXES}
+        return Row(**names, subset=self.spec["subset"], seed=self.spec["seed"])
 
     @property
     def ranked(self) -> bool:
@@ -174,10 +175,9 @@ class Record:
         return bool(self.spec["recipe"]["config"].get("ranked", True))
 
 
-def path_in(records: Path, record: Record) -> Path:
-    """Return where a record lies: its path is its key. The recipe is part of it, since one row may run under several."""
-    model, layout, dataset, subset, seed, recipe = record.row
-    return records / recipe / dataset / f"{model}-{layout}-n{subset}-s{seed}.json"
+def path_of(records: Path, row: Row) -> Path:
+    """Return where the record of a row lies: its path is its key. One row under two recipes is two records."""
+    return records / row.recipe / row.dataset / f"{row.model}-{row.layout}-n{row.subset}-s{row.seed}.json"
 
 
 def write(record: Record, path: Path) -> None:
@@ -202,8 +202,8 @@ def read_all(records: Path) -> list[Record]:
     found = []
     for path in sorted(records.rglob("*.json")):
         record = read(path)
-        if path != path_in(records, record):
-            raise BenchError(f"The record {path} belongs at {path_in(records, record)}: its path must be its key.")
+        if path != path_of(records, record.row):
+            raise BenchError(f"The record {path} belongs at {path_of(records, record.row)}: its path must be its key.")
         found.append(record)
     return found
 

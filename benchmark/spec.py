@@ -19,7 +19,7 @@ from benchmark.contract import Attention, Backbone, Dataset, FieldError, ImageSh
 from benchmark.errors import BenchError, UsageError, unknown
 from benchmark.fields import from_json, hints, to_json
 from benchmark.recipe import Recipe
-from benchmark.suite import Suite
+from benchmark.suite import Row, Suite
 
 AXES = ("model", "layout", "dataset", "recipe")
 CONTRACTS: dict[str, type] = {"model": Backbone, "layout": Layout, "dataset": Dataset, "recipe": Recipe, "suite": Suite}
@@ -60,6 +60,11 @@ class Spec:
     def id(self) -> str:
         """The first 12 hex digits of the sha256 of the canonical JSON."""
         return spec_id(self.to_json())
+
+    @property
+    def row(self) -> Row:
+        """The run by name, as a suite declares it."""
+        return Row(**{axis: getattr(self, axis).name for axis in AXES}, subset=self.subset, seed=self.seed)
 
     @property
     def title(self) -> str:

@@ -1,0 +1,85 @@
+"""What a network costs: parameters, FLOPs, memory, time."""
+
+import resource
+import sys
+import time
+
+import torch
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark import diffusion
+from benchmark.spec import Spec
+
+
+def parameters(network: nn.Module) -> tuple[int, int]:
+    """Return the number of parameters, all and trainable."""
+    counts = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    return sum(n for n, _ in counts), sum(n for n, trainable in counts if trainable)
+
+
+def on_meta(spec: Spec) -> nn.Module:
+    """Build the network of a spec without memory for its weights."""
+    with torch.device("meta"):
+        return spec.model.config.build(spec.images, spec.attention)
+
+
+def forward_flops(spec: Spec) -> int:
+    """Return the FLOPs of one image's forward pass by torch's counter: 2 per multiply-add of the matrix products.
+
+    Local attention counts as the kernel computes it here (a masked product over all keys), not as its window would.
+    """
+    network = on_meta(spec).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(*_inputs(spec, 1, torch.device("meta")))
+    return counter.get_total_flops()
+
+
+def training_memory_bytes(spec: Spec) -> int:
+    """Return an estimate of a training step's memory: weights, gradient, two moments, EMA, and saved activations."""
+    network, saved = on_meta(spec).train(), 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal saved
+        saved += tensor.numel() * tensor.element_size()
+        return tensor
+
+    with saved_tensors_hooks(count, lambda tensor: tensor):
+        network(*_inputs(spec, 1, torch.device("meta")))
+    total, trainable = parameters(network)
+    return 4 * (2 * total + 3 * trainable) + saved * spec.recipe.config.batch
+
+
+def step_seconds(spec: Spec, network: nn.Module, device: torch.device) -> float:
+    """Return the estimated seconds of one training step: a forward and backward pass of at most 2 images, scaled up."""
+    batch = spec.recipe.config.batch
+    few = min(2, batch) if forward_flops(spec) > 1e9 else batch
+    x, t = _inputs(spec, few, device)
+    times = []
+    for _ in range(3):
+        _synchronize(device)
+        began = time.perf_counter()
+        network(x, t).square().mean().backward()
+        _synchronize(device)
+        times.append(time.perf_counter() - began)
+    return min(times) * batch / few
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the peak memory so far: of the device where it counts it, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _inputs(spec: Spec, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    images = spec.images
+    shape = (batch, images.channels, images.resolution, images.resolution)
+    return torch.zeros(shape, device=device), torch.full((batch,), diffusion.STEPS // 2, device=device)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

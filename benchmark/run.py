@@ -1,0 +1,214 @@
+"""The composition, one page: a spec becomes a record. The first file to read.
+
+spec -> packed images -> subset -> network -> training -> PSNR -> record, everything under runs/<spec id>/.
+"""
+
+import fcntl
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmark import checkpoint, data, environment, record
+from benchmark.diffusion import random_key
+from benchmark.errors import BenchError, UsageError
+from benchmark.cost import forward_flops, parameters, peak_memory_bytes
+from benchmark.progress import Display
+from benchmark.psnr import mean, psnr
+from benchmark.record import METRIC_VERSION, Data, Point, Psnr, Record
+from benchmark.record import Training as Budget
+from benchmark.signals import stop_requested
+from benchmark.spec import Spec, from_record
+from benchmark.train import Hooks, Training, start, train
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run happens and where its results go; none of it changes the numbers but the device."""
+
+    home: Path  # holds runs/, packed/ and data/
+    records: Path
+    device: torch.device
+    suite: str | None = None
+    checkpoint_seconds: float = 60.0
+
+    def folder(self, spec: Spec) -> Path:
+        """Return the folder of a run."""
+        return self.home / "runs" / spec.id
+
+
+def run(spec: Spec, place: Place, display: Display, *, force: bool = False,
+        started: Callable[[Path], None] = lambda folder: None) -> Record:
+    """Train and score a spec, resuming what is there; return the finished record at once where there is one.
+
+    `started` is called with the run's folder once it describes the run, before the training.
+    """
+    folder = place.folder(spec)
+    with _only_one(folder):
+        if force:
+            _clear(folder)
+        elif done := finished(spec, place):
+            return publish(done, spec, place)
+        subset = load_subset(spec, place, display)
+        describe(spec, place, subset)
+        started(folder)
+        network = build(spec).to(place.device)
+        trained = _train(spec, place, display, network, subset)
+        measured, seconds = score(spec, place, display, trained.ema, subset)
+        result = _record(spec, place, trained, measured, subset, seconds)
+        record.write(result, folder / "record.json")
+        return publish(result, spec, place)
+
+
+def evaluate(folder: Path, place: Place, display: Display, search: tuple[Path, ...]) -> Record:
+    """Score the last checkpoint of a finished run again, without training, and replace its record's PSNR."""
+    before = record.read(folder / "record.json")
+    spec = from_record(before.spec, overrides=before.overrides, assumed=before.assumed, search=search)
+    with _only_one(folder):
+        saved = checkpoint.last(folder / "checkpoints", display.note)
+        if saved is None:
+            raise BenchError(f"The run {folder.name} has no checkpoint left in {folder}/checkpoints. Run it again with --force.")
+        if checkpoint.weights_digest(saved.ema) != before.weights_sha256:
+            raise BenchError(f"The checkpoint of {folder.name} is not the one its record was made from. Run it again with --force.")
+        network = build(spec).to(place.device)
+        network.load_state_dict(saved.ema)
+        subset = load_subset(spec, place, display)
+        measured, seconds = score(spec, place, display, network, subset)
+        budget = vars(before.training) | {"evaluation_seconds": seconds}
+        result = _with_psnr(vars(before) | {"training": Budget(**budget)}, measured)
+        record.write(result, folder / "record.json")
+        return publish(result, spec, place)
+
+
+def build(spec: Spec) -> nn.Module:
+    """Build the network of a spec, initialised as a function of its seed."""
+    torch.manual_seed(random_key("init", spec.seed))
+    return spec.model.config.build(spec.images, spec.attention)
+
+
+def finished(spec: Spec, place: Place) -> Record | None:
+    """Return the record of this very spec, from its run folder or from the records, or None."""
+    candidates = [place.folder(spec) / "record.json", record.path_of(place.records, spec.row)]
+    found = (record.read(path) for path in candidates if path.exists())
+    return next((one for one in found if one.id == spec.id), None)
+
+
+def publish(result: Record, spec: Spec, place: Place) -> Record:
+    """Put a record among the records, unless `--set` made it a run that the registry does not declare."""
+    path = record.path_of(place.records, spec.row)
+    if not spec.overrides and (not path.exists() or record.read(path) != result):
+        record.write(result, path)
+    return result
+
+
+def load_subset(spec: Spec, place: Place, display: Display) -> data.Subset:
+    """Load the images of a spec: its training subset and the held-out test images."""
+    packed = data.load(data.packed_name(spec), spec.dataset.config, home=place.home, progress=display.bar("packing"))
+    return data.subset(packed, spec.dataset.name, spec.subset, spec.seed)
+
+
+def describe(spec: Spec, place: Place, subset: data.Subset) -> None:
+    """Write spec.json, the run's own description; refuse to resume a run whose images have changed since."""
+    path = place.folder(spec) / "spec.json"
+    images = {"train_sha256": subset.digest, "test_sha256": subset.test_digest}
+    if path.exists() and (before := json.loads(path.read_text()).get("data")) != images:
+        raise BenchError(f"The images of run {spec.id} have changed since it began ({before} then, {images} now). "
+                         "Start it anew with --force.")
+    document = {"id": spec.id, "spec": spec.to_json(), "overrides": spec.overrides, "assumed": spec.assumed,
+                "suite": place.suite, "data": images}
+    record.write_text(path, json.dumps(document, indent=1) + "\n")
+
+
+def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset: data.Subset) -> tuple[Psnr, float]:
+    """Return the PSNR curves of a network by the recipe, and the seconds it took."""
+    began = time.monotonic()
+    recipe, train_images, test_images = spec.recipe.config, *_on_device(subset, place.device)
+    measured = psnr(network, train_images, test_images, seed=spec.seed, steps=recipe.psnr_steps,
+                    images=recipe.psnr_images, progress=display.bar("scoring"))
+    return measured, time.monotonic() - began
+
+
+def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subset: data.Subset) -> Training:
+    """Train by the recipe, appending to metrics.jsonl and taking the trajectory on the way."""
+    folder, recipe = place.folder(spec), spec.recipe.config
+    images, test_images = _on_device(subset, place.device)
+    bar = display.bar("training")
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log, stop_requested() as stop:
+
+        def report(step: int, metrics: dict[str, float]) -> None:
+            log.write(json.dumps({"step": step, "time": time.time(), "metrics": metrics}) + "\n")
+            log.flush()
+            if "loss" in metrics:
+                bar(step, recipe.steps, f"{metrics['steps_per_second']:.1f} steps/s  loss {metrics['loss']:.4f}")
+
+        def measure(ema: nn.Module, step: int, loss: float) -> Point:
+            curves = psnr(ema, images, test_images, seed=spec.seed, steps=recipe.trajectory_psnr_steps,
+                          images=recipe.trajectory_psnr_images)
+            means = _means(curves)
+            report(step, means)
+            return Point(step=step, loss=loss, **means)
+
+        hooks = Hooks(report=report, measure=measure, warn=display.note, stop=stop, checkpoint_seconds=place.checkpoint_seconds)
+        return train(start(network, recipe), images, recipe, seed=spec.seed, folder=folder / "checkpoints", hooks=hooks)
+
+
+def _record(spec: Spec, place: Place, trained: Training, measured: Psnr, subset: data.Subset, seconds: float) -> Record:
+    total, trainable = parameters(trained.network)
+    budget = Budget(
+        steps=trained.step, device=environment.device_name(place.device), threads=torch.get_num_threads(),
+        wall_seconds=trained.wall_seconds, evaluation_seconds=seconds, peak_memory_bytes=peak_memory_bytes(place.device),
+        resumed=trained.resumed, parameters=total, parameters_trainable=trainable, forward_flops=forward_flops(spec),
+    )
+    images = Data(manifest_sha256=subset.manifest_digest, train_sha256=subset.digest, test_sha256=subset.test_digest,
+                  dropped_duplicates=subset.dropped_duplicates)
+    fields: dict[str, Any] = {
+        "schema": 1, "id": spec.id, "metric_version": METRIC_VERSION, "spec": spec.to_json(), "overrides": spec.overrides,
+        "assumed": spec.assumed, "trajectory": tuple(trained.trajectory), "scores": {}, "training": budget, "data": images,
+        "weights_sha256": checkpoint.weights_digest(trained.ema.state_dict()), "environment": environment.describe(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return _with_psnr(fields, measured)
+
+
+def _with_psnr(fields: dict[str, Any], measured: Psnr) -> Record:
+    return Record(**fields | {"psnr": measured} | _means(measured))
+
+
+def _means(curves: Psnr) -> dict[str, float]:
+    """Return the headline: the means of the clipped reading over the diffusion steps, in dB."""
+    sides = {"psnr_train": curves.clipped.train, "psnr_test": curves.clipped.test, "psnr_gap": curves.clipped.gap}
+    return {name: mean(values) for name, values in sides.items()}
+
+
+def _on_device(subset: data.Subset, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(subset.train).to(device), torch.from_numpy(subset.test).to(device)
+
+
+def _clear(folder: Path) -> None:
+    for child in folder.iterdir():
+        if child.name != "lock":
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run; a second process is told so instead of writing into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as problem:
+        raise BenchError(f"The run folder {folder} cannot be made: {problem.strerror}. Free space or make it writable.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"The run {folder.name} is in progress in another process. Wait for it, or stop it first.") from None
+        yield

@@ -1,0 +1,179 @@
+"""Network and images to a trained checkpoint: resumable at any step, bit for bit, because nothing depends on the past.
+
+The data order and the noise of a step are functions of (seed, step); what must be carried over (weights, optimiser,
+EMA, trajectory) is in the checkpoint.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark import checkpoint, diffusion
+from benchmark.checkpoint import Checkpoint
+from benchmark.errors import BenchError
+from benchmark.recipe import Recipe
+from benchmark.record import Point
+
+REPORT_EVERY = 50  # steps, or a second, whichever comes first: how often the host looks at the device
+
+
+class Interrupted(BenchError):
+    """The run was asked to stop; its checkpoint is written."""
+
+    exit_code = 130
+
+
+@dataclass
+class Training:
+    """A network in training and all that its next step depends on."""
+
+    network: nn.Module
+    ema: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    trajectory: list[Point] = field(default_factory=list)
+    loss_sum: float = 0.0  # since the last point of the trajectory
+    loss_steps: int = 0
+    wall_seconds: float = 0.0  # spent training, over all sittings
+    resumed: int = 0
+
+    def save(self, folder: Path) -> Path:
+        """Write a checkpoint of this moment."""
+        state = {
+            "optimizer": self.optimizer.state_dict(), "loss_sum": self.loss_sum, "loss_steps": self.loss_steps,
+            "wall_seconds": self.wall_seconds, "resumed": self.resumed,
+            "trajectory": [vars(point).copy() for point in self.trajectory],
+        }
+        return checkpoint.save(folder, Checkpoint(self.step, self.network.state_dict(), self.ema.state_dict(), state))
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Go back to the moment of a checkpoint."""
+        self.network.load_state_dict(saved.network)
+        self.ema.load_state_dict(saved.ema)
+        state: dict[str, Any] = saved.state
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.trajectory = [Point(**point) for point in state["trajectory"]]
+        self.loss_sum, self.loss_steps = state["loss_sum"], state["loss_steps"]
+        self.wall_seconds, self.resumed, self.step = state["wall_seconds"], state["resumed"] + 1, saved.step
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the surroundings of a training want to know or decide."""
+
+    report: Callable[[int, dict[str, float]], None]  # step, metrics
+    measure: Callable[[nn.Module, int, float], Point]  # EMA network, step, mean loss since the last point
+    warn: Callable[[str], None]
+    stop: Callable[[], bool]  # asked after every step
+    checkpoint_seconds: float = 60.0
+
+
+def start(network: nn.Module, recipe: Recipe) -> Training:
+    """Wrap a freshly built network for training: its EMA copy and AdamW."""
+    ema = copy.deepcopy(network).eval().requires_grad_(False)
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=recipe.learning_rate, betas=recipe.betas,
+                                  weight_decay=recipe.weight_decay, fused=True)
+    return Training(network, ema, optimizer)
+
+
+def train(training: Training, images: Tensor, recipe: Recipe, *, seed: int, folder: Path, hooks: Hooks) -> Training:
+    """Train to the end of the recipe from the last intact checkpoint in `folder`. images: (N, C, R, R) uint8 on the device.
+
+    Raises BenchError at the first loss that is not finite (no checkpoint after it is written), Interrupted when
+    `hooks.stop` says so, after writing a checkpoint.
+    """
+    if saved := checkpoint.last(folder, hooks.warn):
+        training.restore(saved)
+    training.network.train()
+    device, abar = images.device, diffusion.alphas_cumprod().to(images.device)
+    losses: list[Tensor] = []  # on the device: the host looks at them only when it reports
+    sitting, reported, saved_at = time.monotonic() - training.wall_seconds, time.monotonic(), time.monotonic()
+    while training.step < recipe.steps:
+        losses.append(_step(training, images, recipe, seed, abar))
+        training.step += 1
+        now, last_step = time.monotonic(), training.step == recipe.steps
+        point_due, stopping = training.step in recipe.trajectory, hooks.stop()
+        save_due = last_step or stopping or now - saved_at >= hooks.checkpoint_seconds
+        if point_due or save_due or len(losses) >= REPORT_EVERY or now - reported >= 1:
+            rate = len(losses) / max(now - reported, 1e-9)
+            metrics = _collect(training, losses) | {"learning_rate": learning_rate(recipe, training.step - 1)}
+            hooks.report(training.step, metrics | {"steps_per_second": rate})
+            losses, reported = [], now
+        if point_due:
+            measuring = time.monotonic()
+            training.trajectory.append(hooks.measure(training.ema, training.step, training.loss_sum / training.loss_steps))
+            training.loss_sum, training.loss_steps = 0.0, 0
+            sitting, reported = sitting + time.monotonic() - measuring, time.monotonic()
+        if save_due:
+            _synchronize(device)
+            training.wall_seconds = time.monotonic() - sitting
+            training.save(folder)
+            saved_at = time.monotonic()
+        if stopping and not last_step:
+            raise Interrupted(f"Stopped at step {training.step} of {recipe.steps}; the checkpoint is written. "
+                              "The same command resumes.")
+    return training
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Return the learning rate of a step (0 is the first): linear warm-up, then constant or a cosine to its final fraction."""
+    if step < recipe.warmup:
+        return recipe.learning_rate * (step + 1) / recipe.warmup
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    way = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    final = recipe.final_learning_rate
+    return recipe.learning_rate * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * way)))
+
+
+def _step(training: Training, images: Tensor, recipe: Recipe, seed: int, abar: Tensor) -> Tensor:
+    """Take one optimiser step and return its loss, without waiting for the device."""
+    torch.manual_seed(diffusion.random_key("train", seed, training.step))  # the batch, the noise and any dropout
+    device = images.device
+    x0 = diffusion.scaled(images[torch.randint(len(images), (recipe.batch,), device=device)])
+    t = torch.randint(diffusion.STEPS, (recipe.batch,), device=device)
+    noise = torch.randn(x0.shape, device=device)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16"):
+        loss = diffusion.loss(training.network, x0, t, noise, abar)
+    loss.backward()
+    if recipe.clip is not None:
+        nn.utils.clip_grad_norm_(training.network.parameters(), recipe.clip)
+    for group in training.optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, training.step)
+    training.optimizer.step()
+    training.optimizer.zero_grad(set_to_none=True)
+    _average(training.ema, training.network, recipe.ema)
+    return loss.detach()
+
+
+@torch.no_grad()
+def _average(ema: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the EMA weights towards the network's; buffers that are no average (masks, counters) are copied."""
+    torch._foreach_lerp_(list(ema.parameters()), list(network.parameters()), 1 - decay)
+    for own, theirs in zip(ema.buffers(), network.buffers(), strict=True):
+        own.copy_(theirs)
+
+
+def _collect(training: Training, losses: list[Tensor]) -> dict[str, float]:
+    """Bring the losses of the last steps to the host; raise BenchError at the first that is not finite."""
+    values = torch.stack(losses).double().cpu()
+    if (bad := (~values.isfinite()).nonzero()).numel():
+        step = training.step - len(losses) + int(bad[0]) + 1
+        raise BenchError(f"The loss is {values[bad[0]].item()} at step {step}. The last checkpoint before it is kept; "
+                         "lower the learning rate (--set recipe.learning_rate=…) or clip gradients (--set recipe.clip=1.0).")
+    training.loss_sum = math.fsum([training.loss_sum, *values.tolist()])
+    training.loss_steps += len(losses)
+    return {"loss": values.mean().item()}
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
