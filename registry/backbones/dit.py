@@ -1,0 +1,223 @@
+"""The diffusion transformer with adaLN-Zero (Peebles & Xie 2023), on pixels.
+
+Architecture, initialisation and parameter names are those of the official code (facebookresearch/DiT, models.py), so
+that its checkpoints load by name. What differs: attention per layer is given by a layout, and the label table is
+optional.
+"""
+
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.contract import Attention, Count, FieldError, Fraction, ImageShape, Positive, Range, entry
+from registry.backbones.attention import SelfAttention
+from registry.backbones.timesteps import embed_timesteps
+
+FREQUENCIES = 256  # of the timestep embedding, whatever the hidden size
+
+
+@entry
+class DiT:
+    """A diffusion transformer, declared.
+
+    `num_classes` = 0 is unconditional, without a label table. From 1 on there is a table with one row per class and,
+    if `class_dropout` > 0, the official extra row for "no class" (label `num_classes`), which replaces that fraction
+    of the labels in training. `learned_variance` doubles the output channels, as in the official checkpoints;
+    `forward` returns the noise estimate alone, so that the variance half is never trained here.
+    """
+
+    hidden: Positive
+    depth: Positive
+    heads: Positive
+    patch: Positive = 1
+    mlp_ratio: Annotated[float, Range(above=0)] = 4.0
+    num_classes: Count = 0
+    class_dropout: Fraction = 0.1
+    learned_variance: bool = False
+
+    def validate(self) -> None:
+        """Check what no single field can."""
+        if self.hidden % self.heads:
+            raise FieldError(f"heads = {self.heads} must divide hidden = {self.hidden}")
+        if self.hidden % 4:
+            raise FieldError(f"hidden = {self.hidden} must be divisible by 4: sine and cosine of row and column")
+        if int(self.hidden * self.mlp_ratio) < 1:
+            raise FieldError(f"mlp_ratio = {self.mlp_ratio} leaves no unit in the MLP of hidden = {self.hidden}")
+
+    @property
+    def attention_layers(self) -> int:
+        """Return how many layers a layout can address."""
+        return self.depth
+
+    def build(self, images: ImageShape, attention: tuple[Attention, ...]) -> nn.Module:
+        """Build the freshly initialised network; raise FieldError where images or attention do not fit."""
+        if images.resolution % self.patch:
+            raise FieldError(f"patch = {self.patch} must divide the resolution of the images, {images.resolution}")
+        if len(attention) != self.depth:
+            raise FieldError(f"depth = {self.depth} needs as many attention layers, but the layout gives {len(attention)}")
+        return DiffusionTransformer(self, images, attention)
+
+
+class DiffusionTransformer(nn.Module):
+    """The network of a DiT: patches + positions -> blocks conditioned on (t, y) -> noise."""
+
+    def __init__(self, spec: DiT, images: ImageShape, attention: tuple[Attention, ...]) -> None:
+        super().__init__()
+        self.images, self.patch = images, spec.patch
+        side = images.resolution // spec.patch
+        self.x_embedder = PatchEmbedder(images.channels, spec.hidden, spec.patch)
+        self.t_embedder = TimestepEmbedder(spec.hidden)
+        self.y_embedder = LabelEmbedder(spec.num_classes, spec.hidden, spec.class_dropout) if spec.num_classes else None
+        self.pos_embed = nn.Parameter(positions(spec.hidden, side), requires_grad=False)
+        mlp_hidden = int(spec.hidden * spec.mlp_ratio)
+        self.blocks = nn.ModuleList(Block(spec.hidden, spec.heads, mlp_hidden, layer, side) for layer in attention)
+        channels = images.channels * (2 if spec.learned_variance else 1)
+        self.final_layer = FinalLayer(spec.hidden, spec.patch**2 * channels)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Draw the official initial weights: adaLN-Zero makes every block the identity and the output zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.x_embedder.proj.weight.flatten(1))  # as the linear layer it is
+        nn.init.zeros_(self.x_embedder.proj.bias)
+        if self.y_embedder is not None:
+            nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
+        for layer in (0, 2):
+            nn.init.normal_(self.t_embedder.mlp[layer].weight, std=0.02)
+        for zeroed in (*(block.adaLN_modulation[1] for block in self.blocks), self.final_layer.adaLN_modulation[1],
+                       self.final_layer.linear):
+            nn.init.zeros_(zeroed.weight)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """Return the estimated noise (N, C, R, R) in x: (N, C, R, R) at steps t: (N,), of classes y: (N,) or None.
+
+        Raise FieldError where labels are missing or not wanted. In training mode labels are dropped at random, drawn
+        from torch's global generator.
+        """
+        if (y is None) != (self.y_embedder is None):
+            wanted = "no labels: num_classes is 0" if self.y_embedder is None else "the labels y: num_classes is not 0"
+            raise FieldError(f"num_classes: this network takes {wanted}")
+        condition = self.t_embedder(t)  # (N, hidden)
+        if self.y_embedder is not None:
+            condition = condition + self.y_embedder(y)
+        tokens = self.x_embedder(x) + self.pos_embed  # (N, tokens, hidden)
+        for block in self.blocks:
+            tokens = block(tokens, condition)
+        return self.unpatchify(self.final_layer(tokens, condition))[:, :self.images.channels]
+
+    def unpatchify(self, tokens: Tensor) -> Tensor:
+        """Return tokens (N, side**2, patch * patch * channels) as images (N, channels, R, R)."""
+        side = self.images.resolution // self.patch
+        grid = tokens.unflatten(2, (self.patch, self.patch, -1)).unflatten(1, (side, side))  # (N, row, col, p, p, C)
+        return grid.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+class PatchEmbedder(nn.Module):
+    """Patches to tokens, linearly."""
+
+    def __init__(self, channels: int, hidden: int, patch: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(channels, hidden, kernel_size=patch, stride=patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the tokens (N, side**2, hidden) of images (N, C, R, R)."""
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class TimestepEmbedder(nn.Module):
+    """Diffusion steps to condition vectors: sinusoids, then an MLP."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(FREQUENCIES, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Return (N, hidden) for t: (N,)."""
+        return self.mlp(embed_timesteps(t, FREQUENCIES).to(self.mlp[0].weight.dtype))
+
+
+class LabelEmbedder(nn.Module):
+    """Class labels to condition vectors; drops labels in training, for classifier-free guidance."""
+
+    def __init__(self, num_classes: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.num_classes, self.dropout = num_classes, dropout
+        self.embedding_table = nn.Embedding(num_classes + (dropout > 0), hidden)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Return (N, hidden) for labels y: (N,)."""
+        if self.training and self.dropout > 0:
+            dropped = torch.rand(len(y), device=y.device) < self.dropout
+            y = torch.where(dropped, self.num_classes, y)
+        return self.embedding_table(y)
+
+
+class Block(nn.Module):
+    """Attention and MLP, each modulated and gated by the condition (adaLN-Zero)."""
+
+    def __init__(self, hidden: int, heads: int, mlp_hidden: int, attention: Attention, side: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(hidden, elementwise_affine=False, eps=1e-6)
+        self.attn = SelfAttention(hidden, heads, attention, side)
+        self.norm2 = nn.LayerNorm(hidden, elementwise_affine=False, eps=1e-6)
+        self.mlp = Mlp(hidden, mlp_hidden)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden, 6 * hidden))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Return the tokens (N, tokens, hidden) after this block, given the condition (N, hidden)."""
+        modulation = self.adaLN_modulation(condition)[:, None]  # (N, 1, 6 hidden)
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=2)
+        x = x + gate1 * self.attn(modulate(self.norm1(x), shift1, scale1))
+        return x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))
+
+
+class Mlp(nn.Module):
+    """The two-layer perceptron of a block."""
+
+    def __init__(self, hidden: int, mlp_hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(hidden, mlp_hidden)
+        self.act = nn.GELU(approximate="tanh")
+        self.fc2 = nn.Linear(mlp_hidden, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, tokens, hidden) for x of that shape."""
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class FinalLayer(nn.Module):
+    """Tokens to patches of noise, modulated by the condition."""
+
+    def __init__(self, hidden: int, out: int) -> None:
+        super().__init__()
+        self.norm_final = nn.LayerNorm(hidden, elementwise_affine=False, eps=1e-6)
+        self.linear = nn.Linear(hidden, out)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden, 2 * hidden))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Return (N, tokens, out) for x: (N, tokens, hidden), given the condition (N, hidden)."""
+        shift, scale = self.adaLN_modulation(condition)[:, None].chunk(2, dim=2)
+        return self.linear(modulate(self.norm_final(x), shift, scale))
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Return x scaled by 1 + scale and shifted."""
+    return x * (1 + scale) + shift
+
+
+def positions(hidden: int, side: int) -> Tensor:
+    """Return the fixed position of each token, (1, side**2, hidden), tokens in raster order.
+
+    The first half encodes the column, the second the row; each half is sines, then cosines, at hidden / 4 geometric
+    frequencies from 1 towards 1/10000.
+    """
+    quarter = hidden // 4
+    frequencies = 10000.0 ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
+    angles = torch.arange(side, dtype=torch.float64)[:, None] * frequencies  # (side, hidden / 4)
+    axis = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, hidden / 2)
+    columns, rows = axis[None].expand(side, -1, -1), axis[:, None].expand(-1, side, -1)
+    return torch.cat([columns, rows], dim=2).reshape(1, side**2, hidden).float()
