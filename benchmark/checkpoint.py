@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -47,7 +48,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
             shutil.rmtree(target)
         os.rename(aside, target)
         _fsync(folder)
-    except (OSError, RuntimeError) as problem:  # safetensors and torch.save wrap a full disk in their own errors
+    except (OSError, RuntimeError, SafetensorError) as problem:  # the libraries wrap a full disk in their own errors
         if aside:
             shutil.rmtree(aside, ignore_errors=True)
         raise BenchError(f"The checkpoint {target} cannot be written: {problem}. "

@@ -202,7 +202,8 @@ def check(options: argparse.Namespace) -> int:
     """`bench check`."""
     from benchmark import check as checks  # noqa: PLC0415
 
-    paths = options.files or [home() / "leaderboard" / "records", *registry.roots(options.registry)]
+    own = [path for path in (home() / "leaderboard" / "records",) if path.is_dir()]
+    paths = options.files or [*own, *registry.roots(options.registry)]
     verdicts = checks.check(paths, registry.roots(options.registry))
     if options.json:
         _print_json([{"file": str(v.path), "problem": v.problem} for v in verdicts])

@@ -37,6 +37,7 @@ class Training:
     network: nn.Module
     ema: nn.Module
     optimizer: torch.optim.Optimizer
+    buffers: list[tuple[Tensor, Tensor]]  # of the EMA and of the network, those that a checkpoint holds
     step: int = 0
     trajectory: list[Point] = field(default_factory=list)
     loss_sum: float = 0.0  # since the last point of the trajectory
@@ -81,7 +82,10 @@ def start(network: nn.Module, recipe: Recipe) -> Training:
     trainable = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=recipe.learning_rate, betas=recipe.betas,
                                   weight_decay=recipe.weight_decay, fused=True)
-    return Training(network, ema, optimizer)
+    weights, saved = dict(network.named_parameters()), network.state_dict()
+    theirs = dict(network.named_buffers())  # masks and tables that can be rebuilt are no part of a checkpoint
+    buffers = [(own, theirs[name]) for name, own in ema.named_buffers() if name in saved and name not in weights]
+    return Training(network, ema, optimizer, buffers)
 
 
 def train(training: Training, images: Tensor, recipe: Recipe, *, seed: int, folder: Path, hooks: Hooks) -> Training:
@@ -150,15 +154,15 @@ def _step(training: Training, images: Tensor, recipe: Recipe, seed: int, abar: T
         group["lr"] = learning_rate(recipe, training.step)
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
-    _average(training.ema, training.network, recipe.ema)
+    _average(training.ema, training.network, training.buffers, recipe.ema)
     return loss.detach()
 
 
 @torch.no_grad()
-def _average(ema: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the EMA weights towards the network's; buffers that are no average (masks, counters) are copied."""
+def _average(ema: nn.Module, network: nn.Module, buffers: list[tuple[Tensor, Tensor]], decay: float) -> None:
+    """Move the EMA weights towards the network's, and copy what is saved but is no weight (running statistics)."""
     torch._foreach_lerp_(list(ema.parameters()), list(network.parameters()), 1 - decay)
-    for own, theirs in zip(ema.buffers(), network.buffers(), strict=True):
+    for own, theirs in buffers:
         own.copy_(theirs)
 
 

@@ -1,0 +1,42 @@
+"""What several test files share: a home of their own, one thread, tiny entries."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+ENTRIES = Path(__file__).parent / "entries"
+TINY = ["--model", "dit_tiny", "--layout", "global", "--dataset", "leaves_tiny", "--recipe", "tiny", "--subset", "6",
+        "--registry", str(ENTRIES), "--device", "cpu", "--threads", "1"]
+
+Bench = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Keep the results independent of the number of cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own for runs, packed images and records."""
+    monkeypatch.setenv("BENCH_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def bench(home: Path) -> Bench:
+    """Run the command line in a process of its own, as a user would."""
+
+    def call(*words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "benchmark.cli", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=os.environ | {"BENCH_HOME": str(home)},
+                              check=False)
+
+    return call
