@@ -5,6 +5,7 @@ The schema is published as benchmark/record.schema.json, which a test holds equa
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,8 @@ METRIC_VERSION = "psnr-1"
 RECORDS = Path("leaderboard/records")
 
 Seconds = Annotated[float, Range(least=0)]
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # names become paths
+
 NonNegative = Annotated[float, Range(least=0)]
 Values = tuple[float, ...]
 
@@ -154,6 +157,8 @@ class Record:
         for axis in AXES:
             if not isinstance(self.spec.get(axis), dict) or {"name", "kind", "config"} - set(self.spec[axis]):
                 raise FieldError(f"spec.{axis} must hold name, kind and config")
+            if not isinstance(name := self.spec[axis]["name"], str) or not NAME.fullmatch(name):
+                raise FieldError(f"spec.{axis}.name = {name!r} must be letters, digits, '_', '.' and '-'")
         if not all(isinstance(self.spec.get(key), int) for key in ("subset", "seed")):
             raise FieldError("spec.subset and spec.seed must be whole numbers")
         if self.id != spec_id(self.spec):
@@ -238,3 +243,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def _refuse_constant(name: str) -> float:
     raise FieldError(f"{name} is not a number that JSON or this benchmark allows")
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema(), indent=1))
