@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STAMP := .venv/installed
 
-.PHONY: setup demo test bench lock
+.PHONY: setup demo test lock
 
 setup: $(STAMP)
 
@@ -14,3 +14,16 @@ $(STAMP): requirements.lock pyproject.toml
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+# The demo keeps its records apart from the committed ones, so that a checkout stays as it was.
+demo: setup
+	.venv/bin/bench sweep mini --jobs 2 --records runs/demo/records
+	.venv/bin/bench leaderboard --records runs/demo/records
+
+test: setup
+	.venv/bin/python -m pytest
+
+# The lock: every package at one version with its hashes, for any platform.
+lock:
+	uv pip compile pyproject.toml --extra all --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate --upgrade -o requirements.lock

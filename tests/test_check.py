@@ -38,25 +38,32 @@ BACKBONE = """
 import torch
 from benchmark.contract import entry
 @entry
-class Mine:
+class {cls}:
     width: int
     attention_layers = 0
     def build(self, images, attention):
-        return Net()
-class Net(torch.nn.Module):
+        return Inner()
+class Inner(torch.nn.Module):
     def forward(self, x, t, y=None):
         return {out}
 """
 
 
+BACKBONES = ["x", "x[:, :2]", "x.double()", "x.nothing"]
+
+
 @pytest.mark.parametrize(("out", "message"), [
     ("x", None), ("x[:, :2]", "forward returns (2, 2, 8, 8)"), ("x.double()", "float64"), ("x.nothing", "AttributeError"),
 ])
-def test_backbone_contract(tmp_path: Path, out: str, message: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = entry(tmp_path, "model", f"# mine\nimport net_{abs(hash(out))}\nMine.width = 3\n")
-    path.with_name(f"net_{abs(hash(out))}.py").write_text(BACKBONE.format(out=out))
+def test_backbone_contract(tmp_path: Path, out: str, message: str | None) -> None:
+    name = f"Net{BACKBONES.index(out)}"
+    path = entry(tmp_path, "model", f"# mine\nimport {name.lower()}_code\n{name}.width = 3\n")
+    path.with_name(f"{name.lower()}_code.py").write_text(BACKBONE.format(out=out, cls=name))
     (verdict,) = check.check([path], (registry.STOCK,))
-    assert verdict.problem is None if message is None else message in str(verdict.problem)
+    if message is None:
+        assert verdict.problem is None
+    else:
+        assert message in str(verdict.problem)
 
 
 def test_entry_without_a_description(tmp_path: Path) -> None:

@@ -51,9 +51,9 @@ def test_names_are_files() -> None:
 
 def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(UsageError) as refusal:
-        registry.find("model", "dit_sx1")
-    assert "Did you mean 'dit_xs1'" in str(refusal.value)
-    assert "bench list models" in str(refusal.value)
+        registry.find("layout", "local_haed")
+    assert "Did you mean 'local_head'" in str(refusal.value)
+    assert "bench list layouts" in str(refusal.value)
 
 
 def test_a_name_claimed_twice_is_an_error(tmp_path: Path) -> None:
