@@ -36,7 +36,8 @@ def by_hand(q: Tensor, k: Tensor, v: Tensor, side: int, window: int, border: str
         for head in range(q.shape[1]):
             for query in range(side**2):
                 keys = [key for key in range(side**2) if sees(query, key, side, window, border)]
-                scores = [math.fsum((q[n, head, query] * k[n, head, key]).tolist()) / math.sqrt(q.shape[3]) for key in keys]
+                products = [(q[n, head, query] * k[n, head, key]).tolist() for key in keys]
+                scores = [math.fsum(product) / math.sqrt(q.shape[3]) for product in products]
                 weights = [math.exp(score - max(scores)) for score in scores]
                 for weight, key in zip(weights, keys, strict=True):
                     out[n, head, query] += weight / math.fsum(weights) * v[n, head, key]

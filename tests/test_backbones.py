@@ -134,8 +134,8 @@ def test_parameter_names_are_the_official_ones() -> None:
     dit = built(DiT(hidden=8, depth=1, heads=2, num_classes=2)).state_dict()
     assert {name.removesuffix(".weight").removesuffix(".bias") for name in dit} == {
         "pos_embed", "x_embedder.proj", "t_embedder.mlp.0", "t_embedder.mlp.2", "y_embedder.embedding_table",
-        "blocks.0.attn.qkv", "blocks.0.attn.proj", "blocks.0.mlp.fc1", "blocks.0.mlp.fc2", "blocks.0.adaLN_modulation.1",
-        "final_layer.linear", "final_layer.adaLN_modulation.1",
+        "blocks.0.attn.qkv", "blocks.0.attn.proj", "blocks.0.mlp.fc1", "blocks.0.mlp.fc2",
+        "blocks.0.adaLN_modulation.1", "final_layer.linear", "final_layer.adaLN_modulation.1",
     }
     residual = {"in_layers.0", "in_layers.2", "emb_layers.1", "out_layers.0", "out_layers.3"}
     unet = built(UNet(channels=8, residual_blocks=1, multipliers=(1, 2), num_classes=2)).state_dict()
@@ -202,11 +202,22 @@ def test_the_dit_starts_with_the_official_distributions() -> None:
         bound = math.sqrt(6 / sum(weight.shape))  # Glorot & Bengio 2010, uniform
         assert 0.98 * bound < weight.abs().max().item() <= bound
         assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
-    for weight in (network.t_embedder.mlp[0].weight, network.t_embedder.mlp[2].weight, network.y_embedder.embedding_table.weight):
-        assert weight.std().item() == pytest.approx(0.02, rel=0.03)
+    for module in (network.t_embedder.mlp[0], network.t_embedder.mlp[2], network.y_embedder.embedding_table):
+        assert module.weight.std().item() == pytest.approx(0.02, rel=0.03)
     zeroed = ("final_layer", "adaLN_modulation", "bias")
     for name, parameter in network.named_parameters():
         assert bool((parameter == 0).all()) is any(word in name for word in zeroed), name
+
+
+def test_every_residual_branch_starts_as_nothing() -> None:
+    condition = torch.randn(2, 16)
+    tokens = torch.randn(2, 64, 16)
+    for block in built(DiT(hidden=16, depth=2, heads=2)).blocks:
+        assert torch.equal(block(tokens, condition), tokens)
+    unet = built(UNet(channels=4, multipliers=(1, 2), attention_resolutions=(1,), heads=2))
+    assert torch.equal(unet.middle_block(deep := torch.randn(2, 8, 4, 4), condition), deep)
+    first = unet.input_blocks[1]  # as wide out as in, with attention behind it
+    assert torch.equal(first(wide := torch.randn(2, 4, 8, 8), condition), wide)
 
 
 def test_positions_by_their_formula() -> None:
@@ -216,7 +227,7 @@ def test_positions_by_their_formula() -> None:
         row, column = divmod(token, side)
         for i in range(hidden // 4):
             frequency = math.exp(-math.log(10000) * i / (hidden / 4))
-            expected = (math.sin(column * frequency), math.cos(column * frequency), math.sin(row * frequency), math.cos(row * frequency))
+            expected = [f(place * frequency) for place in (column, row) for f in (math.sin, math.cos)]
             assert found[token, i::hidden // 4].tolist() == pytest.approx(expected, abs=1e-6)
 
 
@@ -249,8 +260,9 @@ def test_labels_reach_the_output_and_are_dropped_in_training_only() -> None:
 
 
 def test_the_label_table_has_an_extra_row_only_where_labels_are_dropped() -> None:
-    assert built(DiT(hidden=8, depth=1, heads=1, num_classes=3)).y_embedder.embedding_table.num_embeddings == 4
-    assert built(DiT(hidden=8, depth=1, heads=1, num_classes=3, class_dropout=0.0)).y_embedder.embedding_table.num_embeddings == 3
+    for dropout, rows in ((0.1, 4), (0.0, 3)):
+        network = built(DiT(hidden=8, depth=1, heads=1, num_classes=3, class_dropout=dropout))
+        assert network.y_embedder.embedding_table.num_embeddings == rows
 
 
 @pytest.mark.parametrize("config", [DiT(hidden=8, depth=1, heads=2), UNet(channels=8, multipliers=(1,), heads=2)])

@@ -55,7 +55,8 @@ class DiT:
         if images.resolution % self.patch:
             raise FieldError(f"patch = {self.patch} must divide the resolution of the images, {images.resolution}")
         if len(attention) != self.depth:
-            raise FieldError(f"depth = {self.depth} needs as many attention layers, but the layout gives {len(attention)}")
+            raise FieldError(f"depth = {self.depth} needs as many attention layers, but the layout gives "
+                             f"{len(attention)}")
         return DiffusionTransformer(self, images, attention)
 
 

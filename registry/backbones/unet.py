@@ -62,8 +62,8 @@ class UNet:
         if attention:
             raise FieldError(f"a UNet has no layer that a layout can address, but the layout gives {len(attention)}")
         if images.resolution % self.factors[-1]:
-            raise FieldError(f"multipliers = {self.multipliers} halve the image {len(self.multipliers) - 1} times, which "
-                             f"the resolution {images.resolution} does not allow")
+            raise FieldError(f"multipliers = {self.multipliers} halve the image {len(self.multipliers) - 1} times, "
+                             f"which the resolution {images.resolution} does not allow")
         return UNetwork(self, images)
 
 

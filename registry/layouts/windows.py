@@ -26,8 +26,8 @@ class Windows:
         """Return one Attention for each of `depth` layers; raise FieldError where the windows outnumber the layers."""
         count = len(self.windows)
         if depth == 0 and count:
-            raise FieldError(f"windows = {self.windows} asks for {count} local layers, but a layout can address no layer "
-                             "of this backbone; take a backbone of attention layers, or the layout global")
+            raise FieldError(f"windows = {self.windows} asks for {count} local layers, but a layout can address no "
+                             "layer of this backbone; take a backbone of attention layers, or the layout global")
         if count > depth:
             raise FieldError(f"windows = {self.windows} asks for {count} local layers, but the backbone has {depth} "
                              "attention layers; take fewer windows or a deeper backbone")
