@@ -1,0 +1,100 @@
+"""Records to the leaderboard: statistics, tables, claims, pictures, the page, and its short form for the terminal."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import BenchError
+from benchmark.leaderboard import plots, published as reported, terminal
+from benchmark.leaderboard.page import write_page
+from benchmark.record import Record, read_all, write_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["PUBLISHED", "as_json", "build", "stale", "summary"]
+
+PAGE = "README.md"
+PUBLISHED = Path("leaderboard/published")
+MEND = "Run `bench leaderboard` and commit what it writes."
+
+
+def build(records_dir: Path, out: Path, published: Path) -> list[Path]:
+    """Write the page and its pictures under `out`, remove pictures that no longer belong, and return what was written."""
+    text, pictures = _page(records_dir, out, published)
+    drawn = {out / picture.path: plots.draw(picture) for picture in pictures}
+    for path, svg in drawn.items():
+        write_text(path, svg)
+    write_text(out / PAGE, text)
+    for path in _pictures_in(out) - drawn.keys():
+        _remove(path, out)
+    return [out / PAGE, *drawn]
+
+
+def stale(records_dir: Path, out: Path, published: Path) -> list[str]:
+    """Say what of the page is not what the records give; empty where all of it is.
+
+    The page must match letter by letter; a picture by the digest of its numbers, since another matplotlib or another
+    font moves its pixels.
+    """
+    text, pictures = _page(records_dir, out, published)
+    problems = [problem for problem in [_stale_page(out / PAGE, text)] if problem]
+    for picture in pictures:
+        path = out / picture.path
+        if not path.is_file():
+            problems.append(f"{path} is missing. {MEND}")
+        elif plots.digest_in(path) != picture.digest:
+            problems.append(f"{path} shows other numbers than the records give. {MEND}")
+    belonging = {out / picture.path for picture in pictures}
+    return problems + [f"{path} belongs to no table any more. {MEND}" for path in sorted(_pictures_in(out) - belonging)]
+
+
+def summary(records_dir: Path) -> "list[RenderableType]":
+    """Return the tables in short, the claims with their paired numbers and what is not claimed, to be printed one by one."""
+    return terminal.render(_records(records_dir))
+
+
+def as_json(records_dir: Path) -> dict[str, Any]:
+    """Return the tables and the claims as plain JSON."""
+    return terminal.as_json(_records(records_dir))
+
+
+def _page(records_dir: Path, out: Path, published: Path) -> tuple[str, list[plots.Picture]]:
+    return write_page(_records(records_dir), reported.load(published), Path(os.path.relpath(records_dir, out)))
+
+
+def _records(records_dir: Path) -> Sequence[Record]:
+    if records_dir.exists() and not records_dir.is_dir():
+        raise BenchError(f"The records are expected in a folder, but {records_dir} is a file.")
+    return read_all(records_dir)
+
+
+def _stale_page(page: Path, text: str) -> str | None:
+    try:
+        written = page.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return f"{page} is missing. {MEND}"
+    except (OSError, UnicodeDecodeError) as problem:
+        return f"{page} cannot be read: {problem}. {MEND}"
+    if written == text:
+        return None
+    pairs = zip([*written.splitlines(), None], [*text.splitlines(), None], strict=False)
+    line = next((number for number, (there, here) in enumerate(pairs, start=1) if there != here), 1)
+    return f"{page} is not what the records give, from line {line} on. {MEND}"
+
+
+def _pictures_in(out: Path) -> set[Path]:
+    return set((out / "figures").rglob("*.svg"))
+
+
+def _remove(picture: Path, out: Path) -> None:
+    """Remove a picture and the folders that it leaves empty."""
+    try:
+        picture.unlink()
+        for folder in picture.parents:
+            if folder == out or any(folder.iterdir()):
+                break
+            folder.rmdir()
+    except OSError as problem:
+        raise BenchError(f"{picture} belongs to no table any more and cannot be removed: {problem.strerror}. Remove it by hand.") from None

@@ -1,0 +1,88 @@
+"""A table's columns as plain text, the same for the page and for the terminal."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from benchmark.leaderboard.published import Published, Reported
+from benchmark.leaderboard.statistics import estimate
+from benchmark.leaderboard.tables import BASELINE, Row, Table
+from benchmark.leaderboard.text import NONE, amount, estimate_lines, paired_lines, plain, rank_words
+from benchmark.record import Record, Score
+
+# A score is called FID only where the Inception network made it; every other extractor has a name of its own.
+SCORE_TITLES = {"fid": "FID", "fd_randconv": "FD, random conv net (not FID)"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A title and one cell per row; a cell is a list of lines. All of it is plain text, to be escaped."""
+
+    title: str
+    cells: list[list[str]]
+    numeric: bool = True
+
+
+def main_columns(table: Table) -> list[Column]:
+    """Return rank, model, layout, PSNR train and test, gap, and the two differences against the baseline layout."""
+    names = [("rank", lambda row: [rank_words(row.rank)]), ("model", lambda row: [row.series.model]),
+             ("layout", lambda row: [row.series.layout])]
+    numbers = [("PSNR train, dB", lambda row: estimate_lines(row.psnr_train)), ("PSNR test, dB", lambda row: estimate_lines(row.psnr_test)),
+               ("gap, dB", lambda row: estimate_lines(row.psnr_gap)),
+               (f"gap − {BASELINE}, equal steps", lambda row: paired_lines(row.equal_steps)),
+               (f"gap − {BASELINE}, equal PSNR train", lambda row: paired_lines(row.equal_fit))]
+    return [_column(table, title, cell, numeric=False) for title, cell in names] + [_column(table, *pair) for pair in numbers]
+
+
+def cost_columns(table: Table) -> list[Column]:
+    """Return parameters and the FLOPs of one forward pass of one image."""
+    parameters = _column(table, "parameters", lambda row: _amounts(row, "parameters"))
+    return [parameters, _column(table, "FLOPs a forward", lambda row: _amounts(row, "forward_flops"))]
+
+
+def score_columns(table: Table) -> list[Column]:
+    """Return one column per sample-quality score: a name, its version, its extractor and its number of samples."""
+    kinds = sorted({_kind(name, score) for row in table.rows for record in row.series.runs.values()
+                    for name, score in record.scores.items()})
+    return [_column(table, _score_title(kind), lambda row, kind=kind: _score_lines(row, kind)) for kind in kinds]
+
+
+def reported_columns(table: Table, published: Published) -> list[Column]:
+    """Return what the paper reports beside our rows; a column without any value is left out."""
+    columns = [_column(table, title, lambda row, metric=metric: _reported_lines(published.beside(_any(row), metric)))
+               for metric, title in (("psnr_gap", "reported by the paper: gap, dB"), ("fid", "reported by the paper: FID"))]
+    return [column for column in columns if any(cell != [NONE] for cell in column.cells)]
+
+
+def _column(table: Table, title: str, cell: Callable[[Row], list[str]], numeric: bool = True) -> Column:
+    return Column(title, [cell(row) for row in table.rows], numeric)
+
+
+def _amounts(row: Row, field: str) -> list[str]:
+    return [amount(count) for count in sorted({getattr(record.training, field) for record in row.series.runs.values()})]
+
+
+def _kind(name: str, score: Score) -> tuple[str, str, str, int, str]:
+    """What must agree before two scores may stand in one column."""
+    return name, score.version, score.extractor, score.samples, score.weights_digest or ""
+
+
+def _score_title(kind: tuple[str, str, str, int, str]) -> str:
+    name, version, extractor, samples, weights = kind
+    made = f"{extractor}, weights {weights[:8]}" if weights else extractor
+    return f"{SCORE_TITLES.get(name, name)} ({samples:,} samples, {made}, {version})"
+
+
+def _score_lines(row: Row, kind: tuple[str, str, str, int, str]) -> list[str]:
+    values = [score.value for record in row.series.runs.values() for name, score in record.scores.items() if _kind(name, score) == kind]
+    return estimate_lines(estimate(values)) if values else [NONE]
+
+
+def _reported_lines(rows: Sequence[Reported]) -> list[str]:
+    values: dict[float, list[str]] = {}
+    for row in rows:
+        values.setdefault(row.value, []).append(row.source)
+    return [f"{plain(value)} ({', '.join(dict.fromkeys(sources))})" for value, sources in values.items()] or [NONE]
+
+
+def _any(row: Row) -> Record:
+    return next(iter(row.series.runs.values()))

@@ -1,0 +1,97 @@
+"""How each kind of picture is drawn, from the plain numbers that plots.py gives. Imported only to draw: matplotlib costs."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.lines import Line2D
+
+from benchmark.leaderboard.plots import COLOURS, MARKERS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 8.0  # inches: as wide as a page
+
+
+def _look(index: int) -> dict[str, str]:
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def gap(figure: "Figure", numbers: dict[str, Any]) -> None:
+    """Draw the gap against N: one point per seed, a line through the means."""
+    figure.set_size_inches(WIDTH * 0.75, 3.4)
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    handles = []
+    for index, (label, series) in enumerate(numbers["series"].items()):
+        aside = 1 + 0.05 * (index - (len(numbers["series"]) - 1) / 2)  # so that the seeds of two series do not cover each other
+        look = _look(index)
+        axes.plot([n * aside for n, _, _ in series["points"]], [value for _, _, value in series["points"]],
+                  linestyle="none", markersize=4, alpha=0.55, markeredgewidth=0, **look)
+        handles += axes.plot([n * aside for n, _ in series["means"]], [value for _, value in series["means"]],
+                             markersize=7, markerfacecolor="white", linewidth=1.5, label=f" {label}", **look)
+    axes.set_xticks(numbers["subsets"], [f"{n:,}" for n in numbers["subsets"]])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.set_xlabel("training images N")
+    axes.set_ylabel("PSNR gap (dB)")
+    axes.legend(handles=handles, title="small: a seed, large: the mean", frameon=False)
+
+
+def paired(figure: "Figure", numbers: dict[str, Any]) -> None:
+    """Draw the paired differences: one point per seed, the mean and its 95% interval; equal steps beside equal fit."""
+    lines = numbers["lines"][::-1]  # the first line on top
+    figure.set_size_inches(WIDTH, 1.6 + 0.55 * len(lines))
+    panels = figure.subplots(1, 2, sharey=True, sharex=True)
+    for axes, key, title in zip(panels, ("equal_steps", "equal_fit"), ("at equal steps", "at equal PSNR train"), strict=True):
+        axes.axvline(0, color="black", linewidth=0.8)
+        for height, line in enumerate(lines):
+            _paired_line(axes, height, line[key])
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("gap − gap of global (dB)")
+        axes.grid(visible=False, axis="y")
+        axes.set_ylim(-0.6, len(lines) - 0.4)
+    panels[0].set_yticks(range(len(lines)), ["\n".join(line["label"]) for line in lines])
+    seed = Line2D([], [], linestyle="none", marker="o", markersize=5, color=COLOURS[1], markeredgewidth=0, label="a seed")
+    mean = Line2D([], [], marker="D", markersize=5, color=COLOURS[2], linewidth=1.8, label="mean and its 95% interval")
+    figure.legend(handles=[seed, mean], loc="outside lower center", ncols=2, frameon=False)
+
+
+def _paired_line(axes: "Axes", height: int, difference: dict[str, Any] | None) -> None:
+    if difference is None:
+        axes.text(0.5, height, "no common level", transform=axes.get_yaxis_transform(), ha="center", va="center", fontsize=8)
+        return
+    axes.plot([value for _, value in difference["seeds"]], [height + 0.16] * len(difference["seeds"]), linestyle="none",
+              marker="o", markersize=5, color=COLOURS[1], markeredgewidth=0, alpha=0.8)
+    if difference["interval"]:
+        axes.plot(difference["interval"], [height - 0.12] * 2, color=COLOURS[2], linewidth=1.8)
+        axes.plot([difference["mean"]], [height - 0.12], marker="D", markersize=5, color=COLOURS[2])
+
+
+def curves(figure: "Figure", numbers: dict[str, Any]) -> None:
+    """Draw PSNR over the diffusion steps (train solid, test dashed) and below it the gap; one column per N."""
+    panels = numbers["panels"]
+    figure.set_size_inches(max(WIDTH * 0.75, min(WIDTH, 2.7 * len(panels))), 5.0)
+    grid = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
+    for column, panel in enumerate(panels):
+        for label, lines in panel["series"].items():
+            colour = _look(numbers["labels"].index(label))["color"]
+            steps = lines["diffusion_steps"]
+            grid[0][column].plot(steps, lines["train"], color=colour, linewidth=1.3)
+            grid[0][column].plot(steps, lines["test"], color=colour, linewidth=1.3, linestyle=(0, (3, 2)))
+            grid[1][column].plot(steps, lines["gap"], color=colour, linewidth=1.3)
+        grid[0][column].set_title(f"N = {panel['subset']:,}", fontsize=9)
+        grid[1][column].set_xlabel("diffusion step t")
+    grid[0][0].set_ylabel("PSNR (dB)")
+    grid[1][0].set_ylabel("gap (dB)")
+    _curves_legend(figure, numbers["labels"])
+
+
+def _curves_legend(figure: "Figure", labels: list[str]) -> None:
+    handles = [Line2D([], [], color=_look(index)["color"], label=f" {label}") for index, label in enumerate(labels)]
+    handles += [Line2D([], [], color="grey", label="train"), Line2D([], [], color="grey", linestyle=(0, (3, 2)), label="test")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
+
+
+DRAW: dict[str, Callable[["Figure", dict[str, Any]], None]] = {"gap": gap, "paired": paired, "curves": curves}
