@@ -1,0 +1,1 @@
+"""What each command takes and does, a module each; every heavy import waits inside the function that needs it."""

@@ -1,0 +1,92 @@
+"""`bench data`: the images of the datasets."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from benchmark import registry
+from benchmark.commands.flags import command, json_flag, registry_flag
+from benchmark.commands.output import print_json, print_table
+from benchmark.commands.place import home
+
+
+def add(verbs: Any) -> None:
+    """Add `bench data` and its actions."""
+    group = verbs.add_parser("data", help="add, list, show and verify the images", description="The images of the datasets.")
+    actions = group.add_subparsers(metavar="ACTION", required=True)
+    add = command(actions, "add", data_add, "pack the images of a dataset, once",
+                   "bench data add natural32 --root ~/pictures/cifar10", "bench data add lsun_church --root /data/lsun")
+    add.add_argument("name", metavar="NAME", help="a name from `bench list datasets`")
+    add.add_argument("--root", type=Path, metavar="PATH", help="the folder that holds the images")
+    add.add_argument("--skip-corrupt", action="store_true", help="leave out files that cannot be read, and record their names")
+    add.add_argument("--limit", type=int, metavar="N", help="pack only the first N images in the order of their names")
+    registry_flag(add)
+    json_flag(add)
+    listing = command(actions, "list", data_list, "which datasets are packed here", "bench data list")
+    registry_flag(listing)
+    json_flag(listing)
+    show = command(actions, "show", data_show, "what a packed dataset holds", "bench data show natural32")
+    show.add_argument("name", metavar="NAME")
+    json_flag(show)
+    verify = command(actions, "verify", data_verify, "compare packed images with their manifest, byte by byte",
+                      "bench data verify", "bench data verify natural32")
+    verify.add_argument("name", nargs="*", metavar="NAME", help="(default: every packed dataset)")
+    json_flag(verify)
+
+
+def data_add(options: argparse.Namespace) -> int:
+    """`bench data add`."""
+    from benchmark import data, spec  # noqa: PLC0415
+    from benchmark.progress import Display  # noqa: PLC0415
+
+    entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
+    with Display() as display:
+        added = data.add(entry.name, entry.config, home=home(), root=options.root, skip_corrupt=options.skip_corrupt,
+                         limit=options.limit, progress=display.bar(f"packing {entry.name}"))
+    if options.json:
+        print_json(added.to_json())
+    else:
+        print(added.sentence)
+    return 0
+
+
+def data_list(options: argparse.Namespace) -> int:
+    """`bench data list`."""
+    from benchmark import data  # noqa: PLC0415
+
+    rows = [(name, file.description, *data.status(name, home())) for name, file in
+            registry.entries("dataset", registry.roots(options.registry)).items()]
+    columns = ("name", "what it is", "images", "state")
+    if options.json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        print_table("datasets", columns, rows)
+    return 0
+
+
+def data_show(options: argparse.Namespace) -> int:
+    """`bench data show`."""
+    from benchmark import data  # noqa: PLC0415
+
+    facts = data.facts(options.name, home())
+    if options.json:
+        print_json(facts)
+    else:
+        print_table(options.name, ("fact", "value"), [(key, str(value)) for key, value in facts.items()])
+    return 0
+
+
+def data_verify(options: argparse.Namespace) -> int:
+    """`bench data verify`."""
+    from benchmark import data  # noqa: PLC0415
+
+    names = options.name or data.packed_names(home())
+    problems = {name: data.verify(name, home=home()) for name in names}
+    if options.json:
+        print_json(problems)
+    elif not names:
+        print("No dataset is packed here yet. `bench data add NAME --root PATH` packs one.")
+    for name, found in problems.items():
+        if not options.json:
+            print(f"{name}: {'every byte as in its manifest' if not found else '; '.join(found)}")
+    return 1 if any(problems.values()) else 0

@@ -1,0 +1,47 @@
+"""Flags that several commands share."""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def examples(*lines: str) -> str:
+    """Return the epilogue of a help page."""
+    return "examples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def command(verbs: Any, name: str, function: Callable[[argparse.Namespace], int], text: str, *lines: str) -> argparse.ArgumentParser:
+    """Add a command that calls `function(options) -> exit code`; `lines` are its examples."""
+    parser = verbs.add_parser(name, help=text, description=text, epilog=examples(*lines))
+    parser.set_defaults(function=function)
+    return parser
+
+
+def registry_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --registry."""
+    parser.add_argument("--registry", action="append", type=Path, default=[], metavar="DIR",
+                         help="a folder of entries of your own (backbones/, layouts/, …); may be repeated")
+
+
+def machine_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --device and --threads."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: auto)")
+    parser.add_argument("--threads", type=int, metavar="T", help="CPU threads (default: torch's choice)")
+
+
+def records_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --records."""
+    parser.add_argument("--records", type=Path, metavar="DIR", help="the folder of records (default: leaderboard/records)")
+
+
+def store_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --store."""
+    parser.add_argument("--store", metavar="URI", default=os.environ.get("MLFLOW_TRACKING_URI"),
+                         help="MLflow's tracking store (default: sqlite beside the runs, or MLFLOW_TRACKING_URI)")
+
+
+def json_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")

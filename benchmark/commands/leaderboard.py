@@ -1,0 +1,46 @@
+"""`bench leaderboard`: the page from the records."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from benchmark.commands.flags import command, json_flag, records_flag
+from benchmark.commands.output import near, print_json, print_rich
+from benchmark.commands.place import CHECKOUT, records_of
+from benchmark.errors import UsageError
+
+
+def add(verbs: Any) -> None:
+    """Add `bench leaderboard`."""
+    parser = command(verbs, "leaderboard", leaderboard, "make the page and its plots from the records, and print it",
+                       "bench leaderboard", "bench leaderboard --check", "bench leaderboard --records runs/demo/records")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail where the page is not what the records give")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the page goes (default: beside the records)")
+    records_flag(parser)
+    json_flag(parser)
+
+
+def leaderboard(options: argparse.Namespace) -> int:
+    """`bench leaderboard`."""
+    from benchmark import leaderboard as board  # noqa: PLC0415
+
+    records = records_of(options)
+    if not records.is_dir():
+        raise UsageError(f"There are no records at {records}. `bench sweep mini` makes the first ones.")
+    out, published = options.out or records.parent, CHECKOUT / "leaderboard" / "published"
+    if options.check:
+        problems = board.stale(records, out, published)
+        for problem in problems:
+            print(problem)
+        print(f"{out / 'README.md'} is {'not what the records give' if problems else 'what the records give'}")
+        return 1 if problems else 0
+    written = board.build(records, out, published)
+    if options.json:
+        print_json(board.as_json(records))
+        return 0
+    print_rich(*board.summary(records))
+    print(f"\nThe page: {near(out / 'README.md')}")
+    for path in written:
+        if path.suffix == ".svg":
+            print(f"A picture: {near(path)}")
+    return 0

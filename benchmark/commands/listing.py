@@ -1,0 +1,67 @@
+"""`bench list`: what can be compared, and what has been run."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmark import registry
+from benchmark.commands.flags import command, json_flag, registry_flag
+from benchmark.commands.output import print_json, print_table
+from benchmark.commands.place import home
+from benchmark.errors import BenchError
+
+WORDS = ("models", "layouts", "datasets", "recipes", "suites", "runs")
+
+
+def add(verbs: Any) -> None:
+    """Add `bench list`."""
+    parser = command(verbs, "list", list_entries, "what can be compared, and what has been run",
+                       "bench list", "bench list layouts", "bench list runs --json")
+    parser.add_argument("what", nargs="?", choices=WORDS, help="only these (default: all but runs)")
+    registry_flag(parser)
+    json_flag(parser)
+
+
+def list_entries(options: argparse.Namespace) -> int:
+    """`bench list`."""
+    if options.what == "runs":
+        return _list_runs(options)
+    search = registry.roots(options.registry)
+    axes = [options.what[:-1]] if options.what else list(registry.FOLDERS)
+    found = {axis: registry.entries(axis, search) for axis in axes}
+    if options.json:
+        print_json({f"{axis}s": [{"name": e.name, "description": e.description, "assumed": e.assumed, "file": str(e.path)}
+                                  for e in files.values()] for axis, files in found.items()})
+        return 0
+    for axis, files in found.items():
+        rows = [(e.name, e.description + (f" (assumed: {', '.join(e.assumed)})" if e.assumed else "")) for e in files.values()]
+        print_table(f"{axis}s", ("name", "what it is"), rows)
+    return 0
+
+
+def _list_runs(options: argparse.Namespace) -> int:
+    rows = []
+    for path in sorted((home() / "runs").glob("*/spec.json")):
+        try:
+            document = json.loads(path.read_text())
+            spec, steps = document["spec"], document["spec"]["recipe"]["config"]["steps"]
+            names = [spec[axis]["name"] for axis in ("model", "layout", "dataset", "recipe")]
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            raise BenchError(f"{path} is not the description of a run ({problem}). Remove its folder.") from None
+        rows.append((document["id"], *names, spec["subset"], spec["seed"], _state(path.parent, steps), " ".join(document["overrides"])))
+    columns = ("id", "model", "layout", "dataset", "recipe", "N", "seed", "state", "set")
+    if options.json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    elif rows:
+        print_table("runs", columns, rows)
+    else:
+        print("No runs yet. Start with: bench run --model dit_mini --layout global --dataset dead_leaves8 --subset 16 --recipe mini")
+    return 0
+
+
+def _state(folder: Path, steps: int) -> str:
+    if (folder / "record.json").exists():
+        return "finished"
+    saved = sorted(path.name for path in (folder / "checkpoints").glob("[0-9]*"))
+    return f"step {int(saved[-1])} of {steps}" if saved else "begun"

@@ -1,0 +1,47 @@
+"""How results are printed: tables for people, JSON for programs, always on stdout."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def near(path: Path) -> str:
+    """Return a path relative to the working directory where it lies below it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def print_json(value: Any) -> None:
+    """Print a result as JSON."""
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    """Print a table; its text is escaped, whatever it holds."""
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(escape(column), overflow="fold", no_wrap=column == columns[0])
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    print_rich(table)
+    print()
+
+
+def print_rich(*renderables: Any) -> None:
+    """Print rich renderables; 160 columns where stdout is no terminal."""
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    for renderable in renderables:
+        console.print(renderable)

@@ -1,0 +1,54 @@
+"""Where a command works: the home folder, the records, a run's folder, the device."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchmark.run import Place
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+
+
+def home() -> Path:
+    """Return the folder that holds runs/, packed/, data/ and leaderboard/: BENCH_HOME, else the checkout."""
+    named = os.environ.get("BENCH_HOME")
+    if named:
+        return Path(named).resolve()
+    return CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()
+
+
+def place_of(options: argparse.Namespace) -> "Place":
+    """Return the place of a run, and set torch up for reproducible numbers."""
+    import torch  # noqa: PLC0415
+
+    from benchmark.environment import choose_device  # noqa: PLC0415
+    from benchmark.run import Place  # noqa: PLC0415
+
+    if options.threads is not None:
+        if options.threads < 1:
+            raise UsageError(f"--threads {options.threads} must be at least 1.")
+        torch.set_num_threads(options.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False  # scores are fp32
+    return Place(home=home(), records=records_of(options), device=choose_device(options.device),
+                 suite=getattr(options, "suite", None), checkpoint_seconds=getattr(options, "checkpoint_every", 60.0))
+
+
+def records_of(options: argparse.Namespace) -> Path:
+    """Return the folder of records."""
+    return options.records.resolve() if options.records else home() / "leaderboard" / "records"
+
+
+def run_folder(name: str) -> Path:
+    """Return the folder of a run, named by path, id or the id's first digits."""
+    if (Path(name) / "spec.json").exists():
+        return Path(name).resolve()
+    found = [path.parent for path in (home() / "runs").glob("*/spec.json") if path.parent.name.startswith(name)]
+    if len(found) != 1:
+        count = "No run's" if not found else f"{len(found)} runs'"
+        raise UsageError(f"{count} id begins with '{name}'. `bench list runs` names them.")
+    return found[0]

@@ -1,0 +1,176 @@
+"""`bench run` and `bench evaluate`: one row."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark import registry
+from benchmark.commands.flags import command, json_flag, machine_flags, records_flag, registry_flag, store_flag
+from benchmark.commands.output import duration, near, print_json, print_table
+from benchmark.commands.place import home, place_of, run_folder
+from benchmark.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchmark.record import Record
+    from benchmark.run import Place
+    from benchmark.spec import Spec
+
+
+def add_run(verbs: Any) -> None:
+    """Add `bench run`."""
+    parser = command(verbs, "run", run, "train and score one row; the same command again resumes it",
+                       "bench run --model dit_xs1 --layout local_head --dataset lsun_church",
+                       "bench run --model dit_mini --layout local_3x3_head --dataset dead_leaves8 --subset 16 --recipe mini",
+                       "bench run --model dit_mini --layout global --dataset dead_leaves8 --recipe mini --set recipe.steps=500",
+                       "bench run --record leaderboard/records/mini/dead_leaves8/dit_mini-global-n16-s0.json --force")
+    for axis, text in (("model", "backbone"), ("layout", "attention layout"), ("dataset", "images")):
+        parser.add_argument(f"--{axis}", metavar="NAME", help=f"{text}: a name from `bench list {axis}s`")
+    parser.add_argument("--subset", type=int, metavar="N", default=10_000, help="training images (default: 10000)")
+    parser.add_argument("--seed", type=int, metavar="K", default=0, help="shuffle, initialisation and noise (default: 0)")
+    parser.add_argument("--recipe", metavar="NAME", default="paper", help="budget and evaluation (default: paper)")
+    parser.add_argument("--set", action="append", default=[], metavar="AXIS.FIELD=VALUE", dest="overrides",
+                         help="change one field for this run; such a run is kept out of the leaderboard")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="run what this record describes, instead of naming it")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved spec and what it would cost; run nothing")
+    parser.add_argument("--force", action="store_true", help="run anew, dropping the run's checkpoints and record")
+    parser.add_argument("--checkpoint-every", type=float, metavar="SECONDS", default=60.0, help="(default: 60)")
+    parser.add_argument("--suite", metavar="NAME", help="the suite this row belongs to, for tracking")
+    registry_flag(parser)
+    machine_flags(parser)
+    records_flag(parser)
+    store_flag(parser)
+    parser.add_argument("--no-track", action="store_true", help="keep this run out of MLflow; `bench track sync` adds it later")
+    json_flag(parser)
+
+
+def add_evaluate(verbs: Any) -> None:
+    """Add `bench evaluate`."""
+    parser = command(verbs, "evaluate", evaluate, "score the checkpoint of a finished run again, without training",
+                       "bench evaluate 1a2b3c4d5e6f", "bench evaluate runs/1a2b3c4d5e6f --device cuda")
+    parser.add_argument("run", metavar="RUN", help="a run's id, its first digits, or its folder")
+    registry_flag(parser)
+    machine_flags(parser)
+    records_flag(parser)
+    json_flag(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """`bench run`."""
+    from benchmark import run as runs  # noqa: PLC0415  torch
+    from benchmark.progress import Display  # noqa: PLC0415
+
+    spec = spec_of(options)
+    place = place_of(options)
+    if options.dry_run:
+        return _dry_run(spec, place, options)
+    mirrors: list[Any] = []
+    with Display() as display:
+        done = None if options.force else runs.finished(spec, place)
+        display.note(f"{spec.title}, recipe {spec.recipe.name} ({spec.id})" + (": already finished" if done else ""))
+        with _mirrored(mirrors, display):
+            result = runs.run(spec, place, display, force=options.force, started=lambda folder: _mirror(options, folder, mirrors))
+    _print_record(result, place, options, "already finished" if done else "finished")
+    return 0
+
+
+@contextmanager
+def _mirrored(mirrors: list[Any], display: Any) -> Iterator[None]:
+    """Give MLflow at most ten seconds after the run, whatever became of it, and say once what it missed."""
+    try:
+        yield
+    finally:
+        for mirror in mirrors:
+            if warning := mirror.finish():
+                display.note(warning)
+
+
+def _mirror(options: argparse.Namespace, folder: Path, mirrors: list[Any]) -> None:
+    if not options.no_track:
+        from benchmark import track  # noqa: PLC0415
+
+        mirrors.append(track.start(folder, store=options.store or track.default_store(home())))
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """`bench evaluate`."""
+    from benchmark import run as runs  # noqa: PLC0415
+    from benchmark.progress import Display  # noqa: PLC0415
+
+    folder = run_folder(options.run)
+    if not (folder / "record.json").exists():
+        raise UsageError(f"The run {folder.name} is not finished, so there is nothing to score again. `bench run` finishes it.")
+    place = place_of(options)
+    with Display() as display:
+        result = runs.evaluate(folder, place, display, registry.roots(options.registry))
+    _print_record(result, place, options, "scored again")
+    return 0
+
+
+def spec_of(options: argparse.Namespace) -> "Spec":
+    from benchmark import record, spec  # noqa: PLC0415
+
+    search = registry.roots(options.registry)
+    if options.record:
+        if options.model or options.layout or options.dataset or options.overrides:
+            raise UsageError("--record says what to run; --model, --layout, --dataset and --set cannot stand beside it.")
+        stored = record.read(options.record)
+        return spec.from_record(stored.spec, overrides=stored.overrides, assumed=stored.assumed, search=search)
+    names = {axis: getattr(options, axis) for axis in ("model", "layout", "dataset", "recipe")}
+    if missing := [axis for axis, name in names.items() if not name]:
+        known = ", ".join(registry.entries(missing[0], search))
+        raise UsageError(f"--{missing[0]} is missing. There is: {known}. For example: bench run --model dit_mini "
+                         "--layout local_3x3_head --dataset dead_leaves8 --subset 16 --recipe mini")
+    return spec.resolve(names, subset=options.subset, seed=options.seed, overrides=options.overrides, search=search)
+
+
+def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
+    from benchmark import cost, data, run as runs  # noqa: PLC0415
+
+    total, trainable = cost.parameters(cost.on_meta(spec))
+    recipe = spec.recipe.config
+    seconds = cost.step_seconds(spec, runs.build(spec).to(place.device), place.device)
+    facts = {
+        "id": spec.id, "parameters": total, "parameters_trainable": trainable, "forward_flops": cost.forward_flops(spec),
+        "training_flops": 3 * cost.forward_flops(spec) * recipe.batch * recipe.steps,
+        "training_memory_bytes": cost.training_memory_bytes(spec), "estimated_seconds": seconds * recipe.steps,
+        "device": str(place.device), "data": data.status(data.packed_name(spec), place.home)[1],
+        "attention": [layer.window or "global" for layer in spec.attention],
+        "assumed": list(spec.assumed), "state": "finished" if runs.finished(spec, place) else "not finished",
+    }
+    if options.json:
+        print_json(facts | {"spec": spec.to_json()})
+        return 0
+    said = facts | {
+        "parameters": f"{total:,}, {trainable:,} trainable", "forward_flops": f"{facts['forward_flops'] / 1e9:.3f} GFLOP an image",
+        "training_flops": f"{facts['training_flops'] / 1e15:.3g} PFLOP", "training_memory_bytes": f"about {facts['training_memory_bytes'] / 2**30:.2f} GiB",
+        "estimated_seconds": f"about {duration(facts['estimated_seconds'])} of training on {place.device}, from a timed step of few images",
+        "attention": " ".join(map(str, facts["attention"])) or "none that a layout addresses", "assumed": "\n".join(spec.assumed) or "nothing",
+    }
+    del said["parameters_trainable"]
+    from benchmark.fields import to_json  # noqa: PLC0415
+
+    rows = [(f"{axis}.{field}", str(value)) for axis in ("model", "layout", "dataset", "recipe")
+            for field, value in [("name", getattr(spec, axis).name), *to_json(getattr(spec, axis).config).items()]]
+    rows += [("subset", str(spec.subset)), ("seed", str(spec.seed))]
+    print_table("the spec", ("field", "value"), rows)
+    print_table("what it would cost", ("fact", "value"), [(key.replace("_", " "), str(value)) for key, value in said.items()])
+    return 0
+
+
+def _print_record(result: "Record", place: "Place", options: argparse.Namespace, status: str) -> None:
+    from benchmark import record  # noqa: PLC0415
+
+    published = record.path_of(place.records, result.row)
+    path = place.home / "runs" / result.id / "record.json" if result.overrides else published
+    if options.json:
+        print_json({"id": result.id, "status": status, "record": str(path), "psnr_train": result.psnr_train,
+                     "psnr_test": result.psnr_test, "psnr_gap": result.psnr_gap, "weights_sha256": result.weights_sha256})
+        return
+    rows = [(str(p.step), f"{p.loss:.4f}", f"{p.psnr_train:.3f}", f"{p.psnr_test:.3f}", f"{p.psnr_gap:.3f}") for p in result.trajectory]
+    score = (f"final, K={result.psnr.images_test}, {len(result.psnr.diffusion_steps)} diffusion steps", "",
+             f"{result.psnr_train:.3f}", f"{result.psnr_test:.3f}", f"{result.psnr_gap:.3f}")
+    title = f"{result.row.model} {result.row.layout} on {result.row.dataset}, N={result.row.subset}, seed {result.row.seed}"
+    print_table(title, ("step", "loss", "PSNR train, dB", "PSNR test, dB", "gap, dB"), [*rows, score])
+    print(f"The record: {near(path)}" + (" (not on the leaderboard, because of --set)" if result.overrides else ""))
