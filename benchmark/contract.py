@@ -91,9 +91,14 @@ class ImageError(Exception):
 
 @runtime_checkable
 class Source(Protocol):
-    """An opened source of images: `ids` in a stable order, and the image of each."""
+    """An opened source of images: `ids` in a stable order, and the image of each.
+
+    `fingerprint` is a sha256 that changes when the source does, without decoding an image. `read` is called from
+    several threads at once.
+    """
 
     ids: Sequence[str]
+    fingerprint: str
 
     def read(self, image_id: str) -> np.ndarray:
         """Return the image as uint8 of shape (C, R, R); raise ImageError where it cannot be read."""
@@ -102,11 +107,15 @@ class Source(Protocol):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Images of one kind. `embedded` datasets are generated and need no root folder."""
+    """Images of one kind. `embedded` datasets are generated and need no root folder.
+
+    `preprocessing` names the version of what turns the source into bytes: change it when the bytes change.
+    """
 
     resolution: int
     channels: int
     embedded: bool
+    preprocessing: str
 
     def open(self, root: Path | None) -> Source:
         """Open the images under `root` (None if embedded); raise ImageError where that is not this dataset."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +79,8 @@ def find_images(root: Path) -> dict[str, int]:
     Hidden files and folders are left out, and so are symbolic links: one that stays inside would be the same image
     twice, one that leads out is not part of this folder. `root` itself may be a link.
     """
-    if not root.is_dir():
-        raise ImageError(f"{root} is not a folder" if root.exists() else f"{root} does not exist")
+    if not os.path.isdir(root):
+        raise ImageError(f"{root} is not a folder" if os.path.lexists(root) else f"{root} does not exist")
     found, links = {}, 0
     for folder, folders, files in os.walk(root, onerror=_refuse):
         links += sum(os.path.islink(os.path.join(folder, name)) for name in folders)
@@ -88,10 +89,11 @@ def find_images(root: Path) -> dict[str, int]:
             path = Path(folder, name)
             if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
                 continue
-            if path.is_symlink():
+            state = _lstat(path)
+            if stat.S_ISLNK(state.st_mode):
                 links += 1
-            elif path.is_file():
-                found[_relative(path, root)] = path.stat().st_size
+            elif stat.S_ISREG(state.st_mode):
+                found[_relative(path, root)] = state.st_size
     if not found:
         left_out = f" {links} symbolic links were left out: give the folder that they lead to." if links else ""
         raise ImageError(f"{root} holds no image: looked below it for files ending in {', '.join(SUFFIXES)}.{left_out}")
@@ -122,14 +124,14 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """Return `image` with 8 bits per channel and without transparency."""
     from PIL import Image
 
-    if image.mode in TRANSPARENT or "transparency" in image.info:
-        over = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
     if image.mode in SIXTEEN_BITS:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise ImageError("its grey values do not fit 16 bits")
         return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode in TRANSPARENT or "transparency" in image.info:
+        over = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
     if image.mode == "F":
         raise ImageError("floating-point grey values have no agreed range: convert it to 8 or 16 bits")
     return image
@@ -144,8 +146,19 @@ def _relative(path: Path, root: Path) -> str:
     return name
 
 
+def _lstat(path: Path) -> os.stat_result:
+    try:
+        return path.lstat()
+    except OSError as problem:
+        raise _unreadable(problem) from None
+
+
 def _refuse(problem: OSError) -> None:
-    raise ImageError(f"{problem.filename} cannot be read: {problem.strerror}")
+    raise _unreadable(problem)
+
+
+def _unreadable(problem: OSError) -> ImageError:
+    return ImageError(f"{problem.filename} cannot be read: {problem.strerror}")
 
 
 def _pillow():  # noqa: ANN202 (the package itself)

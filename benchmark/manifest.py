@@ -1,0 +1,127 @@
+"""The manifest of packed images: what they are, in which order, and the sha256 that they must have.
+
+It lies beside the array that it describes (packed/<name>/manifest.json). What `bench data add` added is pinned by a
+second copy that git tracks (data/<name>.json); what an embedded dataset generates on first use is not.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from benchmark.contract import Dataset
+from benchmark.errors import BenchError, UsageError
+from benchmark.fields import Count, FieldError, Positive, checked, from_json, to_json
+from benchmark.record import write_text
+
+ORDERING = "image i of the array is ids[i]; ids null: the decimal index i; a subset sorts by sha256('dataset:seed:id')"
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@checked
+class Skipped:
+    """An image of the source that could not be read and was left out on request."""
+
+    id: str
+    reason: str
+
+
+@checked
+class Manifest:
+    """What packed/<name>/images.npy holds; `sha256` is over the bytes of the images, without the file's header."""
+
+    format: Literal[1]
+    name: str
+    kind: str  # 'module:Class' of the dataset
+    config: dict[str, Any]
+    embedded: bool
+    count: Positive
+    channels: Positive
+    resolution: Positive
+    ids: tuple[str, ...] | None  # None: the decimal indices
+    ordering: str
+    sha256: str
+    preprocessing: str
+    fingerprint: str  # of the source: every id and size
+    limit: Positive | None
+    skipped: tuple[Skipped, ...]
+    duplicates: tuple[tuple[str, ...], ...]  # ids of images with the same bytes
+
+    def validate(self) -> None:
+        """Check what no single field can."""
+        if self.ids is not None and len(set(self.ids)) != self.count:
+            raise FieldError(f"ids holds {len(set(self.ids))} different ids, but count = {self.count}")
+        for field in ("sha256", "fingerprint"):
+            if not _DIGEST.fullmatch(getattr(self, field)):
+                raise FieldError(f"{field} = {getattr(self, field)!r} must be 64 hex digits")
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """The id of every image, in the order of the array."""
+        return tuple(map(str, range(self.count))) if self.ids is None else self.ids
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The shape of the array: N x C x R x R."""
+        return self.count, self.channels, self.resolution, self.resolution
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the manifest's canonical JSON."""
+        return hashlib.sha256(json.dumps(to_json(self), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def same_images(self, other: "Manifest") -> bool:
+        """Return whether both describe the same bytes under the same ids."""
+        return (self.sha256, self.ids) == (other.sha256, other.ids)
+
+    def difference(self, dataset: Dataset) -> str | None:
+        """Return in what the images were made otherwise than `dataset` declares, or None."""
+        made = {"kind": self.kind, "preprocessing": self.preprocessing} | self.config
+        wanted = {"kind": kind_of(dataset), "preprocessing": dataset.preprocessing} | to_json(dataset)
+        differing = [field for field in made | wanted if made.get(field) != wanted.get(field)]
+        return ", ".join(f"{f} = {made.get(f)!r} instead of {wanted.get(f)!r}" for f in differing) or None
+
+
+def kind_of(dataset: Dataset) -> str:
+    """Return where the class of a dataset lives, 'module:Class'."""
+    return f"{type(dataset).__module__}:{type(dataset).__qualname__}"
+
+
+def packed_folder(home: Path, name: str) -> Path:
+    """Return the folder of the packed images of that name."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"'{name}' cannot name a dataset: use letters, digits, _ . and -, not beginning with . or -.")
+    return home / "packed" / name
+
+
+def beside(home: Path, name: str) -> Path:
+    """Return the path of the manifest that lies beside the array."""
+    return packed_folder(home, name) / "manifest.json"
+
+
+def pin(home: Path, name: str) -> Path:
+    """Return the path of the manifest that git tracks."""
+    packed_folder(home, name)
+    return home / "data" / f"{name}.json"
+
+
+def read(path: Path) -> Manifest | None:
+    """Read a manifest, None where there is none; raise BenchError naming what is wrong with a damaged one."""
+    try:
+        return from_json(Manifest, json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        raise BenchError(f"The manifest {path} cannot be read: {problem.strerror}.") from None
+    except (ValueError, RecursionError) as problem:  # FieldError, JSONDecodeError and UnicodeDecodeError are ValueErrors
+        way_out = "git checkout" if path.parent.name == "data" else "bench data add"
+        raise BenchError(f"The manifest {path} is damaged: {problem}. Restore it (`{way_out}`), or remove it and "
+                         "add the images again.") from None
+
+
+def write(path: Path, manifest: Manifest) -> None:
+    """Write a manifest atomically, one id a line so that git shows what changed."""
+    write_text(path, json.dumps(to_json(manifest), indent=1, ensure_ascii=False) + "\n")
