@@ -3,12 +3,11 @@
 import io
 import re
 import shutil
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
-from tests.record_factory import made, point, save, suites
 from rich.console import Console
 
 from benchmark import leaderboard
@@ -19,6 +18,7 @@ from benchmark.leaderboard.tables import tabulate
 from benchmark.leaderboard.text import amount, escaped
 from benchmark.record import METRIC_VERSION, Record, Score, path_of, write
 from benchmark.spec import load_suite
+from tests.record_factory import made, point, save, suites
 
 PUBLISHED = Path(__file__).parent.parent / "leaderboard" / "published"
 HOSTILE = "a|b`c<script>\n# d [e](http://evil.example) $x$ **f** \u202e_g_ @h ![i](j)"
@@ -89,7 +89,11 @@ def test_a_missing_or_edited_file_is_stale(board: Path) -> None:
     picture = board / "figures" / METRIC_VERSION / "mini" / "dead_leaves8" / "gap.svg"
     text = picture.read_text(encoding="utf-8")
     picture.unlink()
-    assert [problem for problem in problems(board) if "is missing" in problem and "gap.svg" in problem] == problems(board) != []
+    assert (
+        [problem for problem in problems(board) if "is missing" in problem and "gap.svg" in problem]
+        == problems(board)
+        != []
+    )
     picture.write_text(text.replace("sha256:", "sha256:0"), encoding="utf-8")
     assert len(problems(board)) == 1 and "other numbers" in problems(board)[0]
     picture.write_text(text, encoding="utf-8")
@@ -118,10 +122,12 @@ def test_rows_by_hand() -> None:
     assert base.psnr_gap.mean == pytest.approx((1.02 + 0.75 + 1.30) / 3) and base.equal_steps is None
     assert local.equal_steps is not None
     assert local.equal_steps.differences == pytest.approx({0: -0.22, 1: -0.27, 2: -0.27})
-    # at equal fit: the factory's PSNR train rises by 1 dB a point and ends 0.3 dB lower, so the level lies 0.7 of the way up the
-    # baseline's last quarter, where its gap is (0.75 + 0.25 * 0.7) of the final one
+    # at equal fit: the factory's PSNR train rises by 1 dB a point and ends 0.3 dB lower, so the level lies 0.7 of the
+    # way up the baseline's last quarter, where its gap is (0.75 + 0.25 * 0.7) of the final one
     assert local.equal_fit is not None
-    assert local.equal_fit.differences == pytest.approx({0: 0.80 - 0.925 * 1.02, 1: 0.48 - 0.925 * 0.75, 2: 1.03 - 0.925 * 1.30})
+    assert local.equal_fit.differences == pytest.approx(
+        {0: 0.80 - 0.925 * 1.02, 1: 0.48 - 0.925 * 0.75, 2: 1.03 - 0.925 * 1.30}
+    )
 
 
 def test_the_page_shows_the_numbers(built: Path) -> None:
@@ -129,7 +135,9 @@ def test_the_page_shows_the_numbers(built: Path) -> None:
     row = next(line for line in text.splitlines() if line.startswith("| 1 | dit_mini | local_3x3_head"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[5].startswith("0.770 ± 0.276<br>[0.084, 1.456]")
-    assert cells[6] == "−0.253<br>[−0.325, −0.182]<br>lower in 3 of 3"  # mean -.7600/3, sd .02887, half width 4.3027 sd/sqrt 3
+    assert (
+        cells[6] == "−0.253<br>[−0.325, −0.182]<br>lower in 3 of 3"
+    )  # mean -.7600/3, sd .02887, half width 4.3027 sd/sqrt 3
     assert cells[8:10] == ["119 k", "12.7 M"]
     assert "[2](records/mini/dead_leaves8/dit_mini-local_3x3_head-n16-s2.json)" in cells[10]
     assert (built / "records/mini/dead_leaves8/dit_mini-local_3x3_head-n16-s2.json").is_file()
@@ -139,9 +147,15 @@ def test_ranks_are_shared_where_nothing_separates(tmp_path: Path) -> None:
     small = tabulate(suites())[-1]
     # head is separated from global and from mix, but not from tail; nothing else is separated
     assert {row.series.layout: row.rank for row in small.rows} == {
-        "local_3x6_head": (1, 2), "global": (2, 4), "local_3x6_mix": (2, 4), "local_3x6_tail": (1, 4)}
+        "local_3x6_head": (1, 2),
+        "global": (2, 4),
+        "local_3x6_mix": (2, 4),
+        "local_3x6_tail": (1, 4),
+    }
     assert [row.psnr_gap.mean for row in small.rows] == sorted(row.psnr_gap.mean for row in small.rows)
-    same = tabulate([made(gap, seed=seed, layout=layout) for layout in ("global", "twin") for seed, gap in enumerate((1.0, 1.2))])
+    same = tabulate(
+        [made(gap, seed=seed, layout=layout) for layout in ("global", "twin") for seed, gap in enumerate((1.0, 1.2))]
+    )
     assert [row.rank for row in same[0].rows] == [(1, 2), (1, 2)]
 
 
@@ -152,7 +166,9 @@ def test_one_seed_is_shown_and_not_ranked(tmp_path: Path) -> None:
 
 
 def test_not_ranked_records_are_apart(tmp_path: Path) -> None:
-    text = page([*(made(1.0, seed=seed) for seed in (0, 1)), made(7.0, layout="odd", ranked=False, recipe="smoke")], tmp_path)
+    text = page(
+        [*(made(1.0, seed=seed) for seed in (0, 1)), made(7.0, layout="odd", ranked=False, recipe="smoke")], tmp_path
+    )
     before, after = text.split("## Not ranked")
     assert "| odd |" not in before and "| odd |" in after and "7.000" not in text
     assert "2 of them ranked" in text and "mini on" in before and "smoke on" not in text
@@ -168,16 +184,29 @@ def test_metric_versions_never_share_a_table(tmp_path: Path) -> None:
 
 
 def test_other_images_are_not_paired(tmp_path: Path) -> None:
-    records = [made(1.0 + seed, seed=seed) for seed in (0, 1)] + [made(0.9, seed=0, layout="x"), made(0.1, seed=1, layout="x", images="other")]
+    records = [made(1.0 + seed, seed=seed) for seed in (0, 1)] + [
+        made(0.9, seed=0, layout="x"),
+        made(0.1, seed=1, layout="x", images="other"),
+    ]
     row = next(row for row in tabulate(records)[0].rows if row.series.layout == "x")
-    assert row.equal_steps is not None and row.equal_steps.differences == pytest.approx({0: -0.1}) and row.other_images == (1,)
+    assert (
+        row.equal_steps is not None
+        and row.equal_steps.differences == pytest.approx({0: -0.1})
+        and row.other_images == (1,)
+    )
     assert "seeds left out of the differences, because global saw other images: 1." in page(records, tmp_path)
 
 
 def test_no_common_level_and_no_baseline_are_said(tmp_path: Path) -> None:
     far = [point(1000, 40.0, 0.1), point(2000, 41.0, 0.2)]
-    text = page([*(made(1.0, seed=s) for s in (0, 1)), *(made(0.5, seed=s, layout="x", trajectory=far) for s in (0, 1)),
-                 made(2.0, model="lone", layout="x")], tmp_path)
+    text = page(
+        [
+            *(made(1.0, seed=s) for s in (0, 1)),
+            *(made(0.5, seed=s, layout="x", trajectory=far) for s in (0, 1)),
+            made(2.0, model="lone", layout="x"),
+        ],
+        tmp_path,
+    )
     assert "dit_mini x: 2 of 2 pairs share no level of PSNR train." in text
     assert "lone x: no row of this model with the layout global" in text
     assert next(line for line in text.splitlines() if "| dit_mini | x |" in line).count("| – |") == 1
@@ -185,15 +214,29 @@ def test_no_common_level_and_no_baseline_are_said(tmp_path: Path) -> None:
 
 def test_a_name_with_two_meanings_is_refused(tmp_path: Path) -> None:
     records = save([made(1.0), made(1.0, seed=1, steps=100)], tmp_path / "records")
-    with pytest.raises(BenchError, match=r"The recipe 'mini' means two things: steps = 2000 in mini/dead_leaves8/.*-s0.json, 100 in .*-s1.json"):
+    with pytest.raises(
+        BenchError,
+        match=r"The recipe 'mini' means two things: steps = 2000 in mini/dead_leaves8/.*-s0.json, 100 in .*-s1.json",
+    ):
         leaderboard.build(records, tmp_path, PUBLISHED)
     assert not (tmp_path / "README.md").exists()
 
 
 def test_hostile_text_is_escaped(tmp_path: Path) -> None:
-    score = Score(value=1.0, sd=None, samples=512, extractor=HOSTILE, weights_digest=None, reference_digest="0", version=HOSTILE)
-    records = [made(1.0, seed=seed, metric_version=HOSTILE, scores={HOSTILE: score}, overrides=(HOSTILE,), assumed=(HOSTILE, f"model.x: {HOSTILE}"))
-               for seed in (0, 1)]
+    score = Score(
+        value=1.0, sd=None, samples=512, extractor=HOSTILE, weights_digest=None, reference_digest="0", version=HOSTILE
+    )
+    records = [
+        made(
+            1.0,
+            seed=seed,
+            metric_version=HOSTILE,
+            scores={HOSTILE: score},
+            overrides=(HOSTILE,),
+            assumed=(HOSTILE, f"model.x: {HOSTILE}"),
+        )
+        for seed in (0, 1)
+    ]
     text = page(records, tmp_path)
     assert text.count("a&#124;b") >= 6
     for raw in ("<script", "a|b", "b`c", "\n# d", "[e](", "http://", "$x$", "**f**", "\u202e", "@h", "![i]", " _g_ "):
@@ -212,17 +255,28 @@ def test_plain_text_stays_readable(text: str) -> None:
 
 
 def test_names_that_matplotlib_might_interpret(tmp_path: Path) -> None:
-    records = [made(1.0 + seed, seed=seed, subset=subset, layout=layout) for seed in (0, 1) for subset in (16, 64) for layout in ("global", "_hidden")]
+    records = [
+        made(1.0 + seed, seed=seed, subset=subset, layout=layout)
+        for seed in (0, 1)
+        for subset in (16, 64)
+        for layout in ("global", "_hidden")
+    ]
     for picture in plots.pictures(tabulate(records)):
         assert "_hidden" in plots.draw(picture)  # as the comment that stands with the drawn letters of a label
 
 
 def test_published_values_stand_beside_the_paper_recipe_only(tmp_path: Path) -> None:
     same = {"model": "dit_xs1", "layout": "local_head", "dataset": "celeba", "subset": 10_000, "steps": 400_000}
-    paper, mini, changed = (made(0.6, recipe="paper", **same), made(0.6, recipe="mini", **same),
-                            made(0.6, recipe="paper", overrides=("recipe.steps=10",), **same))
+    paper, mini, changed = (
+        made(0.6, recipe="paper", **same),
+        made(0.6, recipe="mini", **same),
+        made(0.6, recipe="paper", overrides=("recipe.steps=10",), **same),
+    )
     facts = published.load(PUBLISHED)
-    assert {(row.value, row.source) for row in facts.beside(paper, "psnr_gap")} == {(0.57, "Figure 6"), (0.57, "Figure 8")}
+    assert {(row.value, row.source) for row in facts.beside(paper, "psnr_gap")} == {
+        (0.57, "Figure 6"),
+        (0.57, "Figure 8"),
+    }
     assert facts.beside(mini, "psnr_gap") == facts.beside(changed, "psnr_gap") == ()
     text = page([paper, mini], tmp_path)
     assert "0.570 (Figure 6, Figure 8)" in text.split("\n## paper on celeba")[1]
@@ -232,12 +286,20 @@ def test_published_values_stand_beside_the_paper_recipe_only(tmp_path: Path) -> 
 
 def test_dagger_values_belong_to_the_dagger_recipe() -> None:
     dagger = made(0.6, recipe="paper_dagger", model="dit_xs1", dataset="celeba", subset=10_000)
-    assert {(row.value, row.variant) for row in published.load(PUBLISHED).beside(dagger, "fid")} == {(10.5432, "dagger")}
+    assert {(row.value, row.variant) for row in published.load(PUBLISHED).beside(dagger, "fid")} == {
+        (10.5432, "dagger")
+    }
 
 
-@pytest.mark.parametrize(("content", "problem"), [
-    ("[]", "must be a JSON table"), ("{", "must be a JSON table"), ('{"source": "x", "rows": [{"metric": 1}]}', "not valid: rows"),
-    ('{"source": "x"}', "'rows'")])
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("[]", "must be a JSON table"),
+        ("{", "must be a JSON table"),
+        ('{"source": "x", "rows": [{"metric": 1}]}', "not valid: rows"),
+        ('{"source": "x"}', "'rows'"),
+    ],
+)
 def test_bad_published_values_are_refused(tmp_path: Path, content: str, problem: str) -> None:
     (tmp_path / "p.json").write_text(content, encoding="utf-8")
     with pytest.raises(BenchError, match=problem):
@@ -248,10 +310,30 @@ def test_bad_published_values_are_refused(tmp_path: Path, content: str, problem:
 
 def test_scores_of_different_making_have_their_own_columns(tmp_path: Path) -> None:
     def fid(value: float, samples: int) -> dict[str, Score]:
-        return {"fid": Score(value=value, sd=None, samples=samples, extractor="inception", weights_digest="abcdefghij", reference_digest="0", version="fid-1")}
+        return {
+            "fid": Score(
+                value=value,
+                sd=None,
+                samples=samples,
+                extractor="inception",
+                weights_digest="abcdefghij",
+                reference_digest="0",
+                version="fid-1",
+            )
+        }
 
-    text = page([made(1.0, scores=fid(10.0, 50_000)), made(1.0, seed=1, scores=fid(12.0, 50_000)), made(1.0, seed=2, scores=fid(99.0, 100))], tmp_path)
-    titles, values = (next(line for line in text.splitlines() if line.startswith(start)).split("|") for start in ("| rank", "| – | dit_mini"))
+    text = page(
+        [
+            made(1.0, scores=fid(10.0, 50_000)),
+            made(1.0, seed=1, scores=fid(12.0, 50_000)),
+            made(1.0, seed=2, scores=fid(99.0, 100)),
+        ],
+        tmp_path,
+    )
+    titles, values = (
+        next(line for line in text.splitlines() if line.startswith(start)).split("|")
+        for start in ("| rank", "| – | dit_mini")
+    )
     cells = {title.strip(): value.strip() for title, value in zip(titles, values, strict=True)}
     assert cells["FID (50,000 samples, inception, weights abcdefgh, fid-1)"].startswith("11.000 ± 1.414")
     assert cells["FID (100 samples, inception, weights abcdefgh, fid-1)"] == "99.000"
@@ -273,15 +355,20 @@ def test_verdicts_follow_the_rule() -> None:
     assert said["mini-2", "local_3x3_head < global, N=16"] == "shown, lower in 3 of 3 seeds"
     assert said["natural8", "local_3x3_head < global, N=16"] == "not run"
     assert said["small-2", "local_3x6_head < local_3x6_tail, N=8"] == "not separated, lower in 3 of 3 seeds"
-    higher = [made(gap + rise, seed=seed, layout=layout) for layout, rise in (("global", 0.0), ("local_3x3_head", 0.5))
-              for seed, gap in enumerate((1.0, 2.0, 1.5))]
+    higher = [
+        made(gap + rise, seed=seed, layout=layout)
+        for layout, rise in (("global", 0.0), ("local_3x3_head", 0.5))
+        for seed, gap in enumerate((1.0, 2.0, 1.5))
+    ]
     against = next(one for one in judge(higher) if one.claim.name == "mini-2")
     assert verdict(against, against.equal_steps) == "contradicted, lower in 0 of 3 seeds"
 
 
 def test_a_claim_without_a_common_level_says_so() -> None:
     far = [point(2000, 41.0, 0.2)]
-    records = [made(1.0, seed=s) for s in (0, 1)] + [made(0.5, seed=s, layout="local_3x3_head", trajectory=far) for s in (0, 1)]
+    records = [made(1.0, seed=s) for s in (0, 1)] + [
+        made(0.5, seed=s, layout="local_3x3_head", trajectory=far) for s in (0, 1)
+    ]
     one = next(one for one in judge(records) if one.claim.name == "mini-2")
     assert one.equal_fit is None and verdict(one, one.equal_fit) == "not available: no common level"
 
@@ -303,6 +390,8 @@ def test_an_empty_leaderboard_says_so(tmp_path: Path) -> None:
     assert "No ranked record yet" in terminal(tmp_path / "records")
 
 
-@pytest.mark.parametrize(("count", "words"), [(999, "999"), (119_232, "119 k"), (14_278_575, "14.3 M"), (5_040_000_000, "5.04 G")])
+@pytest.mark.parametrize(
+    ("count", "words"), [(999, "999"), (119_232, "119 k"), (14_278_575, "14.3 M"), (5_040_000_000, "5.04 G")]
+)
 def test_amounts(count: int, words: str) -> None:
     assert amount(count) == words

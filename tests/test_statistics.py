@@ -4,10 +4,10 @@ import math
 import random
 
 import pytest
-from tests.record_factory import point
 from scipy import stats
 
 from benchmark.leaderboard.statistics import EqualFit, equal_fit, estimate, gap_at, paired
+from tests.record_factory import point
 
 
 def test_estimate_by_hand() -> None:
@@ -19,7 +19,9 @@ def test_estimate_by_hand() -> None:
 
 
 def test_two_seeds_have_a_wide_interval() -> None:
-    found = estimate([0.0, 1.0])  # sd = sqrt(1/2), sd / sqrt(2) = 1/2, t(0.975, 1) = tan(0.475 pi) = 12.7062 (a Cauchy quantile)
+    found = estimate(
+        [0.0, 1.0]
+    )  # sd = sqrt(1/2), sd / sqrt(2) = 1/2, t(0.975, 1) = tan(0.475 pi) = 12.7062 (a Cauchy quantile)
     assert found.high == pytest.approx(0.5 + math.tan(0.475 * math.pi) / 2, rel=1e-12)
 
 
@@ -51,16 +53,19 @@ def test_paired_is_the_one_sample_test() -> None:
     assert found is not None and (found.estimate.low, found.estimate.high) == (pytest.approx(low), pytest.approx(high))
 
 
-@pytest.mark.parametrize(("differences", "side"), [
-    ([-0.22, -0.27, -0.27], -1), ([0.22, 0.27, 0.27], 1), ([-0.62, -0.29, -0.76], 0), ([-5.0], 0), ([0.0, 0.0], 0)])
+@pytest.mark.parametrize(
+    ("differences", "side"),
+    [([-0.22, -0.27, -0.27], -1), ([0.22, 0.27, 0.27], 1), ([-0.62, -0.29, -0.76], 0), ([-5.0], 0), ([0.0, 0.0], 0)],
+)
 def test_side_of_zero(differences: list[float], side: int) -> None:
     found = paired(dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0))
     assert found is not None and found.side == side
 
 
 def test_equal_fit_by_hand() -> None:
-    # The variant ends at 24 dB, the baseline at 28: the level is 24. There the variant's gap is its last, 0.8; the baseline is
-    # half way from 22 to 26 dB, so half way from 0.6 to 1.4: 1.0. The difference is -0.2 (at equal steps: 0.8 - 2.0 = -1.2).
+    # The variant ends at 24 dB, the baseline at 28: the level is 24. There the variant's gap is its last, 0.8; the
+    # baseline is half way from 22 to 26 dB, so half way from 0.6 to 1.4: 1.0. The difference is -0.2 (at equal steps:
+    # 0.8 - 2.0 = -1.2).
     variant = [point(100, 18.0, 0.2), point(200, 22.0, 0.5), point(300, 24.0, 0.8)]
     baseline = [point(100, 22.0, 0.6), point(200, 26.0, 1.4), point(300, 28.0, 2.0)]
     assert equal_fit(variant, baseline) == EqualFit(24.0, pytest.approx(0.8), pytest.approx(1.0))
@@ -72,7 +77,9 @@ def test_equal_fit_takes_the_first_crossing_of_a_trajectory_that_dips() -> None:
     dips = [point(100, 20.0, 0.1), point(200, 24.0, 0.5), point(300, 21.0, 3.0), point(400, 23.0, 4.0)]
     rises = [point(100, 22.0, 1.0), point(200, 26.0, 2.0)]
     assert equal_fit(dips, rises) == EqualFit(24.0, pytest.approx(0.5), pytest.approx(1.5))
-    assert gap_at(dips, 22.0) == pytest.approx(0.3)  # half way up the first rise, not on the way down or the second rise
+    assert gap_at(dips, 22.0) == pytest.approx(
+        0.3
+    )  # half way up the first rise, not on the way down or the second rise
 
 
 def test_points_are_taken_in_the_order_of_the_steps() -> None:

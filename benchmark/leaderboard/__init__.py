@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import BenchError
-from benchmark.leaderboard import plots, published as reported, terminal
+from benchmark.leaderboard import plots, terminal
+from benchmark.leaderboard import published as reported
 from benchmark.leaderboard.page import write_page
 from benchmark.record import Record, read_all, write_text
 
@@ -21,7 +22,7 @@ MEND = "Run `bench leaderboard` and commit what it writes."
 
 
 def build(records_dir: Path, out: Path, published: Path) -> list[Path]:
-    """Write the page and its pictures under `out`, remove pictures that no longer belong, and return what was written."""
+    """Write the page and its pictures under `out`, remove pictures that no longer belong, return what was written."""
     text, pictures = _page(records_dir, out, published)
     drawn = {out / picture.path: plots.draw(picture) for picture in pictures}
     for path, svg in drawn.items():
@@ -51,7 +52,7 @@ def stale(records_dir: Path, out: Path, published: Path) -> list[str]:
 
 
 def summary(records_dir: Path) -> "list[RenderableType]":
-    """Return the tables in short, the claims with their paired numbers and what is not claimed, to be printed one by one."""
+    """Return tables in short, claims with their paired numbers, and what is not claimed; to be printed one by one."""
     return terminal.render(_records(records_dir))
 
 
@@ -97,4 +98,6 @@ def _remove(picture: Path, out: Path) -> None:
                 break
             folder.rmdir()
     except OSError as problem:
-        raise BenchError(f"{picture} belongs to no table any more and cannot be removed: {problem.strerror}. Remove it by hand.") from None
+        raise BenchError(
+            f"{picture} belongs to no table any more and cannot be removed: {problem.strerror}. Remove it by hand."
+        ) from None

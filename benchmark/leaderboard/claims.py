@@ -1,4 +1,4 @@
-"""What the committed suites are run to show, declared before they run, and what they are not; verdicts come from records."""
+"""What the committed suites are run to show, declared before they run, and what not; records give the verdicts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,10 +9,11 @@ from benchmark.leaderboard.tables import BASELINE, Series, at_equal_fit, at_equa
 from benchmark.record import METRIC_VERSION, Record
 
 RULE = (
-    "Statistic: the mean over seeds of the paired difference, in dB. A claim is *shown* where its 95% t-interval lies wholly on "
-    "the claimed side of 0, *contradicted* where it lies wholly on the other side, *not separated* where it contains 0; with one "
-    "seed there is no interval, and only the direction is given. The same rule is applied twice: to the final gaps (equal "
-    "steps, the paper's comparison) and to the gaps at equal PSNR train. The intervals are not corrected for the number of claims."
+    "Statistic: the mean over seeds of the paired difference, in dB. A claim is *shown* where its 95% t-interval "
+    "lies wholly on the claimed side of 0, *contradicted* where it lies wholly on the other side, *not separated* "
+    "where it contains 0; with one seed there is no interval, and only the direction is given. The same rule is "
+    "applied twice: to the final gaps (equal steps, the paper's comparison) and to the gaps at equal PSNR train. "
+    "The intervals are not corrected for the number of claims."
 )
 
 
@@ -84,26 +85,60 @@ _MINI_LOCAL = _mini(Side(_WINDOWED, 16), Side(BASELINE, 16))
 _NATURAL_LOCAL = replace(_MINI_LOCAL, dataset="natural8")
 
 CLAIMS = (
-    Claim("mini-1", "mini", "The gap falls as the number of training images N grows.", tuple(
-        _mini(Side(layout, more), Side(layout, fewer)) for layout in (BASELINE, _WINDOWED) for fewer, more in ((16, 64), (64, 512)))),
+    Claim(
+        "mini-1",
+        "mini",
+        "The gap falls as the number of training images N grows.",
+        tuple(
+            _mini(Side(layout, more), Side(layout, fewer))
+            for layout in (BASELINE, _WINDOWED)
+            for fewer, more in ((16, 64), (64, 512))
+        ),
+    ),
     Claim("mini-2", "mini", "Local attention in the first layers lowers the gap at N = 16.", (_MINI_LOCAL,)),
-    Claim("natural8", "natural8", "The same on real photographs: local attention in the first layers lowers the gap at N = 16.",
-          (_NATURAL_LOCAL,)),
-    Claim("small-1", "small", "At N = 8, local attention in the first layers (head) lowers the gap.", (_small(_HEAD, BASELINE),)),
-    Claim("small-2", "small", "Placement matters: head has a lower gap than tail and than mix.",
-          (_small(_HEAD, _TAIL), _small(_HEAD, _MIX))),
+    Claim(
+        "natural8",
+        "natural8",
+        "The same on real photographs: local attention in the first layers lowers the gap at N = 16.",
+        (_NATURAL_LOCAL,),
+    ),
+    Claim(
+        "small-1",
+        "small",
+        "At N = 8, local attention in the first layers (head) lowers the gap.",
+        (_small(_HEAD, BASELINE),),
+    ),
+    Claim(
+        "small-2",
+        "small",
+        "Placement matters: head has a lower gap than tail and than mix.",
+        (_small(_HEAD, _TAIL), _small(_HEAD, _MIX)),
+    ),
 )
 
 NOT_CLAIMED = (
     Claim("mini: placement", "mini", "That head is better than mix or tail at this scale; the suite has no such rows."),
     Claim("mini: window size", "mini", "That a smaller window lowers the gap more; the suite has no such rows."),
-    Claim("mini: test PSNR", "mini", "That local attention raises PSNR on test images.", (_higher(_MINI_LOCAL, "psnr_test"),)),
+    Claim(
+        "mini: test PSNR",
+        "mini",
+        "That local attention raises PSNR on test images.",
+        (_higher(_MINI_LOCAL, "psnr_test"),),
+    ),
     Claim("natural8: test PSNR", "natural8", "The same on real photographs.", (_higher(_NATURAL_LOCAL, "psnr_test"),)),
-    Claim("small: tail and mix", "small", "That tail or mix have a higher gap than global attention.",
-          (_higher(_small(_TAIL, BASELINE)), _higher(_small(_MIX, BASELINE)))),
+    Claim(
+        "small: tail and mix",
+        "small",
+        "That tail or mix have a higher gap than global attention.",
+        (_higher(_small(_TAIL, BASELINE)), _higher(_small(_MIX, BASELINE))),
+    ),
     Claim("small: window size", "small", "That a smaller window lowers the gap more; the suite has no such rows."),
-    Claim("small: test PSNR", "small", "That the head placement raises PSNR on test images.",
-          (_higher(_small(_HEAD, BASELINE), "psnr_test"),)),
+    Claim(
+        "small: test PSNR",
+        "small",
+        "That the head placement raises PSNR on test images.",
+        (_higher(_small(_HEAD, BASELINE), "psnr_test"),),
+    ),
 )
 
 

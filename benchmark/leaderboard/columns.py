@@ -24,13 +24,21 @@ class Column:
 
 def main_columns(table: Table) -> list[Column]:
     """Return rank, model, layout, PSNR train and test, gap, and the two differences against the baseline layout."""
-    names = [("rank", lambda row: [rank_words(row.rank)]), ("model", lambda row: [row.series.model]),
-             ("layout", lambda row: [row.series.layout])]
-    numbers = [("PSNR train, dB", lambda row: estimate_lines(row.psnr_train)), ("PSNR test, dB", lambda row: estimate_lines(row.psnr_test)),
-               ("gap, dB", lambda row: estimate_lines(row.psnr_gap)),
-               (f"gap − {BASELINE}, equal steps", lambda row: paired_lines(row.equal_steps)),
-               (f"gap − {BASELINE}, equal PSNR train", lambda row: paired_lines(row.equal_fit))]
-    return [_column(table, title, cell, numeric=False) for title, cell in names] + [_column(table, *pair) for pair in numbers]
+    names = [
+        ("rank", lambda row: [rank_words(row.rank)]),
+        ("model", lambda row: [row.series.model]),
+        ("layout", lambda row: [row.series.layout]),
+    ]
+    numbers = [
+        ("PSNR train, dB", lambda row: estimate_lines(row.psnr_train)),
+        ("PSNR test, dB", lambda row: estimate_lines(row.psnr_test)),
+        ("gap, dB", lambda row: estimate_lines(row.psnr_gap)),
+        (f"gap − {BASELINE}, equal steps", lambda row: paired_lines(row.equal_steps)),
+        (f"gap − {BASELINE}, equal PSNR train", lambda row: paired_lines(row.equal_fit)),
+    ]
+    return [_column(table, title, cell, numeric=False) for title, cell in names] + [
+        _column(table, *pair) for pair in numbers
+    ]
 
 
 def cost_columns(table: Table) -> list[Column]:
@@ -41,15 +49,23 @@ def cost_columns(table: Table) -> list[Column]:
 
 def score_columns(table: Table) -> list[Column]:
     """Return one column per sample-quality score: a name, its version, its extractor and its number of samples."""
-    kinds = sorted({_kind(name, score) for row in table.rows for record in row.series.runs.values()
-                    for name, score in record.scores.items()})
-    return [_column(table, _score_title(kind), lambda row, kind=kind: _score_lines(row, kind)) for kind in kinds]
+    kinds = sorted(
+        {
+            _kind(name, score)
+            for row in table.rows
+            for record in row.series.runs.values()
+            for name, score in record.scores.items()
+        }
+    )
+    return [Column(_score_title(kind), [_score_lines(row, kind) for row in table.rows]) for kind in kinds]
 
 
 def reported_columns(table: Table, published: Published) -> list[Column]:
     """Return what the paper reports beside our rows; a column without any value is left out."""
-    columns = [_column(table, title, lambda row, metric=metric: _reported_lines(published.beside(_any(row), metric)))
-               for metric, title in (("psnr_gap", "reported by the paper: gap, dB"), ("fid", "reported by the paper: FID"))]
+    columns = [
+        Column(title, [_reported_lines(published.beside(_any(row), metric)) for row in table.rows])
+        for metric, title in (("psnr_gap", "reported by the paper: gap, dB"), ("fid", "reported by the paper: FID"))
+    ]
     return [column for column in columns if any(cell != [NONE] for cell in column.cells)]
 
 
@@ -73,7 +89,12 @@ def _score_title(kind: tuple[str, str, str, int, str]) -> str:
 
 
 def _score_lines(row: Row, kind: tuple[str, str, str, int, str]) -> list[str]:
-    values = [score.value for record in row.series.runs.values() for name, score in record.scores.items() if _kind(name, score) == kind]
+    values = [
+        score.value
+        for record in row.series.runs.values()
+        for name, score in record.scores.items()
+        if _kind(name, score) == kind
+    ]
     return estimate_lines(estimate(values)) if values else [NONE]
 
 

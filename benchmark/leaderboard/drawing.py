@@ -1,4 +1,4 @@
-"""How each kind of picture is drawn, from the plain numbers that plots.py gives. Imported only to draw: matplotlib costs."""
+"""How each kind of picture is drawn, from the numbers that plots.py gives. Imported only to draw: matplotlib costs."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 WIDTH = 8.0  # inches: as wide as a page
 
 
-def _look(index: int) -> dict[str, str]:
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+def _colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]
 
 
 def gap(figure: "Figure", numbers: dict[str, Any]) -> None:
@@ -25,12 +25,29 @@ def gap(figure: "Figure", numbers: dict[str, Any]) -> None:
     axes.set_xscale("log")
     handles = []
     for index, (label, series) in enumerate(numbers["series"].items()):
-        aside = 1 + 0.05 * (index - (len(numbers["series"]) - 1) / 2)  # so that the seeds of two series do not cover each other
-        look = _look(index)
-        axes.plot([n * aside for n, _, _ in series["points"]], [value for _, _, value in series["points"]],
-                  linestyle="none", markersize=4, alpha=0.55, markeredgewidth=0, **look)
-        handles += axes.plot([n * aside for n, _ in series["means"]], [value for _, value in series["means"]],
-                             markersize=7, markerfacecolor="white", linewidth=1.5, label=f" {label}", **look)
+        # a little aside, so that the seeds of two series do not cover each other
+        aside = 1 + 0.05 * (index - (len(numbers["series"]) - 1) / 2)
+        look = _colour(index), MARKERS[index % len(MARKERS)]
+        axes.plot(
+            [n * aside for n, _, _ in series["points"]],
+            [value for _, _, value in series["points"]],
+            color=look[0],
+            marker=look[1],
+            linestyle="none",
+            markersize=4,
+            alpha=0.55,
+            markeredgewidth=0,
+        )
+        handles += axes.plot(
+            [n * aside for n, _ in series["means"]],
+            [value for _, value in series["means"]],
+            color=look[0],
+            marker=look[1],
+            markersize=7,
+            markerfacecolor="white",
+            linewidth=1.5,
+            label=f" {label}",
+        )
     axes.set_xticks(numbers["subsets"], [f"{n:,}" for n in numbers["subsets"]])
     axes.minorticks_off()
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
@@ -44,7 +61,9 @@ def paired(figure: "Figure", numbers: dict[str, Any]) -> None:
     lines = numbers["lines"][::-1]  # the first line on top
     figure.set_size_inches(WIDTH, 1.6 + 0.55 * len(lines))
     panels = figure.subplots(1, 2, sharey=True, sharex=True)
-    for axes, key, title in zip(panels, ("equal_steps", "equal_fit"), ("at equal steps", "at equal PSNR train"), strict=True):
+    for axes, key, title in zip(
+        panels, ("equal_steps", "equal_fit"), ("at equal steps", "at equal PSNR train"), strict=True
+    ):
         axes.axvline(0, color="black", linewidth=0.8)
         for height, line in enumerate(lines):
             _paired_line(axes, height, line[key])
@@ -53,17 +72,29 @@ def paired(figure: "Figure", numbers: dict[str, Any]) -> None:
         axes.grid(visible=False, axis="y")
         axes.set_ylim(-0.6, len(lines) - 0.4)
     panels[0].set_yticks(range(len(lines)), ["\n".join(line["label"]) for line in lines])
-    seed = Line2D([], [], linestyle="none", marker="o", markersize=5, color=COLOURS[1], markeredgewidth=0, label="a seed")
+    seed = Line2D(
+        [], [], linestyle="none", marker="o", markersize=5, color=COLOURS[1], markeredgewidth=0, label="a seed"
+    )
     mean = Line2D([], [], marker="D", markersize=5, color=COLOURS[2], linewidth=1.8, label="mean and its 95% interval")
     figure.legend(handles=[seed, mean], loc="outside lower center", ncols=2, frameon=False)
 
 
 def _paired_line(axes: "Axes", height: int, difference: dict[str, Any] | None) -> None:
     if difference is None:
-        axes.text(0.5, height, "no common level", transform=axes.get_yaxis_transform(), ha="center", va="center", fontsize=8)
+        axes.text(
+            0.5, height, "no common level", transform=axes.get_yaxis_transform(), ha="center", va="center", fontsize=8
+        )
         return
-    axes.plot([value for _, value in difference["seeds"]], [height + 0.16] * len(difference["seeds"]), linestyle="none",
-              marker="o", markersize=5, color=COLOURS[1], markeredgewidth=0, alpha=0.8)
+    axes.plot(
+        [value for _, value in difference["seeds"]],
+        [height + 0.16] * len(difference["seeds"]),
+        linestyle="none",
+        marker="o",
+        markersize=5,
+        color=COLOURS[1],
+        markeredgewidth=0,
+        alpha=0.8,
+    )
     if difference["interval"]:
         axes.plot(difference["interval"], [height - 0.12] * 2, color=COLOURS[2], linewidth=1.8)
         axes.plot([difference["mean"]], [height - 0.12], marker="D", markersize=5, color=COLOURS[2])
@@ -76,7 +107,7 @@ def curves(figure: "Figure", numbers: dict[str, Any]) -> None:
     grid = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
     for column, panel in enumerate(panels):
         for label, lines in panel["series"].items():
-            colour = _look(numbers["labels"].index(label))["color"]
+            colour = _colour(numbers["labels"].index(label))
             steps = lines["diffusion_steps"]
             grid[0][column].plot(steps, lines["train"], color=colour, linewidth=1.3)
             grid[0][column].plot(steps, lines["test"], color=colour, linewidth=1.3, linestyle=(0, (3, 2)))
@@ -89,8 +120,11 @@ def curves(figure: "Figure", numbers: dict[str, Any]) -> None:
 
 
 def _curves_legend(figure: "Figure", labels: list[str]) -> None:
-    handles = [Line2D([], [], color=_look(index)["color"], label=f" {label}") for index, label in enumerate(labels)]
-    handles += [Line2D([], [], color="grey", label="train"), Line2D([], [], color="grey", linestyle=(0, (3, 2)), label="test")]
+    handles = [Line2D([], [], color=_colour(index), label=f" {label}") for index, label in enumerate(labels)]
+    handles += [
+        Line2D([], [], color="grey", label="train"),
+        Line2D([], [], color="grey", linestyle=(0, (3, 2)), label="test"),
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
 
 

@@ -22,8 +22,16 @@ def write_page(records: Sequence[Record], published: Published, records_from_pag
         shown = section_pictures(section)
         pictures += shown
         sections.append(_section(section, shown, published, records_from_page))
-    parts = [prose.opening(records), prose.claims(records), prose.not_claimed(records), prose.how_to_read(), *sections,
-             _not_ranked(records, records_from_page), prose.assumed(records), prose.environments(records)]
+    parts = [
+        prose.opening(records),
+        prose.claims(records),
+        prose.not_claimed(records),
+        prose.how_to_read(),
+        *sections,
+        _not_ranked(records, records_from_page),
+        prose.assumed(records),
+        prose.environments(records),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n", pictures
 
 
@@ -33,13 +41,17 @@ def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]], right: 
     return "\n".join("| " + " | ".join(row) + " |" for row in [titles, rule, *rows])
 
 
-def _section(tables: Sequence[Table], pictures: Sequence[Picture], published: Published, records_from_page: Path) -> str:
+def _section(
+    tables: Sequence[Table], pictures: Sequence[Picture], published: Published, records_from_page: Path
+) -> str:
     first = tables[0]
     record = next(iter(first.rows[0].series.runs.values()))
     version = "" if first.metric_version == METRIC_VERSION else f" (metric {escaped(first.metric_version)})"
     parts = [f"## {escaped(first.recipe)} on {escaped(first.dataset)}{version}", prose.section(record)]
     if not repeats_paper(record):
-        parts.append(f"The recipe {escaped(first.recipe)} is not the paper's: nothing here compares with its published numbers.")
+        parts.append(
+            f"The recipe {escaped(first.recipe)} is not the paper's: nothing here compares with its published numbers."
+        )
     if not any(columns.score_columns(table) for table in tables):
         parts.append("Sample quality (FID) was not measured for these rows.")
     for table in tables:
@@ -51,11 +63,17 @@ def _section(tables: Sequence[Table], pictures: Sequence[Picture], published: Pu
 
 
 def _table(table: Table, published: Published, records_from_page: Path) -> str:
-    found = [*columns.main_columns(table), *columns.cost_columns(table), *columns.score_columns(table),
-             *columns.reported_columns(table, published)]
+    found = [
+        *columns.main_columns(table),
+        *columns.cost_columns(table),
+        *columns.score_columns(table),
+        *columns.reported_columns(table, published),
+    ]
     rows = zip(*(map(_cell, column.cells) for column in found), strict=True)
     linked = [[*row, _seeds(mine, records_from_page)] for row, mine in zip(rows, table.rows, strict=True)]
-    return markdown_table([*(escaped(column.title) for column in found), "seeds"], linked, [*(column.numeric for column in found), True])
+    return markdown_table(
+        [*(escaped(column.title) for column in found), "seeds"], linked, [*(column.numeric for column in found), True]
+    )
 
 
 def _cell(lines: Sequence[str]) -> str:
@@ -97,13 +115,36 @@ def _not_ranked(records: Sequence[Record], records_from_page: Path) -> str:
     if not shown:
         return ""
     rows = [_not_ranked_row(record, records_from_page) for record in shown]
-    titles = ["recipe", "dataset", "model", "layout", "N", "seed", "training steps", "parameters", "FLOPs a forward", "seconds", "device"]
-    text = "These runs prove that a path works from end to end. Their recipe is no training: they are compared with nothing."
+    titles = [
+        "recipe",
+        "dataset",
+        "model",
+        "layout",
+        "N",
+        "seed",
+        "training steps",
+        "parameters",
+        "FLOPs a forward",
+        "seconds",
+        "device",
+    ]
+    text = "These runs prove that a path works from end to end. They are compared with nothing."
     return f"## Not ranked\n\n{text}\n\n" + markdown_table(titles, rows)
 
 
 def _not_ranked_row(record: Record, records_from_page: Path) -> list[str]:
     model, layout, dataset, subset, seed, recipe = record.row
     spent = record.training
-    return [escaped(recipe), escaped(dataset), escaped(model), escaped(layout), f"{subset:,}", _link(str(seed), record, records_from_page),
-            f"{spent.steps:,}", amount(spent.parameters), amount(spent.forward_flops), f"{spent.wall_seconds:.0f}", escaped(spent.device)]
+    return [
+        escaped(recipe),
+        escaped(dataset),
+        escaped(model),
+        escaped(layout),
+        f"{subset:,}",
+        _link(str(seed), record, records_from_page),
+        f"{spent.steps:,}",
+        amount(spent.parameters),
+        amount(spent.forward_flops),
+        f"{spent.wall_seconds:.0f}",
+        escaped(spent.device),
+    ]

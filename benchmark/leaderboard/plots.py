@@ -53,10 +53,18 @@ def section_pictures(tables: Sequence[Table]) -> list[Picture]:
     labels = _labels(tables)
     found = []
     if len(tables) > 1:
-        found.append(Picture("gap", folder / "gap.svg", "PSNR gap against the number of training images", _gap(tables, labels)))
+        found.append(
+            Picture("gap", folder / "gap.svg", "PSNR gap against the number of training images", _gap(tables, labels))
+        )
     if differences := _differences(tables):
-        found.append(Picture("paired", folder / "paired.svg", "Paired differences of the gap against the global layout", differences))
-    found.append(Picture("curves", folder / "curves.svg", "PSNR and gap over the diffusion steps", _curves(tables, labels)))
+        found.append(
+            Picture(
+                "paired", folder / "paired.svg", "Paired differences of the gap against the global layout", differences
+            )
+        )
+    found.append(
+        Picture("curves", folder / "curves.svg", "PSNR and gap over the diffusion steps", _curves(tables, labels))
+    )
     return found
 
 
@@ -72,21 +80,36 @@ def digest_in(svg: Path) -> str | None:
 def draw(picture: Picture) -> str:
     """Draw a picture as SVG, the same text for the same numbers."""
     try:
-        import matplotlib
+        import matplotlib.style
         from matplotlib.figure import Figure
     except ImportError:
-        raise BenchError("The pictures need matplotlib, which is not installed here. `make setup` installs everything; "
-                         "`pip install 'dit-generalization-bench[leaderboard]'` only what the leaderboard needs.") from None
+        raise BenchError(
+            "The pictures need matplotlib, which is not installed here. `make setup` installs everything; "
+            "`pip install 'dit-generalization-bench[leaderboard]'` only what the leaderboard needs."
+        ) from None
     from benchmark.leaderboard import drawing
 
-    style = {"svg.hashsalt": picture.digest, "svg.fonttype": "path", "text.parse_math": False, "font.family": "DejaVu Sans",
-             "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style}):
+    style = {
+        "svg.hashsalt": picture.digest,
+        "svg.fonttype": "path",
+        "text.parse_math": False,
+        "font.family": "DejaVu Sans",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+    }
+    with matplotlib.style.context(["default", style]):  # the reader's own matplotlibrc has no say
         figure = Figure(layout="constrained")
         drawing.DRAW[picture.kind](figure, picture.numbers)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", facecolor="white",
-                       metadata={"Date": None, "Creator": None, "Title": picture.alt, "Identifier": picture.digest})
+        figure.savefig(
+            buffer,
+            format="svg",
+            facecolor="white",
+            metadata={"Date": None, "Creator": None, "Title": picture.alt, "Identifier": picture.digest},
+        )
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
@@ -107,8 +130,13 @@ def _differences(tables: Sequence[Table]) -> dict[str, Any] | None:
     for table, row in _every_row(tables):
         if row.equal_steps is not None:
             name = row.series.layout if models == 1 else f"{row.series.model} {row.series.layout}"
-            lines.append({"label": [one_line(name), f"N = {table.subset}"], "equal_steps": _paired(row.equal_steps),
-                          "equal_fit": _paired(row.equal_fit)})
+            lines.append(
+                {
+                    "label": [one_line(name), f"N = {table.subset}"],
+                    "equal_steps": _paired(row.equal_steps),
+                    "equal_fit": _paired(row.equal_fit),
+                }
+            )
     return {"lines": lines} if lines else None
 
 
@@ -117,14 +145,21 @@ def _paired(difference: Paired | None) -> dict[str, Any] | None:
         return None
     mine = difference.estimate
     ends = None if mine.low is None or mine.high is None else [_short(mine.low), _short(mine.high)]
-    return {"seeds": [[seed, _short(value)] for seed, value in difference.differences.items()], "mean": _short(mine.mean), "interval": ends}
+    return {
+        "seeds": [[seed, _short(value)] for seed, value in difference.differences.items()],
+        "mean": _short(mine.mean),
+        "interval": ends,
+    }
 
 
 def _curves(tables: Sequence[Table], labels: dict[tuple[str, str], str]) -> dict[str, Any]:
     """Per N and series: PSNR train and test and their gap at every scored diffusion step, means over seeds."""
     panels = []
     for table in tables:
-        lines = {labels[_key(row.series)]: _mean_curves(row.series) for row in sorted(table.rows, key=lambda row: _order(row.series))}
+        lines = {
+            labels[_key(row.series)]: _mean_curves(row.series)
+            for row in sorted(table.rows, key=lambda row: _order(row.series))
+        }
         panels.append({"subset": table.subset, "series": lines})
     return {"panels": panels, "labels": list(labels.values())}
 
@@ -132,14 +167,20 @@ def _curves(tables: Sequence[Table], labels: dict[tuple[str, str], str]) -> dict
 def _mean_curves(series: Series) -> dict[str, Any]:
     records = list(series.runs.values())
     curves = [record.psnr.clipped for record in records]
-    means = {name: [_short(estimate(column).mean) for column in zip(*(getattr(curve, name) for curve in curves), strict=True)]
-             for name in ("train", "test", "gap")}
+    means = {
+        name: [
+            _short(estimate(column).mean) for column in zip(*(getattr(curve, name) for curve in curves), strict=True)
+        ]
+        for name in ("train", "test", "gap")
+    }
     return {"diffusion_steps": list(records[0].psnr.diffusion_steps), "seeds": len(records), **means}
 
 
 def _labels(tables: Sequence[Table]) -> dict[tuple[str, str], str]:
     """Name every series of a section, in one order for all its pictures; the model only where there are several."""
-    keys = sorted({_key(row.series): _order(row.series) for _, row in _every_row(tables)}.items(), key=lambda item: item[1])
+    keys = sorted(
+        {_key(row.series): _order(row.series) for _, row in _every_row(tables)}.items(), key=lambda item: item[1]
+    )
     several = len({model for (model, _), _ in keys}) > 1
     return {(model, layout): one_line(f"{model} {layout}" if several else layout) for (model, layout), _ in keys}
 

@@ -12,28 +12,38 @@ from benchmark.spec import AXES
 
 HOW_TO_READ = f"""## How to read
 
-- **Gap.** At each scored diffusion step t, gap(t) = max(PSNR train(t) − PSNR test(t), 0) (Eq. 2 of the paper), in dB; a row's gap is
-  the mean over the steps. Lower is better generalization, *if* the training images are fitted equally well: a network that has learned
-  nothing has no gap. So PSNR train and PSNR test stand beside it. The estimate of the image is clipped to [−1, 1].
-- **Mean ± sd, [95% t-interval]** over seeds; sd with n − 1. A seed draws the initial weights and the training images, and which images
-  were drawn moves a gap too: the intervals of two rows may overlap widely while every pair agrees. So compare rows by the paired differences.
-- **gap − {BASELINE}** is the difference against the layout {BASELINE} of the same model, seed by seed (same images, same noise): mean, 95%
-  t-interval, seeds that have the sign of the mean. **Equal steps**: after the whole training, as in the paper. **Equal PSNR train**: at the highest
-  PSNR train that both runs reach, where each run first reaches it, linear in PSNR train between the points of its trajectory; {NONE} where
-  they share no such level. Both sides of it come from the trajectories, which are scored on fewer images and steps than the final
-  numbers (the recipe says how many). The second difference asks whether more than slower fitting lowers the gap.
-- **Rank**, by the gap at equal steps, is the range that the paired differences allow: from 1 + the number of rows that are lower by a paired
-  difference whose interval excludes 0, to the number of ranked rows less those that are higher by such a difference. So rows that nothing
-  separates share ranks. A row that shares fewer than two seeds with every other row is shown and not ranked.
-- **Parameters** are all of the network's, trainable or not. **FLOPs** are those of one forward pass of one image, two per multiply-add.
+- **Gap.** At each scored diffusion step t, gap(t) = max(PSNR train(t) − PSNR test(t), 0) (Eq. 2 of the paper), in dB;
+  a row's gap is the mean over the steps. Lower is better generalization, *if* the training images are fitted equally
+  well: a network that has learned nothing has no gap. So PSNR train and PSNR test stand beside it. The estimate of
+  the image is clipped to [−1, 1].
+- **Mean ± sd, [95% t-interval]** over seeds; sd with n − 1. A seed draws the initial weights and the images, and
+  which images were drawn moves a gap too: the intervals of two rows may overlap widely while every pair agrees.
+  So compare rows by the paired differences.
+- **gap − {BASELINE}** is the difference against the layout {BASELINE} of the same model, seed by seed (same images,
+  same noise): mean, 95% t-interval, seeds that have the sign of the mean. **Equal steps**: after the whole training,
+  as in the paper. **Equal PSNR train**: at the highest PSNR train that both runs reach, where each run first reaches
+  it, linear in PSNR train between the points of its trajectory; {NONE} where they share no such level. Both sides of
+  it come from the trajectories, which may be scored on fewer images and diffusion steps than the final numbers (each
+  section says how many). The second difference asks whether more than slower fitting lowers the gap.
+- **Rank**, by the gap at equal steps, is the range that the paired differences allow: from 1 + the number of rows
+  that are lower by a paired difference whose interval excludes 0, to the number of ranked rows less those that are
+  higher by such a difference. So rows that nothing separates share ranks. A row that shares fewer than two seeds with
+  every other row is shown and not ranked.
+- **Parameters** are all of the network's, trainable or not. **FLOPs** are those of one forward pass of one image, two
+  per multiply-add.
 - **Metric version** {METRIC_VERSION}: numbers of different versions never share a table.
-- **Again.** Every seed links to its record. `bench run --record PATH` runs a record's row again; `bench leaderboard` writes this page."""
+- **Again.** Every seed links to its record. `bench run --record PATH` runs a record's row again; `bench leaderboard`
+  writes this page."""
 
 
 def opening(records: Sequence[Record]) -> str:
     """Say what the page is and how much stands behind it."""
     ranked = sum(record.ranked for record in records)
-    held = f"{len(records)} records, {ranked} of them ranked." if records else "There is no record yet: `bench sweep mini` makes the first."
+    held = (
+        f"{len(records)} records, {ranked} of them ranked."
+        if records
+        else "There is no record yet: `bench sweep mini` makes the first."
+    )
     return f"# Leaderboard\n\nGenerated from the records by `bench leaderboard`; do not edit it. {held}"
 
 
@@ -45,10 +55,22 @@ def claims(records: Sequence[Record]) -> str:
         mine = [one for one in judged if one.claim is claim]
         for one in mine:
             what = f"**{claim.name}** {claim.statement}" if one is mine[0] else ""
-            lines.append(f"| {what} | {_comparison(one)} | "
-                         f"{escaped(difference_words(one, one.equal_steps))} | {escaped(difference_words(one, one.equal_fit))} |")
+            lines.append(
+                f"| {what} | {_comparison(one)} | "
+                f"{escaped(difference_words(one, one.equal_steps))} | {escaped(difference_words(one, one.equal_fit))} |"
+            )
     cautions = "\n".join(f"- {line}" for line in cautions_of(judged))
-    return "## Claims\n\n" + RULE + "\n\n" + "\n".join(lines) + (f"\n\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it:\n\n{cautions}" if cautions else "")
+    return (
+        "## Claims\n\n"
+        + RULE
+        + "\n\n"
+        + "\n".join(lines)
+        + (
+            f"\n\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it:\n\n{cautions}"
+            if cautions
+            else ""
+        )
+    )
 
 
 def not_claimed(records: Sequence[Record]) -> str:
@@ -64,7 +86,9 @@ def not_claimed_lines(records: Sequence[Record], suites: Sequence[str] | None = 
     for claim in NOT_CLAIMED:
         measured = [f"{one.contrast.title}: {measured_words(one)}" for one in judged if one.claim is claim]
         if suites is None or claim.suite in suites:
-            lines.append(f"{claim.name}. {claim.statement}" + (f" Measured: {'; '.join(measured)}." if measured else ""))
+            lines.append(
+                f"{claim.name}. {claim.statement}" + (f" Measured: {'; '.join(measured)}." if measured else "")
+            )
     return lines
 
 
@@ -86,13 +110,15 @@ def measured_words(one: Judged) -> str:
 
 
 def cautions_of(judged: Sequence[Judged]) -> list[str]:
-    """Return, for every layout comparison that was run, what part of it survives at equal fit and how large the seed noise is."""
+    """Say of every comparison with the baseline layout what is left of it at equal fit, and how far seeds lie apart."""
     lines = []
     for one in judged:
-        if one.contrast.baseline.layout != BASELINE or one.contrast.variant.subset != one.contrast.baseline.subset or not one.equal_steps:
+        variant, baseline = one.contrast.variant, one.contrast.baseline
+        if baseline.layout != BASELINE or variant.subset != baseline.subset or not one.equal_steps:
             continue
         words = [f"{one.claim.name}: {signed(one.equal_steps.estimate.mean)} dB at equal steps"]
-        words.append(f"{signed(one.equal_fit.estimate.mean)} dB at equal PSNR train" if one.equal_fit else "no common PSNR train")
+        fit = f"{signed(one.equal_fit.estimate.mean)} dB at equal PSNR train" if one.equal_fit else "no common level"
+        words.append(fit)
         if one.baseline and one.baseline.sd is not None:
             words.append(f"sd of the gap of {BASELINE} over seeds {plain(one.baseline.sd)} dB")
         lines.append(", ".join(words) + ".")
@@ -114,8 +140,8 @@ def section(record: Record) -> str:
     words.append(f"PSNR at {len(psnr.diffusion_steps)} diffusion steps on {psnr.images_test} test images.")
     if record.trajectory:
         steps = ", ".join(f"{point.step:,}" for point in record.trajectory)
-        size = f"{recipe.get('trajectory_psnr_steps', NONE)} diffusion steps, {recipe.get('trajectory_psnr_images', NONE)} images a split"
-        words.append(f"Trajectory at the training steps {steps}, with {escaped(size)}.")
+        size = [escaped(str(recipe.get(f"trajectory_psnr_{what}", NONE))) for what in ("steps", "images")]
+        words.append(f"Trajectory at the training steps {steps}: {size[0]} diffusion steps, {size[1]} images a split.")
     return " ".join(words)
 
 
@@ -130,20 +156,24 @@ def assumed(records: Sequence[Record]) -> str:
     if not found:
         return ""
     lines = [f"- {escaped(f'{axis} {name}')}: {escaped(rest)}" for axis, name, rest in sorted(found)]
-    return "## Assumed\n\nThe paper's text leaves these open; the entries say what they take instead:\n\n" + "\n".join(lines)
+    title = "## Assumed\n\nThe paper's text leaves these open; the entries say what they take instead:\n\n"
+    return title + "\n".join(lines)
 
 
 def environments(records: Sequence[Record]) -> str:
     """Summarise where the records were made."""
     if not records:
         return ""
-    seen = Counter((r.training.device, r.environment.processor, r.environment.platform, r.environment.python, r.environment.torch,
-                    r.environment.benchmark) for r in records)
-    titles = ["records", "device", "processor", "platform", "Python", "torch", "benchmark"]
+    titles = ["records", "device", "processor", "platform", "python", "torch", "benchmark"]
+    seen = Counter((r.training.device, *(getattr(r.environment, name) for name in titles[2:])) for r in records)
     rows = [" | ".join([str(count), *map(escaped, where)]) for where, count in sorted(seen.items())]
     table = "\n".join(f"| {row} |" for row in [" | ".join(titles), " | ".join(["---"] * len(titles)), *rows])
     changed = sum(record.environment.modified is True for record in records)
-    note = f"\n\n{changed} of {len(records)} records were made with changes that are not in their commit." if changed else ""
+    note = (
+        f"\n\n{changed} of {len(records)} records were made with changes that are not in their commit."
+        if changed
+        else ""
+    )
     return f"## Where it ran\n\n{table}{note}"
 
 

@@ -15,7 +15,7 @@ VARIANTS = {"paper": "default", "paper_dagger": "dagger"}
 
 @checked
 class Reported:
-    """One value as printed: `source` is the table or figure; the values of figures have the two decimals of their file."""
+    """One value of a paper; `source` is its table or figure."""
 
     metric: str
     source: str
@@ -35,12 +35,14 @@ class Published:
     rows: tuple[Reported, ...] = ()
 
     def beside(self, record: Record, metric: str) -> tuple[Reported, ...]:
-        """Return what was reported for the same model, layout, dataset and N; nothing unless the recipe is the paper's."""
+        """Return what was reported of the same model, layout, dataset and N; none unless the recipe is the paper's."""
         if not repeats_paper(record):
             return ()
         model, layout, dataset, subset, _, recipe = record.row
         key = (metric, model, layout, dataset, subset, VARIANTS[recipe])
-        return tuple(row for row in self.rows if (row.metric, row.model, row.layout, row.dataset, row.n, row.variant) == key)
+        return tuple(
+            row for row in self.rows if (row.metric, row.model, row.layout, row.dataset, row.n, row.variant) == key
+        )
 
 
 def repeats_paper(record: Record) -> bool:
@@ -58,11 +60,15 @@ def load(path: Path) -> Published:
             works.append(str(document["source"]))
             rows += [from_json(Reported, row, f"rows[{i}]") for i, row in enumerate(document["rows"])]
         except FileNotFoundError:
-            raise UsageError(f"There are no published values at {file}. They are part of the repository: check it out whole.") from None
+            raise UsageError(
+                f"There are no published values at {file}. They are part of the repository: check it out whole."
+            ) from None
         except (OSError, UnicodeDecodeError) as problem:
             raise BenchError(f"The published values {file} cannot be read: {problem}") from None
         except FieldError as problem:
             raise BenchError(f"The published values {file} are not valid: {problem}") from None
         except (ValueError, KeyError, TypeError, RecursionError) as problem:
-            raise BenchError(f"The published values {file} must be a JSON table with 'source' and 'rows': {problem}") from None
+            raise BenchError(
+                f"The published values {file} must be a JSON table with 'source' and 'rows': {problem}"
+            ) from None
     return Published(tuple(works), tuple(rows))

@@ -109,6 +109,8 @@ def _t_quantile(freedom: int) -> float:
     try:
         from scipy.special import stdtrit  # the quantile of scipy.stats.t at a tenth of the import time
     except ImportError:
-        raise BenchError("The leaderboard needs scipy and matplotlib, which are not installed here. `make setup` installs "
-                         "everything; `pip install 'dit-generalization-bench[leaderboard]'` only these.") from None
+        raise BenchError(
+            "The leaderboard needs scipy and matplotlib, which are not installed here. `make setup` installs "
+            "everything; `pip install 'dit-generalization-bench[leaderboard]'` only these."
+        ) from None
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))

@@ -74,8 +74,9 @@ def gather(records: Iterable[Record]) -> list[Series]:
     for record in records:
         model, layout, _, _, seed, _ = record.row
         runs[model, layout != BASELINE, layout][seed] = record
-    return [Series(model, layout, dict(sorted(runs[model, other, layout].items())))
-            for model, other, layout in sorted(runs)]
+    return [
+        Series(model, layout, dict(sorted(runs[model, other, layout].items()))) for model, other, layout in sorted(runs)
+    ]
 
 
 def check_names(records: Sequence[Record]) -> None:
@@ -111,7 +112,7 @@ def at_equal_steps(variant: Series, baseline: Series, quantity: str = "psnr_gap"
 
 
 def fits(variant: Series, baseline: Series) -> dict[int, EqualFit]:
-    """Return the gaps at the highest common PSNR_train, by seed, where there is one; from the trajectories on both sides."""
+    """Return the gaps at the highest common PSNR_train by seed, where there is one; both sides from trajectories."""
     seeds, _ = common_seeds(variant, baseline)
     met = {seed: equal_fit(variant.runs[seed].trajectory, baseline.runs[seed].trajectory) for seed in seeds}
     return {seed: fit for seed, fit in met.items() if fit is not None}
@@ -126,12 +127,18 @@ def at_equal_fit(variant: Series, baseline: Series) -> Paired | None:
 def ranks(series: Sequence[Series]) -> list[tuple[int, int] | None]:
     """Rank by the gap, as the range that the paired differences allow; what nothing separates shares ranks.
 
-    The best rank is 1 + the number of series whose gap is lower by a paired difference that excludes 0, the worst is the
-    number of ranked series less those whose gap is higher by such a difference. (Not being separated is not transitive:
-    single ranks would have to hide that.) A series that shares two seeds with no other has no rank.
+    The best rank is 1 + the number of series whose gap is lower by a paired difference that excludes 0, the worst is
+    the number of ranked series less those whose gap is higher by such a difference. (Not being separated is not
+    transitive: single ranks would have to hide that.) A series that shares two seeds with no other has no rank.
     """
-    sides = [[difference.side for other in series if other is not mine
-              and (difference := at_equal_steps(mine, other)) and difference.estimate.n > 1] for mine in series]
+    sides = [
+        [
+            difference.side
+            for other in series
+            if other is not mine and (difference := at_equal_steps(mine, other)) and difference.estimate.n > 1
+        ]
+        for mine in series
+    ]
     ranked = sum(bool(against) for against in sides)
     return [(1 + against.count(1), ranked - against.count(-1)) if against else None for against in sides]
 
@@ -139,15 +146,23 @@ def ranks(series: Sequence[Series]) -> list[tuple[int, int] | None]:
 def _rows(series: Sequence[Series]) -> tuple[Row, ...]:
     baselines = {mine.model: mine for mine in series if mine.layout == BASELINE}
     rows = [_row(mine, baselines.get(mine.model), rank) for mine, rank in zip(series, ranks(series), strict=True)]
-    return tuple(sorted(rows, key=lambda row: (row.rank is None, row.psnr_gap.mean, row.series.model, row.series.layout)))
+    return tuple(
+        sorted(rows, key=lambda row: (row.rank is None, row.psnr_gap.mean, row.series.model, row.series.layout))
+    )
 
 
 def _row(mine: Series, baseline: Series | None, rank: tuple[int, int] | None) -> Row:
     means = {name: estimate(list(mine.values(name).values())) for name in ("psnr_train", "psnr_test", "psnr_gap")}
     if baseline is None or baseline is mine:
         return Row(mine, **means, equal_steps=None, equal_fit=None, other_images=(), rank=rank)
-    return Row(mine, **means, equal_steps=at_equal_steps(mine, baseline), equal_fit=at_equal_fit(mine, baseline),
-               other_images=tuple(common_seeds(mine, baseline)[1]), rank=rank)
+    return Row(
+        mine,
+        **means,
+        equal_steps=at_equal_steps(mine, baseline),
+        equal_fit=at_equal_fit(mine, baseline),
+        other_images=tuple(common_seeds(mine, baseline)[1]),
+        rank=rank,
+    )
 
 
 def _same_images(one: Record, other: Record) -> bool:
@@ -161,8 +176,10 @@ def _same_images(one: Record, other: Record) -> bool:
 def _check_steps(group: Sequence[Record]) -> None:
     for record in group:
         if record.psnr.diffusion_steps != group[0].psnr.diffusion_steps:
-            raise BenchError(f"{_place(record)} was scored at other diffusion steps than {_place(group[0])}, under the same recipe and "
-                             f"metric version: they cannot share a table. Run the older one again.")
+            raise BenchError(
+                f"{_place(record)} was scored at other diffusion steps than {_place(group[0])}, under the same recipe "
+                "and metric version: they cannot share a table. Run the older one again."
+            )
 
 
 def _place(record: Record) -> str:

@@ -31,7 +31,9 @@ def render(records: Sequence[Record]) -> "list[RenderableType]":
     if run:
         parts.append(Text("Claims, declared before the runs; paired differences in dB", style="bold"))
         parts += [Text(line) for claim in run for line in _claim_lines(claim, judged)]
-        parts += [Text("\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it", style="bold")]
+        parts += [
+            Text("\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it", style="bold")
+        ]
         parts += [Text(f"- {line}") for line in prose.cautions_of(judged)]
         parts += [Text("\nWhat these suites do not show", style="bold")]
         parts += [Text(f"- {line}") for line in prose.not_claimed_lines(records, [claim.suite for claim in run])]
@@ -40,8 +42,10 @@ def render(records: Sequence[Record]) -> "list[RenderableType]":
 
 def as_json(records: Sequence[Record]) -> dict[str, Any]:
     """Return every table and every claim with its estimates; differences by seed."""
-    return {"tables": [_table_json(table) for table in tabulate(records)],
-            "claims": [_claim_json(one) for one in judge(records)]}
+    return {
+        "tables": [_table_json(table) for table in tabulate(records)],
+        "claims": [_claim_json(one) for one in judge(records)],
+    }
 
 
 def _grid(tables: Sequence[Table]) -> "Grid":
@@ -49,13 +53,28 @@ def _grid(tables: Sequence[Table]) -> "Grid":
     first = tables[0]
     version = "" if first.metric_version == METRIC_VERSION else f", metric {first.metric_version}"
     several = len({row.series.model for table in tables for row in table.rows}) > 1
-    grid = _empty(f"{first.recipe} on {first.dataset}{version}, in dB", ["N", "rank", "layout"],
-                  ["PSNR train", "test", "gap ± sd", f"gap − {BASELINE}, equal steps", "equal PSNR train", "seeds"])
+    grid = _empty(
+        f"{first.recipe} on {first.dataset}{version}, in dB",
+        ["N", "rank", "layout"],
+        ["PSNR train", "test", "gap ± sd", f"gap − {BASELINE}, equal steps", "equal PSNR train", "seeds"],
+    )
     for table in tables:
         for row in table.rows:
             name = f"{row.series.model} {row.series.layout}" if several else row.series.layout
-            _fill(grid, [f"{table.subset:,}", rank_words(row.rank), name, f"{row.psnr_train.mean:.2f}", f"{row.psnr_test.mean:.2f}",
-                         mean_sd(row.psnr_gap), _short(row.equal_steps), _short(row.equal_fit), str(row.psnr_gap.n)])
+            _fill(
+                grid,
+                [
+                    f"{table.subset:,}",
+                    rank_words(row.rank),
+                    name,
+                    f"{row.psnr_train.mean:.2f}",
+                    f"{row.psnr_test.mean:.2f}",
+                    mean_sd(row.psnr_gap),
+                    _short(row.equal_steps),
+                    _short(row.equal_fit),
+                    str(row.psnr_gap.n),
+                ],
+            )
         grid.add_section()
     return grid
 
@@ -65,7 +84,11 @@ def _claim_lines(claim: Claim, judged: Sequence[Judged]) -> list[str]:
     for one in (one for one in judged if one.claim is claim):
         lines.append(f"  {one.contrast.title}")
         for when, difference in (("equal steps     ", one.equal_steps), ("equal PSNR train", one.equal_fit)):
-            seeds = f" ({' '.join(map(signed, difference.differences.values()))})" if difference and difference.estimate.n > 1 else ""
+            seeds = (
+                f" ({' '.join(map(signed, difference.differences.values()))})"
+                if difference and difference.estimate.n > 1
+                else ""
+            )
             lines.append(f"    {when}  {prose.difference_words(one, difference)}{seeds}")
     return lines
 
@@ -75,7 +98,9 @@ def _empty(title: str, left: Sequence[str], right: Sequence[str]) -> "Grid":
     from rich.table import Table as Grid
     from rich.text import Text
 
-    grid = Grid(title=Text(one_line(title), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    grid = Grid(
+        title=Text(one_line(title), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for name in left:
         grid.add_column(Text(name), overflow="fold")
     for name in right:
@@ -95,7 +120,12 @@ def _short(difference: Paired | None) -> str:
 
 
 def _table_json(table: Table) -> dict[str, Any]:
-    key = {"metric_version": table.metric_version, "recipe": table.recipe, "dataset": table.dataset, "subset": table.subset}
+    key = {
+        "metric_version": table.metric_version,
+        "recipe": table.recipe,
+        "dataset": table.dataset,
+        "subset": table.subset,
+    }
     baselines = {row.series.model: row.series for row in table.rows if row.series.layout == BASELINE}
     return key | {"rows": [_row_json(row, baselines) for row in table.rows]}
 
@@ -105,22 +135,36 @@ def _row_json(row: Row, baselines: Mapping[str, Any]) -> dict[str, Any]:
     baseline = baselines.get(mine.model)
     met = fits(mine, baseline) if baseline is not None and baseline is not mine else {}
     return {
-        "model": mine.model, "layout": mine.layout, "rank": row.rank, "seeds": list(mine.runs),
-        "psnr_train": asdict(row.psnr_train), "psnr_test": asdict(row.psnr_test), "psnr_gap": asdict(row.psnr_gap),
+        "model": mine.model,
+        "layout": mine.layout,
+        "rank": row.rank,
+        "seeds": list(mine.runs),
+        "psnr_train": asdict(row.psnr_train),
+        "psnr_test": asdict(row.psnr_test),
+        "psnr_gap": asdict(row.psnr_gap),
         "gap_minus_global_at_equal_steps": _paired_json(row.equal_steps),
         "gap_minus_global_at_equal_psnr_train": _paired_json(row.equal_fit),
         "equal_psnr_train": {str(seed): fit.psnr_train for seed, fit in met.items()},
-        "scores": {str(seed): {name: asdict(score) for name, score in record.scores.items()} for seed, record in mine.runs.items()},
+        "scores": {
+            str(seed): {name: asdict(score) for name, score in record.scores.items()}
+            for seed, record in mine.runs.items()
+        },
     }
 
 
 def _claim_json(one: Judged) -> dict[str, Any]:
     contrast = one.contrast
     return {
-        "claim": one.claim.name, "statement": one.claim.statement, "comparison": contrast.title, "recipe": contrast.recipe,
-        "dataset": contrast.dataset, "model": contrast.model,
-        "at_equal_steps": _paired_json(one.equal_steps), "verdict_at_equal_steps": verdict(one, one.equal_steps),
-        "at_equal_psnr_train": _paired_json(one.equal_fit), "verdict_at_equal_psnr_train": verdict(one, one.equal_fit),
+        "claim": one.claim.name,
+        "statement": one.claim.statement,
+        "comparison": contrast.title,
+        "recipe": contrast.recipe,
+        "dataset": contrast.dataset,
+        "model": contrast.model,
+        "at_equal_steps": _paired_json(one.equal_steps),
+        "verdict_at_equal_steps": verdict(one, one.equal_steps),
+        "at_equal_psnr_train": _paired_json(one.equal_fit),
+        "verdict_at_equal_psnr_train": verdict(one, one.equal_fit),
     }
 
 
