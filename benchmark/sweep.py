@@ -1,0 +1,299 @@
+"""The rows of a suite as separate processes, J at a time: finished rows are skipped, a failed row stops no other."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+from rich.console import Console
+
+from benchmark import record, registry
+from benchmark.errors import BenchError, UsageError
+from benchmark.spec import AXES, resolve
+from benchmark.suite import Row
+from benchmark.sweep_view import View
+from benchmark.track import Replay, default_store, shown
+
+__all__ = ["COMMAND", "Job", "Outcome", "Process", "Task", "default_store", "sweep"]
+
+COMMAND = (sys.executable, "-m", "benchmark.cli", "run")
+STOP_SECONDS = 30.0  # for a checkpoint, once a row was asked to stop
+TAIL_LINES = 5
+
+Status = Literal["waiting", "running", "finished", "already finished", "failed"]
+
+
+class Outcome(NamedTuple):
+    """What became of a row; `problem` holds the last lines that a failed one wrote to stderr."""
+
+    row: Row
+    id: str
+    status: Status
+    seconds: float
+    psnr_gap: float | None
+    record: str | None
+    problem: str
+
+
+class Job(Protocol):
+    """A row at work. Another engine (a cluster's queue) is another function from a command line to one of these."""
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while at work."""
+
+    def signal(self, number: int) -> None:
+        """Pass a signal on; do nothing where the job has ended."""
+
+    def output(self) -> tuple[str, str]:
+        """Return stdout and stderr of a job that has ended."""
+
+
+class Process:
+    """A job in a process group of its own on this machine, so that a Ctrl-C reaches it only through the sweep."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        out, errors = self._files
+        self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True)
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while at work."""
+        return self._process.poll()
+
+    def signal(self, number: int) -> None:
+        """Signal the whole group."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def output(self) -> tuple[str, str]:
+        """Return stdout and stderr, and let go of them."""
+        texts = []
+        for file in self._files:
+            with file:
+                file.seek(0)
+                texts.append(file.read().decode(errors="replace"))
+        return texts[0], texts[1]
+
+
+@dataclass
+class Task:
+    """One row on its way from waiting to finished."""
+
+    row: Row
+    id: str
+    steps: int
+    folder: Path  # of the run
+    status: Status = "waiting"
+    job: Job | None = None
+    slot: int = 0
+    began: float = 0.0
+    seconds: float = 0.0
+    first: int = 0  # step at which this sweep took over
+    step: int = 0
+    loss: float | None = None
+    psnr_gap: float | None = None
+    record: str | None = None
+    problem: str = ""
+
+    @property
+    def title(self) -> str:
+        """The row in words."""
+        return f"{self.row.model} {self.row.layout} on {self.row.dataset}, N={self.row.subset}, seed {self.row.seed}"
+
+    @property
+    def outcome(self) -> Outcome:
+        """The row as the sweep hands it back."""
+        status: Status = "waiting" if self.status == "running" else self.status
+        return Outcome(self.row, self.id, status, round(self.seconds, 3), self.psnr_gap, self.record, self.problem)
+
+    def look(self) -> None:
+        """Read how far the run is from the end of its metrics.jsonl."""
+        for line in _last_lines(self.folder / "metrics.jsonl"):
+            with suppress(ValueError, KeyError, TypeError):  # cut short by a kill
+                document = json.loads(line)
+                if self.job and document["time"] < self.began:
+                    continue  # of an earlier attempt
+                self.step, metrics = int(document["step"]), document["metrics"]
+                self.loss, self.psnr_gap = metrics.get("loss", self.loss), metrics.get("psnr_gap", self.psnr_gap)
+        self.seconds = time.time() - self.began if self.job else 0.0
+
+
+def sweep(rows: Sequence[Row], *, suite: str, home: Path, records: Path, jobs: int | None = None,
+          search: tuple[Path, ...] = (registry.STOCK,), extra_flags: Sequence[str] = (), command: Sequence[str] = COMMAND,
+          store: str | None = None, force: bool = False, dry_run: bool = False, console: Console | None = None,
+          launch: Callable[[Sequence[str]], Job] = Process) -> list[Outcome]:
+    """Run the rows that are not finished, `jobs` at a time (None: one per core, or per GPU), and say what became of each.
+
+    Raise UsageError before anything starts where a row does not resolve; on Ctrl-C stop every row at a checkpoint and
+    raise KeyboardInterrupt.
+    """
+    console = console or Console(stderr=True, highlight=False)
+    tasks = [_task(row, home, records, search, force) for row in rows]
+    view = View(tasks, console)
+    if dry_run:
+        view.plan()
+        return [task.outcome for task in tasks]
+    gpus, jobs = _machine(extra_flags, jobs)
+    threads = max(1, _cores() // jobs)
+    flags = ["--suite", suite, "--records", str(records), "--threads", str(threads), "--json", "--no-track", *extra_flags]
+
+    def begin(task: Task) -> Job:
+        spread = ["--device", f"cuda:{task.slot % gpus}"] if gpus > 1 else []
+        return launch([*command, *task.row.flags(), *flags, *spread])
+
+    mirror = _Mirror(store, view.note)
+    with _stoppable(), view:
+        try:
+            _work(tasks, jobs, begin, view, mirror)
+        except BaseException as problem:
+            view.note("Stopping: the rows at work save a checkpoint. Another Ctrl-C does not wait for that.")
+            _stop([task for task in tasks if task.status == "running"])
+            mirror.finish(10.0)
+            if isinstance(problem, KeyboardInterrupt):
+                view.stopped()
+            raise
+        mirror.finish(60.0)
+    return [task.outcome for task in tasks]
+
+
+def _task(row: Row, home: Path, records: Path, search: tuple[Path, ...], force: bool) -> Task:
+    """Resolve a row and look whether its very spec has a record already."""
+    names = {axis: getattr(row, axis) for axis in AXES}
+    spec = resolve(names, subset=row.subset, seed=row.seed, search=search)
+    task = Task(row, spec.id, spec.recipe.config.steps, home / "runs" / spec.id)
+    path = record.path_of(records, row)
+    with suppress(BenchError):  # a damaged record is for `bench run` to report
+        if not force and path.exists() and (found := record.read(path)).id == spec.id:
+            task.status, task.psnr_gap, task.record, task.step = "already finished", found.psnr_gap, str(path), task.steps
+    return task
+
+
+def _work(tasks: Sequence[Task], jobs: int, begin: Callable[[Task], Job], view: View, mirror: "_Mirror") -> None:
+    """Keep `jobs` rows at work until none is left."""
+    waiting = [task for task in tasks if task.status == "waiting"]
+    running: list[Task] = []
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            task = waiting.pop(0)
+            task.slot = min(set(range(jobs)) - {other.slot for other in running})
+            task.look()
+            task.first, task.began, task.status = task.step, time.time(), "running"
+            task.job = begin(task)
+            running.append(task)
+        for task in list(running):
+            task.look()
+            if (code := task.job.poll()) is not None:
+                running.remove(task)
+                _settle(task, code)
+                view.ended(task)
+                if task.status == "finished":
+                    mirror.add(task.folder)
+        time.sleep(0.1)
+
+
+def _settle(task: Task, code: int) -> None:
+    """Take over what a row that has ended printed; a row without a record has failed, whatever its exit code."""
+    out, errors = task.job.output()
+    task.seconds = time.time() - task.began
+    try:
+        result = json.loads(out) if code == 0 else {}
+        task.record, task.psnr_gap = result["record"], float(result["psnr_gap"])
+        task.status, task.step = "finished", task.steps
+        if not Path(task.record).exists():
+            raise ValueError(f"it names a record that is not there, {task.record}")
+    except (ValueError, KeyError, TypeError) as problem:
+        why = f"it ended with exit code {code}" if code else f"its result cannot be read: {problem}"
+        said = [line for line in errors.splitlines() if line.strip()][-TAIL_LINES:]
+        task.status, task.record, task.psnr_gap, task.problem = "failed", None, None, "\n".join([*said, f"({why})"])
+
+
+def _stop(running: Sequence[Task]) -> None:
+    """Ask rows to stop at a checkpoint, and end those that do not; another Ctrl-C shortens the wait."""
+    for number, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        deadline = time.monotonic() + seconds
+        alive = [task for task in running if task.job and task.job.poll() is None]
+        for task in alive:
+            task.job.signal(number)
+        with suppress(KeyboardInterrupt):
+            while time.monotonic() < deadline and any(task.job.poll() is None for task in alive):
+                time.sleep(0.05)
+    for task in running:
+        if task.job and (code := task.job.poll()) == 0:
+            _settle(task, code)
+
+
+class _Mirror:
+    """One process that copies the finished rows into MLflow; begun with the first of them, silent where there is no store."""
+
+    def __init__(self, store: str | None, note: Callable[[str], None]) -> None:
+        self._store, self._note, self._replay = store, note, None
+
+    def add(self, folder: Path) -> None:
+        """Hand over a finished run."""
+        if not self._store:
+            return
+        try:
+            self._replay = self._replay or Replay(self._store)
+            self._replay.add(folder)
+        except BenchError as problem:  # MLflow is not installed: said once
+            self._note(str(problem))
+            self._store = None
+
+    def finish(self, seconds: float) -> None:
+        """Wait for the copies, `seconds` at most, and say once what is missing."""
+        if self._replay:
+            missed = [outcome for _, outcome in self._replay.finish(seconds) if outcome.startswith("failed: ")]
+            if missed:
+                self._note(f"The MLflow store {shown(self._store)} lacks {len(missed)} of the runs "
+                           f"({missed[0].removeprefix('failed: ')}). They do not need it; `bench track sync` replays them.")
+
+
+def _machine(flags: Sequence[str], jobs: int | None) -> tuple[int, int]:
+    """Return how many GPUs the rows spread over (0: none, or the one that --device names) and how many rows run at a time."""
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs {jobs} must be at least 1.")
+    import torch  # noqa: PLC0415
+
+    from benchmark.environment import choose_device  # noqa: PLC0415
+
+    named = next((value for flag, value in reversed(list(pairwise(flags))) if flag == "--device"), "auto")
+    device = choose_device(named)
+    gpus = torch.cuda.device_count() if device.type == "cuda" and named in ("auto", "cuda") else 0
+    return gpus, jobs or (_cores() if device.type == "cpu" else max(1, gpus))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _last_lines(path: Path, size: int = 8192) -> list[bytes]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - size))
+            return file.read().split(b"\n")
+    except OSError:
+        return []
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Treat SIGTERM and a closed terminal as Ctrl-C, so that no row is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
