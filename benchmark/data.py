@@ -22,35 +22,12 @@ from benchmark.contract import Dataset, ImageError, Source
 from benchmark.errors import BenchError, UsageError
 from benchmark.fields import hints, to_json
 from benchmark.manifest import Manifest
-from benchmark.packing import Progress, digest, open_images, pack, way_out
+from benchmark.packing import Packed, Progress, digest, open_images, pack, way_out
 from benchmark.spec import Spec
+from benchmark.subset import HELD_OUT, Subset, order, subset
 
-HELD_OUT = 300  # PSNR test images: the first of the order, never trained on
-
-
-@dataclass(frozen=True, eq=False)
-class Packed:
-    """The images of a dataset, uint8 (N, C, R, R), mapped from disk, and their manifest."""
-
-    images: np.ndarray
-    manifest: Manifest
-
-
-@dataclass(frozen=True, eq=False)
-class Subset:
-    """The first `size` images of the pool and the held-out test images, as uint8 (N, C, R, R)."""
-
-    size: int
-    seed: int
-    train_indices: tuple[int, ...]
-    test_indices: tuple[int, ...]
-    train_ids: tuple[str, ...]
-    train: np.ndarray
-    test: np.ndarray
-    digest: str  # sha256 of the bytes of `train`
-    test_digest: str
-    manifest_digest: str
-    dropped_duplicates: int  # images that left the pool because a test image has the same bytes
+__all__ = ["HELD_OUT", "Added", "Packed", "Subset", "add", "facts", "load", "order", "packed_name", "packed_names",
+           "status", "subset", "verify"]
 
 
 @dataclass(frozen=True)
@@ -67,14 +44,14 @@ class Added:
 
 
 def packed_name(spec: Spec) -> str:
-    """Return the name under which a spec's images are packed: with --set, the entry's name and a digest of its fields."""
+    """Return the name under which a spec's images are packed: the entry's, with a digest of its fields after --set."""
     dataset = spec.dataset
     keys = [word.partition("=")[0].strip().rpartition(".") for word in spec.overrides]
     if not any(axis == "dataset" or (not axis and field in hints(type(dataset.config))) for axis, _, field in keys):
         return dataset.name
     if not dataset.config.embedded:
-        raise UsageError(f"--set cannot change '{dataset.name}': its images are packed from files once. Copy its .gin file "
-                         "under another name into a folder of your own, change it there, add its images with "
+        raise UsageError(f"--set cannot change '{dataset.name}': its images are packed from files once. Copy its .gin "
+                         "file under another name into a folder of your own, change it there, add its images with "
                          "`bench data add NAME --root PATH --registry DIR`, and name the folder with --registry.")
     canonical = json.dumps(to_json(dataset.config), sort_keys=True, separators=(",", ":"))
     return f"{dataset.name}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
@@ -90,12 +67,15 @@ def add(name: str, dataset: Dataset, *, home: Path, root: Path | None, skip_corr
     with _lock(home, name):
         source = _open(name, dataset, root)
         here, pinned = manifest.read(manifest.beside(home, name)), manifest.read(manifest.pin(home, name))
-        same = here and here.difference(dataset) is None and (here.fingerprint, here.limit) == (source.fingerprint, limit)
-        if same and (skip_corrupt or not here.skipped) and here == pinned and not verify(name, home=home):
-            return Added(here, "unchanged", f"{name}: nothing to do. Its {here.count:,} images are packed, no file's path or "
-                                            f"size has changed, and every byte is as pinned. To pack anew, remove packed/{name}.")
+        same = here and here == pinned and here.difference(dataset) is None
+        same = same and (here.fingerprint, here.limit) == (source.fingerprint, limit)
+        if same and (skip_corrupt or not here.skipped) and not verify(name, home=home):
+            return Added(here, "unchanged",
+                         f"{name}: nothing to do. Its {here.count:,} images are packed, no file's path or size has "
+                         f"changed, and every byte is as pinned. To pack anew, remove packed/{name}.")
         chosen = source.ids if limit is None else [source.ids[i] for i in sorted(order(name, 0, source.ids)[:limit])]
-        made = pack(name, dataset, source, home=home, skip_corrupt=skip_corrupt, limit=limit, ids=chosen, progress=progress)
+        made = pack(name, dataset, source, home=home, skip_corrupt=skip_corrupt, limit=limit, ids=chosen,
+                    progress=progress)
         manifest.write(manifest.pin(home, name), made)
     return _added(made, pinned or here)
 
@@ -118,10 +98,11 @@ def load(name: str, dataset: Dataset, *, home: Path, progress: Progress | None =
             if not _is_current(here, dataset, pinned):
                 here = pack(name, dataset, _open(name, dataset, None), home=home, progress=progress)
     if here is None:
-        raise UsageError(f"The images of the dataset '{name}' are not here. `bench data add {name} --root PATH` packs them "
-                         "from the folder that holds them.")
+        raise UsageError(f"The images of the dataset '{name}' are not here. `bench data add {name} --root PATH` packs "
+                         "them from the folder that holds them.")
     if difference := here.difference(dataset):
-        raise UsageError(f"The packed images are not those of the dataset '{name}' ({difference}). {_add_again(name, dataset)}.")
+        raise UsageError(f"The packed images are not those of the dataset '{name}' ({difference}). "
+                         f"{_add_again(name, dataset)}.")
     if pinned and not pinned.same_images(here):
         raise BenchError(_not_as_pinned(here, pinned))
     return Packed(_checked_images(home, here), here)
@@ -134,7 +115,8 @@ def verify(name: str, *, home: Path) -> list[str]:
         if here is None and pinned is None:
             return [f"there are no images of that name; `bench data add {name} --root PATH` adds them"]
         if here is None:
-            return [] if pinned.embedded else [f"pinned, but not packed here; `bench data add {name} --root PATH` packs them"]
+            missing = f"pinned, but not packed here; `bench data add {name} --root PATH` packs them"
+            return [] if pinned.embedded else [missing]
         if pinned and not pinned.same_images(here):
             return [_not_as_pinned(here, pinned)]
         _checked_images(home, here)
@@ -157,7 +139,8 @@ def status(name: str, home: Path) -> tuple[str, str]:
         return "", str(problem)
     if here is None:
         state = "pinned, not packed here" if pinned else "not packed here"
-        adding = "generated on first use" if pinned and pinned.embedded else f"`bench data add {name} --root PATH` unless generated"
+        generated = pinned is not None and pinned.embedded
+        adding = "generated on first use" if generated else f"`bench data add {name} --root PATH` unless generated"
         return f"{pinned.count:,}" if pinned else "", f"{state}: {adding}"
     if pinned and not pinned.same_images(here):
         return f"{here.count:,}", f"not as pinned: `bench data verify {name}`"
@@ -168,57 +151,19 @@ def facts(name: str, home: Path) -> dict[str, Any]:
     """Return what the manifest of that name says, without its ids."""
     found = manifest.read(manifest.beside(home, name)) or manifest.read(manifest.pin(home, name))
     if found is None:
-        raise UsageError(f"There are no images of a dataset '{name}' here. `bench data add {name} --root PATH` adds them; "
-                         "a generated dataset makes its own on first use.")
+        raise UsageError(f"There are no images of a dataset '{name}' here. `bench data add {name} --root PATH` adds "
+                         "them; a generated dataset makes its own on first use.")
     return _facts(found)
-
-
-def order(dataset_name: str, seed: int, ids: Sequence[str]) -> list[int]:
-    """Return the indices of `ids` sorted by sha256('dataset:seed:id'), the same on every machine and version."""
-    keys = [hashlib.sha256(f"{dataset_name}:{seed}:{image_id}".encode()).hexdigest() for image_id in ids]
-    return sorted(range(len(ids)), key=keys.__getitem__)
-
-
-def subset(packed: Packed, dataset_name: str, size: int, seed: int) -> Subset:
-    """Take the first HELD_OUT images of the order as test images and the next `size` as training images.
-
-    Subsets of one seed nest, and none holds an image with the bytes of a test image. `dataset_name` is the entry's.
-    """
-    described, ids = packed.manifest, packed.manifest.image_ids
-    ordered = order(dataset_name, seed, ids)
-    test, pool = ordered[:HELD_OUT], ordered[HELD_OUT:]
-    held_out = {ids[i] for i in test}
-    known = {image_id for group in described.duplicates if not held_out.isdisjoint(group) for image_id in group}
-    train = [i for i in pool if ids[i] not in known]
-    _check_size(dataset_name, size, described, len(train))
-    dropped, train = len(pool) - len(train), train[:size]
-    train_images, test_images = packed.images[train], packed.images[test]
-    return Subset(
-        size=size, seed=seed, train_indices=tuple(train), test_indices=tuple(test), train_ids=tuple(ids[i] for i in train),
-        train=np.asarray(train_images), test=np.asarray(test_images), digest=digest(train_images),
-        test_digest=digest(test_images), manifest_digest=described.digest, dropped_duplicates=dropped,
-    )
 
 
 def _check_request(name: str, dataset: Dataset, root: Path | None, limit: int | None) -> None:
     if dataset.embedded and (root is not None or limit is not None):
         raise UsageError(f"'{name}' is generated, not read from files: leave --root and --limit out.")
     if not dataset.embedded and root is None:
-        raise UsageError(f"'{name}' is packed from files: `bench data add {name} --root PATH` names the folder that holds them.")
+        raise UsageError(f"'{name}' is packed from files: `bench data add {name} --root PATH` names the folder that "
+                         "holds them.")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} must be at least 1.")
-
-
-def _check_size(dataset_name: str, size: int, described: Manifest, pool: int) -> None:
-    more = f"--set dataset.count={HELD_OUT + size}" if "count" in described.config else "a dataset with more images"
-    if described.count <= HELD_OUT:
-        raise UsageError(f"The dataset '{dataset_name}' has {described.count} images; {HELD_OUT} are held out for testing, so at "
-                         f"least {HELD_OUT + 1} are needed. Use {more}.")
-    if size < 1:
-        raise UsageError(f"--subset {size} must be at least 1.")
-    if size > pool:
-        raise UsageError(f"--subset {size} is more than the {pool} images that the dataset '{dataset_name}' has for training "
-                         f"({described.count} less {HELD_OUT} held out, less their exact duplicates). Use at most {pool}, or {more}.")
 
 
 @contextmanager
@@ -229,7 +174,8 @@ def _lock(home: Path, name: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = path.open("w")
     except OSError as problem:
-        raise BenchError(f"{path.parent} cannot be written: {problem.strerror}. Make the folder writable, then run again.") from None
+        raise BenchError(f"{path.parent} cannot be written: {problem.strerror}. Free space or make the folder "
+                         "writable, then run again.") from None
     with held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
@@ -255,8 +201,8 @@ def _is_current(here: Manifest | None, dataset: Dataset, pinned: Manifest | None
 def _checked_images(home: Path, described: Manifest) -> np.ndarray:
     images = open_images(home, described)
     if (found := digest(images)) != described.sha256:
-        raise BenchError(f"The packed images of '{described.name}' are damaged: their sha256 is {found}, their manifest says "
-                         f"{described.sha256}. {way_out(described)}")
+        raise BenchError(f"The packed images of '{described.name}' are damaged: their sha256 is {found}, their "
+                         f"manifest says {described.sha256}. {way_out(described)}")
     return images
 
 
@@ -265,26 +211,32 @@ def _add_again(name: str, dataset: Dataset) -> str:
 
 
 def _not_as_pinned(here: Manifest, pinned: Manifest) -> str:
-    begin = f"The images of '{here.name}' have the sha256 {here.sha256}, but data/{here.name}.json pins {pinned.sha256}"
+    begin = f"The images of '{here.name}' have the sha256 {here.sha256}, data/{here.name}.json pins {pinned.sha256}"
+    if here.sha256 == pinned.sha256:
+        begin = f"The images of '{here.name}' have other ids than data/{here.name}.json pins"
     if here.embedded:
-        return (f"{begin}: this version of the code generates other images, and results would not be comparable. Use the version "
-                f"that the manifest belongs to; where the change is meant, `bench data add {here.name}` pins the new images.")
-    return (f"{begin}. Restore the pinned images, or take these: `bench data add {here.name} --root PATH`.")
+        return (f"{begin}: this version of the code generates other images, and results would not be comparable. Use "
+                "the version that the manifest belongs to; where the change is meant, "
+                f"`bench data add {here.name}` pins the new images.")
+    return f"{begin}. Restore the pinned images, or take these: `bench data add {here.name} --root PATH`."
 
 
 def _added(made: Manifest, before: Manifest | None) -> Added:
-    what = f"{made.count:,} images of {made.resolution}x{made.resolution}"
+    packed = f"{made.name}: packed {made.count:,} images of {made.resolution}x{made.resolution}"
     left_out = f" {len(made.skipped)} unreadable images were left out; the manifest names them." if made.skipped else ""
     if before is None:
-        return Added(made, "new", f"{made.name}: packed {what}, sha256 {made.sha256[:12]}, pinned in data/{made.name}.json.{left_out}")
+        pinned = f"sha256 {made.sha256[:12]}, pinned in data/{made.name}.json"
+        return Added(made, "new", f"{packed}, {pinned}.{left_out}")
     if before.same_images(made):
-        return Added(made, "restored", f"{made.name}: packed {what}, the same bytes as before.{left_out}")
-    return Added(made, "changed", f"{made.name}: packed {what}, a new version: it had {before.count:,} images, sha256 "
-                                  f"{before.sha256[:12]}, and has sha256 {made.sha256[:12]} now. Results on the two are not "
-                                  f"comparable.{left_out}")
+        return Added(made, "restored", f"{packed}, the same bytes as before.{left_out}")
+    change = f"it had {before.count:,} images, sha256 {before.sha256[:12]}, and has sha256 {made.sha256[:12]} now"
+    sentence = f"{packed}, a new version: {change}. Results on the two are not comparable.{left_out}"
+    return Added(made, "changed", sentence)
 
 
 def _facts(described: Manifest) -> dict[str, Any]:
-    facts = {key: value for key, value in to_json(described).items() if key not in ("ids", "duplicates", "skipped", "format")}
+    left_out = ("ids", "duplicates", "skipped", "format")
+    facts = {key: value for key, value in to_json(described).items() if key not in left_out}
     copies = sum(len(group) - 1 for group in described.duplicates)
-    return facts | {"manifest_sha256": described.digest, "duplicates": copies, "skipped": [one.id for one in described.skipped]}
+    skipped = [one.id for one in described.skipped]
+    return facts | {"manifest_sha256": described.digest, "duplicates": copies, "skipped": skipped}

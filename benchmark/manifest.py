@@ -116,7 +116,7 @@ def read(path: Path) -> Manifest | None:
         return None
     except OSError as problem:
         raise BenchError(f"The manifest {path} cannot be read: {problem.strerror}.") from None
-    except (ValueError, RecursionError) as problem:  # FieldError, JSONDecodeError and UnicodeDecodeError are ValueErrors
+    except (ValueError, RecursionError) as problem:  # JSON, UTF-8 and fields: all ValueErrors
         way_out = "git checkout" if path.parent.name == "data" else "bench data add"
         raise BenchError(f"The manifest {path} is damaged: {problem}. Restore it (`{way_out}`), or remove it and "
                          "add the images again.") from None

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +23,14 @@ Progress = Callable[[int, int], None]
 CHUNK = 64  # images that a thread reads before it hands them on
 HEADER = 128  # bytes of the .npy header, the same for any count, so that it can be written last
 NAMED = 10  # unreadable images that an error names
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """The images of a dataset, uint8 (N, C, R, R), mapped from disk, and their manifest."""
+
+    images: np.ndarray
+    manifest: Manifest
 
 
 def pack(name: str, dataset: Dataset, source: Source, *, home: Path, skip_corrupt: bool = False,
@@ -68,8 +77,8 @@ def open_images(home: Path, described: Manifest) -> np.ndarray:
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "it is no whole .npy file"
         raise BenchError(f"The packed images {path} cannot be read: {reason}. {way_out(described)}") from None
     if images.dtype != np.uint8 or images.shape != described.shape:
-        raise BenchError(f"The packed images {path} are {images.dtype} of shape {images.shape}, their manifest says uint8 "
-                         f"{described.shape}. {way_out(described)}")
+        raise BenchError(f"The packed images {path} are {images.dtype} of shape {images.shape}, their manifest says "
+                         f"uint8 {described.shape}. {way_out(described)}")
     return images
 
 
@@ -147,8 +156,8 @@ def _read(source: Source, image_id: str) -> np.ndarray | ImageError:
 
 def _check(image_id: str, image: np.ndarray, shape: tuple[int, int, int]) -> None:
     if image.dtype != np.uint8 or image.shape != shape:
-        raise BenchError(f"The dataset's code returns {image.dtype} of shape {image.shape} for image '{image_id}', but it "
-                         f"declares uint8 {shape}. Correct its `read`.")
+        raise BenchError(f"The dataset's code returns {image.dtype} of shape {image.shape} for image '{image_id}', "
+                         f"but it declares uint8 {shape}. Correct its `read`.")
 
 
 def _header(shape: tuple[int, ...]) -> bytes:

@@ -105,7 +105,8 @@ def draw_leaves(seed: int, index: int, leaves: int) -> Leaves:
     cycles = 1.0 + 7.0 * u[7]
     slope = SHADING * (np.stack([u[5], u[6]]) * 2.0 - 1.0) * np.sqrt(3.0) / radius
     return Leaves(
-        centre=u[:2], radius=radius, aspect=0.3 + 0.7 * u[3], disc=words[3] & np.uint64(1) == 0, cosine=cosine, sine=sine,
+        centre=u[:2], radius=radius, aspect=0.3 + 0.7 * u[3], disc=words[3] & np.uint64(1) == 0,
+        cosine=cosine, sine=sine,
         colour=np.stack([luminance + warmth - 0.5 * green, luminance + green, luminance - warmth - 0.5 * green]),
         slope=slope, wave=np.stack([cycles * sine_turns(u[8] + 0.25), cycles * sine_turns(u[8])]),
         phase=u[9], amplitude=TEXTURE * u[10],
@@ -125,7 +126,8 @@ def paint(leaves: Leaves, resolution: int) -> np.ndarray:
     ramp = leaves.slope[0].take(top) * dx + leaves.slope[1].take(top) * dy
     wave = sine_turns(leaves.wave[0].take(top) * dx + leaves.wave[1].take(top) * dy + leaves.phase.take(top))
     luminance = ramp + leaves.amplitude.take(top) * wave
-    value = (leaves.colour.take(top, axis=1) + luminance + 1.0) * (127.5 * FRACTION)  # (3, S, S): [-1, 1] to [0, 255 * FRACTION]
+    colour = leaves.colour.take(top, axis=1) + luminance  # (3, S, S)
+    value = (colour + 1.0) * (127.5 * FRACTION)  # [-1, 1] to [0, 255 * FRACTION]
     fine = np.rint(np.minimum(np.maximum(value, 0.0), 255.0 * FRACTION)).astype(np.int64)
     boxes = fine.reshape(3, resolution, OVERSAMPLING, resolution, OVERSAMPLING).sum(axis=(2, 4))
     whole = FRACTION * OVERSAMPLING**2
