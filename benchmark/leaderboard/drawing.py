@@ -12,22 +12,37 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 8.0  # inches: as wide as a page
+DASHED = (0, (3, 2))
 
 
 def _colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
+def _marker(index: int) -> str:
+    """Return a marker that makes, with the colour, a pair of its own for the first 49 series."""
+    return MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
+
+
+def _legend(figure: "Figure", handles: list[Line2D], title: str | None = None) -> None:
+    """Put the legend below the axes, in as many columns as the longest label allows."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = min(4, len(handles), max(1, int(figure.get_figwidth() * 14 / (longest + 8))))  # 14 letters an inch
+    rows = -(-len(handles) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.2 * rows)
+    figure.legend(handles=handles, title=title, loc="outside lower center", ncols=columns, frameon=False)
+
+
 def gap(figure: "Figure", numbers: dict[str, Any]) -> None:
     """Draw the gap against N: one point per seed, a line through the means."""
-    figure.set_size_inches(WIDTH * 0.75, 3.4)
+    figure.set_size_inches(WIDTH * 0.75, 3.6)
     axes = figure.subplots()
     axes.set_xscale("log")
     handles = []
     for index, (label, series) in enumerate(numbers["series"].items()):
         # a little aside, so that the seeds of two series do not cover each other
-        aside = 1 + 0.05 * (index - (len(numbers["series"]) - 1) / 2)
-        look = _colour(index), MARKERS[index % len(MARKERS)]
+        aside = 1 + min(0.05, 0.2 / len(numbers["series"])) * (index - (len(numbers["series"]) - 1) / 2)
+        look = _colour(index), _marker(index)
         axes.plot(
             [n * aside for n, _, _ in series["points"]],
             [value for _, _, value in series["points"]],
@@ -53,13 +68,13 @@ def gap(figure: "Figure", numbers: dict[str, Any]) -> None:
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.set_xlabel("training images N")
     axes.set_ylabel("PSNR gap (dB)")
-    axes.legend(handles=handles, title="small: a seed, large: the mean", frameon=False)
+    _legend(figure, handles, "small: a seed, large: the mean")
 
 
 def paired(figure: "Figure", numbers: dict[str, Any]) -> None:
     """Draw the paired differences: one point per seed, the mean and its 95% interval; equal steps beside equal fit."""
     lines = numbers["lines"][::-1]  # the first line on top
-    figure.set_size_inches(WIDTH, 1.6 + 0.55 * len(lines))
+    figure.set_size_inches(WIDTH, 1.3 + 0.55 * len(lines))
     panels = figure.subplots(1, 2, sharey=True, sharex=True)
     for axes, key, title in zip(
         panels, ("equal_steps", "equal_fit"), ("at equal steps", "at equal PSNR train"), strict=True
@@ -76,7 +91,7 @@ def paired(figure: "Figure", numbers: dict[str, Any]) -> None:
         [], [], linestyle="none", marker="o", markersize=5, color=COLOURS[1], markeredgewidth=0, label="a seed"
     )
     mean = Line2D([], [], marker="D", markersize=5, color=COLOURS[2], linewidth=1.8, label="mean and its 95% interval")
-    figure.legend(handles=[seed, mean], loc="outside lower center", ncols=2, frameon=False)
+    _legend(figure, [seed, mean])
 
 
 def _paired_line(axes: "Axes", height: int, difference: dict[str, Any] | None) -> None:
@@ -103,15 +118,14 @@ def _paired_line(axes: "Axes", height: int, difference: dict[str, Any] | None) -
 def curves(figure: "Figure", numbers: dict[str, Any]) -> None:
     """Draw PSNR over the diffusion steps (train solid, test dashed) and below it the gap; one column per N."""
     panels = numbers["panels"]
-    figure.set_size_inches(max(WIDTH * 0.75, min(WIDTH, 2.7 * len(panels))), 5.0)
+    figure.set_size_inches(max(WIDTH * 0.75, min(WIDTH, 2.7 * len(panels))), 4.6)
     grid = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
     for column, panel in enumerate(panels):
         for label, lines in panel["series"].items():
-            colour = _colour(numbers["labels"].index(label))
-            steps = lines["diffusion_steps"]
-            grid[0][column].plot(steps, lines["train"], color=colour, linewidth=1.3)
-            grid[0][column].plot(steps, lines["test"], color=colour, linewidth=1.3, linestyle=(0, (3, 2)))
-            grid[1][column].plot(steps, lines["gap"], color=colour, linewidth=1.3)
+            index = numbers["labels"].index(label)
+            _curve(grid[0][column], index, lines["diffusion_steps"], lines["train"])
+            _curve(grid[0][column], index, lines["diffusion_steps"], lines["test"], dashed=True)
+            _curve(grid[1][column], index, lines["diffusion_steps"], lines["gap"])
         grid[0][column].set_title(f"N = {panel['subset']:,}", fontsize=9)
         grid[1][column].set_xlabel("diffusion step t")
     grid[0][0].set_ylabel("PSNR (dB)")
@@ -119,13 +133,30 @@ def curves(figure: "Figure", numbers: dict[str, Any]) -> None:
     _curves_legend(figure, numbers["labels"])
 
 
+def _curve(axes: "Axes", index: int, steps: list[int], values: list[float], *, dashed: bool = False) -> None:
+    axes.plot(
+        steps,
+        values,
+        color=_colour(index),
+        marker=_marker(index) if index >= len(COLOURS) else None,  # where colours come again
+        markersize=4,
+        markevery=max(1, len(steps) // 5),
+        linewidth=1.3,
+        linestyle=DASHED if dashed else "solid",
+    )
+
+
 def _curves_legend(figure: "Figure", labels: list[str]) -> None:
-    handles = [Line2D([], [], color=_colour(index), label=f" {label}") for index, label in enumerate(labels)]
+    looks = [(_colour(index), _marker(index) if index >= len(COLOURS) else None) for index in range(len(labels))]
+    handles = [
+        Line2D([], [], color=colour, marker=marker, markersize=4, label=f" {label}")
+        for (colour, marker), label in zip(looks, labels, strict=True)
+    ]
     handles += [
         Line2D([], [], color="grey", label="train"),
-        Line2D([], [], color="grey", linestyle=(0, (3, 2)), label="test"),
+        Line2D([], [], color="grey", linestyle=DASHED, label="test"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
+    _legend(figure, handles)
 
 
 DRAW: dict[str, Callable[["Figure", dict[str, Any]], None]] = {"gap": gap, "paired": paired, "curves": curves}
