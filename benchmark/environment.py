@@ -39,7 +39,7 @@ def describe() -> Environment:
     changed = _git("status", "--porcelain", "--", "benchmark", "registry", "requirements.lock")
     return Environment(
         benchmark=__version__, commit=commit, modified=bool(changed) if commit else None,
-        python=platform.python_version(), torch=torch.__version__, platform=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(), torch=str(torch.__version__), platform=f"{platform.system()} {platform.machine()}",
         processor=_processor(),
     )
 

@@ -98,7 +98,7 @@ def finished(spec: Spec, place: Place) -> Record | None:
     """Return the record of this very spec, from its run folder or from the records, or None."""
     candidates = [place.folder(spec) / "record.json", record.path_of(place.records, spec.row)]
     found = (record.read(path) for path in candidates if path.exists())
-    return next((one for one in found if one.id == spec.id), None)
+    return next((one for one in found if spec.describes(one.spec)), None)
 
 
 def publish(result: Record, spec: Spec, place: Place) -> Record:

@@ -56,6 +56,15 @@ class Spec:
         axes = {axis: getattr(self, axis).to_json() for axis in AXES}
         return axes | {"subset": self.subset, "seed": self.seed}
 
+    def describes(self, stored: Mapping[str, Any]) -> bool:
+        """Tell whether a stored spec is this one; a field that its code gained since then counts as its default."""
+        try:
+            same = (from_json(type(mine.config), stored[axis]["config"]) == mine.config and stored[axis]["name"] == mine.name
+                    and stored[axis]["kind"] == mine.kind for axis, mine in ((axis, getattr(self, axis)) for axis in AXES))
+            return all(same) and (stored["subset"], stored["seed"]) == (self.subset, self.seed)
+        except (FieldError, KeyError, TypeError):
+            return False
+
     @property
     def id(self) -> str:
         """The first 12 hex digits of the sha256 of the canonical JSON."""
@@ -151,7 +160,7 @@ def from_record(document: Mapping[str, Any], *, overrides: Sequence[str] = (), a
                 raise UsageError(f"The code of the {axis} '{stored['name']}' ({stored['kind']}) is not here: {problem}. "
                                  "If it is an entry of your own, name its folder with --registry.") from None
             except FieldError as problem:
-                raise UsageError(f"The {axis} '{stored['name']}' was stored by another version of its code: {problem}") from None
+                raise UsageError(f"The {axis} '{stored['name']}' was stored by another version of its code: {_brief(problem)}") from None
     spec = Spec(**entries, subset=document["subset"], seed=document["seed"], overrides=tuple(overrides), assumed=tuple(assumed))
     return _sensible(spec)
 
@@ -239,7 +248,7 @@ def _replace(entry: Entry, field: str, value: Any, where: str) -> Entry:
     try:
         return Entry(entry.name, entry.kind, from_json(type(entry.config), fields | {field: value}))
     except FieldError as problem:
-        raise UsageError(f"{where}: {problem}") from None
+        raise UsageError(f"{where}: {_brief(problem)}") from None
 
 
 def _sensible(spec: Spec) -> Spec:

@@ -173,7 +173,7 @@ def _task(row: Row, home: Path, records: Path, search: tuple[Path, ...], force: 
     task = Task(row, spec.id, spec.recipe.config.steps, home / "runs" / spec.id)
     path = record.path_of(records, row)
     with suppress(BenchError):  # a damaged record is for `bench run` to report
-        if not force and path.exists() and (found := record.read(path)).id == spec.id:
+        if not force and path.exists() and spec.describes((found := record.read(path)).spec):
             task.status, task.psnr_gap, task.record, task.step = "already finished", found.psnr_gap, str(path), task.steps
     return task
 

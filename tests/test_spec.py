@@ -62,11 +62,13 @@ def test_an_entry_outside_the_project_brings_its_own_code(tmp_path: Path) -> Non
     search = registry.roots([tmp_path])
     spec = resolve(NAMES | {"layout": "mine"}, subset=16, seed=0, search=search)
     assert [layer.window for layer in spec.attention] == [3] * 6
-    sys.modules.pop("my_layout")
-    assert from_record(spec.to_json(), search=search).id == spec.id
-    sys.modules.pop("my_layout")
-    with pytest.raises(UsageError, match="--registry"):
-        from_record(spec.to_json())
+    script = ("import json, sys\nfrom pathlib import Path\nfrom benchmark import registry\nfrom benchmark.spec import from_record\n"
+              "search = registry.roots([Path(word) for word in sys.argv[2:]])\n"
+              "print(from_record(json.loads(sys.argv[1]), search=search).id)")
+    again = [sys.executable, "-c", script, json.dumps(spec.to_json())]
+    assert subprocess.run([*again, str(tmp_path)], capture_output=True, text=True, check=True).stdout.strip() == spec.id
+    astray = subprocess.run(again, capture_output=True, text=True, check=False)
+    assert "name its folder with --registry" in astray.stderr
 
 
 def test_id_does_not_depend_on_process_or_on_the_order_of_overrides() -> None:
@@ -118,6 +120,19 @@ def test_a_wrong_request_names_the_culprit_and_the_way_out(names: dict[str, str]
 
 def test_a_global_layout_fits_a_backbone_without_attention() -> None:
     assert resolve(NAMES | {"model": "unet_mini", "layout": "global"}, subset=16, seed=0).attention == ()
+
+
+def test_a_stored_spec_is_recognised_though_its_code_gained_a_field() -> None:
+    spec = resolve(NAMES, subset=16, seed=0)
+    stored = spec.to_json()
+    assert spec.describes(stored)
+    del stored["recipe"]["config"]["clip"]  # as if the record were older than the field, whose default is None
+    assert spec.describes(stored)
+    assert not spec.describes(resolve(NAMES, subset=16, seed=0, overrides=["recipe.clip=1.0"]).to_json())
+    assert not spec.describes(resolve(NAMES, subset=17, seed=0).to_json())
+    assert not spec.describes(stored | {"model": {"name": "dit_mini"}})
+    stored["recipe"]["config"]["gone"] = 1
+    assert not spec.describes(stored)
 
 
 def test_suites_have_the_rows_that_they_declare() -> None:
