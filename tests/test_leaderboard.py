@@ -197,6 +197,14 @@ def test_other_images_are_not_paired(tmp_path: Path) -> None:
     assert "seeds left out of the differences, because global saw other images: 1." in page(records, tmp_path)
 
 
+def test_other_test_images_are_not_paired_across_n() -> None:
+    same, other = ([made(1.0), made(0.5, subset=64, images=images)] for images in ("", "other"))
+    found = [
+        next(one for one in judge(records) if one.contrast.title == "global: N=64 < N=16") for records in (same, other)
+    ]
+    assert found[0].equal_steps is not None and found[1].equal_steps is None
+
+
 def test_no_common_level_and_no_baseline_are_said(tmp_path: Path) -> None:
     far = [point(1000, 40.0, 0.1), point(2000, 41.0, 0.2)]
     text = page(
@@ -239,7 +247,21 @@ def test_hostile_text_is_escaped(tmp_path: Path) -> None:
     ]
     text = page(records, tmp_path)
     assert text.count("a&#124;b") >= 6
-    for raw in ("<script", "a|b", "b`c", "\n# d", "[e](", "http://", "$x$", "**f**", "\u202e", "@h", "![i]", " _g_ "):
+    for raw in (
+        "<script",
+        "a|b",
+        "b`c",
+        "\n# d",
+        "[e](",
+        "http://",
+        "$x$",
+        "**f**",
+        "\u202e",
+        "&#8238;",
+        "@h",
+        "![i]",
+        " _g_ ",
+    ):
         assert raw not in text
     table = [line for line in text.splitlines() if line.startswith("| ") and "dit_mini" in line]
     assert len(table) == 1 and table[0].count("|") == 13  # 12 columns
@@ -347,6 +369,25 @@ def test_claims_are_rows_of_their_suites() -> None:
             for side in (contrast.variant, contrast.baseline):
                 assert (contrast.recipe, contrast.dataset, contrast.model, side.layout, side.subset) in rows
     assert not any("mix" in row.layout or "tail" in row.layout for row in load_suite("mini").rows())
+
+
+def test_the_page_lists_every_claim_once_and_what_is_not_claimed(built: Path) -> None:
+    text = (built / "README.md").read_text(encoding="utf-8")
+    section = text.split("## Claims")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) == sum(len(claim.contrasts) for claim in CLAIMS)
+    mini_2 = next(row for row in rows if "**mini-2**" in row)
+    assert "| −0.253 [−0.325, −0.182]; shown, lower in 3 of 3 seeds |" in mini_2
+    assert sum("natural8 | not run | not run |" in row for row in rows) == 1
+    assert (
+        "- mini-2: −0.253 dB at equal steps, −0.177 dB at equal PSNR train, sd of the gap of global over seeds 0.275 dB."
+        in section
+    )
+    listed = text.split("## What these suites do not show")[1].split("\n## ")[0]
+    assert [line.split(".")[0][2:] for line in listed.splitlines() if line.startswith("- ")] == [
+        claim.name for claim in NOT_CLAIMED
+    ]
+    assert "local_3x6_tail &#62; global, N=8: +0.123 dB [−0.299, +0.546], higher in 2 of 3 seeds" in listed
 
 
 def test_verdicts_follow_the_rule() -> None:

@@ -82,6 +82,11 @@ def test_equal_fit_takes_the_first_crossing_of_a_trajectory_that_dips() -> None:
     )  # half way up the first rise, not on the way down or the second rise
 
 
+def test_the_gap_is_read_between_the_two_points_around_the_level() -> None:
+    rises = [point(100, 20.0, 1.0), point(200, 22.0, 1.5), point(300, 26.0, 3.5)]
+    assert gap_at(rises, 23.0) == pytest.approx(2.0)  # a quarter of the way from 1.5 to 3.5
+
+
 def test_points_are_taken_in_the_order_of_the_steps() -> None:
     rises = [point(200, 24.0, 1.0), point(100, 20.0, 0.0)]
     assert gap_at(rises, 21.0) == pytest.approx(0.25)

@@ -13,7 +13,6 @@ from typing import Any
 from benchmark.errors import BenchError
 from benchmark.leaderboard.statistics import Paired, estimate
 from benchmark.leaderboard.tables import Row, Series, Table
-from benchmark.leaderboard.text import one_line
 
 STYLE = 1  # raise it when the same numbers are to be drawn differently
 # Okabe and Ito's colours, which stay apart for colour-blind readers; black is the baseline.
@@ -92,7 +91,6 @@ def draw(picture: Picture) -> str:
     style = {
         "svg.hashsalt": picture.digest,
         "svg.fonttype": "path",
-        "text.parse_math": False,
         "font.family": "DejaVu Sans",
         "font.size": 9,
         "axes.spines.top": False,
@@ -132,7 +130,7 @@ def _differences(tables: Sequence[Table]) -> dict[str, Any] | None:
             name = row.series.layout if models == 1 else f"{row.series.model} {row.series.layout}"
             lines.append(
                 {
-                    "label": [one_line(name), f"N = {table.subset}"],
+                    "label": [name, f"N = {table.subset}"],
                     "equal_steps": _paired(row.equal_steps),
                     "equal_fit": _paired(row.equal_fit),
                 }
@@ -182,7 +180,7 @@ def _labels(tables: Sequence[Table]) -> dict[tuple[str, str], str]:
         {_key(row.series): _order(row.series) for _, row in _every_row(tables)}.items(), key=lambda item: item[1]
     )
     several = len({model for (model, _), _ in keys}) > 1
-    return {(model, layout): one_line(f"{model} {layout}" if several else layout) for (model, layout), _ in keys}
+    return {(model, layout): f"{model} {layout}" if several else layout for (model, layout), _ in keys}
 
 
 def _every_row(tables: Iterable[Table]) -> list[tuple[Table, Row]]:
