@@ -131,16 +131,20 @@ def packed_names(home: Path) -> list[str]:
     return sorted(packed | {path.stem for path in (home / "data").glob("*.json")})
 
 
-def status(name: str, home: Path) -> tuple[str, str]:
-    """Return the number of images and the state of a dataset, in words; reads no image."""
+def status(name: str, home: Path, dataset: Dataset | None = None) -> tuple[str, str]:
+    """Return the number of images and the state of a dataset, in words; reads no image.
+
+    Without `dataset` the words leave open whether images that are not there will be generated.
+    """
     try:
         here, pinned = _here(name, home), manifest.read(manifest.pin(home, name))
     except BenchError as problem:
         return "", str(problem)
     if here is None:
         state = "pinned, not packed here" if pinned else "not packed here"
-        generated = pinned is not None and pinned.embedded
-        adding = "generated on first use" if generated else f"`bench data add {name} --root PATH` unless generated"
+        known = dataset or pinned
+        adding = f"`bench data add {name} --root PATH`{'' if known else ' unless generated'}"
+        adding = "generated on first use" if known and known.embedded else adding
         return f"{pinned.count:,}" if pinned else "", f"{state}: {adding}"
     if pinned and not pinned.same_images(here):
         return f"{here.count:,}", f"not as pinned: `bench data verify {name}`"

@@ -313,7 +313,8 @@ def test_a_full_disk_leaves_what_was_there(home: Path, pictures: Path) -> None:
 
 def test_a_killed_process_leaves_nothing_in_the_way(home: Path) -> None:
     code = ("from pathlib import Path; from benchmark import data\n"
-            "from registry.datasets.dead_leaves import DeadLeaves\ndata.load('leaves', DeadLeaves(resolution=8, count=100_000), home=Path('.'))")
+            "from registry.datasets.dead_leaves import DeadLeaves\n"
+            "data.load('leaves', DeadLeaves(resolution=8, count=100_000), home=Path('.'))")
     process = subprocess.Popen([sys.executable, "-c", code], cwd=home, env=os.environ | {"PYTHONPATH": str(CHECKOUT)})
     aside = home / "packed/leaves/images.npy.tmp"
     until = time.monotonic() + 60
@@ -356,6 +357,8 @@ def test_the_manifest_round_trips_and_its_digest_is_its_content(home: Path, pict
 
 def test_listings_say_what_is_there(home: Path, pictures: Path) -> None:
     assert data.packed_names(home) == []
+    assert data.status("leaves", home, LEAVES) == ("", "not packed here: generated on first use")
+    assert data.status("shots", home, FOLDER) == ("", "not packed here: `bench data add shots --root PATH`")
     with pytest.raises(UsageError, match="bench data add shots --root PATH"):
         data.facts("shots", home)
     added = add(home, pictures)
