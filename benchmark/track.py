@@ -110,6 +110,8 @@ class Replay:
 
 def sync(run_dirs: Sequence[Path], store: str) -> list[tuple[str, str]]:
     """Replay into a store what it has missed of each run; a second call finds nothing left to do."""
+    if not run_dirs:
+        return []
     replay = Replay(store)
     for run_dir in run_dirs:
         replay.add(run_dir)

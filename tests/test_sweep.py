@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,6 +37,10 @@ folder = home / "runs" / row["id"]
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "argv.json").write_text(json.dumps(sys.argv[2:]))
 (folder / "began").write_text(str(time.time()))
+deadline = time.time() + 30
+while len(list(home.glob("runs/*/began"))) < row.get("meet", 0):
+    assert time.time() < deadline, "the other rows never came"
+    time.sleep(0.02)
 try:
     for step in range(1, 11):
         if row.get("fail_at") == step:
@@ -100,7 +105,7 @@ def quiet():
 
 @pytest.mark.parametrize("jobs", [1, 2, 3])
 def test_rows_run_j_at_a_time(place, jobs):
-    folders = plan(place["home"], 5, **{f"_{seed}": {"seconds": 0.6} for seed in range(5)}) if jobs > 1 else plan(place["home"], 3)
+    folders = plan(place["home"], 5, **{f"_{seed}": {"meet": jobs} for seed in range(jobs)})  # these must be there together
     outcomes = sweep(rows(len(folders)), jobs=jobs, console=quiet(), **place)
     assert [outcome.status for outcome in outcomes] == ["finished"] * len(folders)
     assert most_at_once(folders) == jobs
@@ -123,7 +128,7 @@ def test_a_failed_row_is_reported_and_the_rest_still_run(place):
     assert outcomes[0] == Outcome(rows(1)[0], spec_of(rows(1)[0]).id, "finished", outcomes[0].seconds, 0.5,
                                   str(place["records"] / f"{outcomes[0].id}.json"), "")
     said = console.file.getvalue()
-    assert "The loss is NaN at step 3." in said and said.count("finished in 0 s, gap 0.500 dB") == 2
+    assert "The loss is NaN at step 3." in said and len(re.findall(r"finished in \d+ s, gap 0.500 dB", said)) == 2
     assert [f"[{i}/4]" in said for i in range(1, 5)] == [True] * 4
     assert said.endswith("2 of 4 rows failed. The same command tries them again.\n")
 
@@ -163,7 +168,7 @@ def test_interrupt_lets_rows_save_and_leaves_no_process(place, number):
         time.sleep(0.05)
     time.sleep(0.3)
     process.send_signal(number)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert process.returncode not in (0, None) and "KeyboardInterrupt" in said.splitlines()[-1]
     assert all((folder / "checkpoint").exists() for folder in folders[1:3])
     assert not (folders[3] / "began").exists()
@@ -173,9 +178,11 @@ def test_interrupt_lets_rows_save_and_leaves_no_process(place, number):
 
 def test_a_row_that_ignores_ctrl_c_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps, "STOP_SECONDS", 0.3)
-    code = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
-    job = sweeps.Process([sys.executable, "-c", code])
-    time.sleep(0.3)
+    code = ("import pathlib, signal, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+            "pathlib.Path(sys.argv[1]).touch(); time.sleep(60)")
+    job = sweeps.Process([sys.executable, "-c", code, str(tmp_path / "deaf")])
+    while not (tmp_path / "deaf").exists():
+        assert job.poll() is None
     began = time.monotonic()
     sweeps._stop([Task(rows(1)[0], "x", STEPS, tmp_path, status="running", job=job)])  # noqa: SLF001
     assert job.poll() == -signal.SIGTERM and 0.3 <= time.monotonic() - began < 3
@@ -239,3 +246,6 @@ def test_progress_skips_half_lines_and_earlier_attempts(tmp_path):
     task.step, task.began, task.job = 0, 100.0, sweeps.Process(["true"])
     task.look()
     assert (task.step, task.loss, task.psnr_gap) == (40, 0.5, 0.25)
+    task.step, task.began = 0, 300.0
+    task.look()
+    assert task.step == 0

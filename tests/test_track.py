@@ -28,12 +28,15 @@ TRAIN, TEST = "ab" * 32, "cd" * 32
 @pytest.fixture(scope="session")
 def store(tmp_path_factory):
     """One database for the session, made by three processes at once, which must not crash each other."""
-    uri = track.default_store(tmp_path_factory.mktemp("home"))
+    home = tmp_path_factory.mktemp("home")
+    (home / "mlflow.db-new").write_bytes(b"SQLite format 3\0 and half a page")  # what a kill has left
+    uri = track.default_store(home)
     replays = [track.Replay(uri) for _ in range(3)]
     for replay in replays:
         replay.add(Path("nowhere"))
     for replay in replays:
         assert replay.finish() == [("nowhere", f"failed: {Path('nowhere').resolve()} holds no spec.json, so it is not a run")]
+    assert not list(home.glob("mlflow.db-new*"))
     return uri
 
 
@@ -103,7 +106,7 @@ def points(client, run, key):
     return sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, key))
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "this never happened"
@@ -128,6 +131,7 @@ def test_sync_copies_everything_once(tmp_path, store, mlflow_runs):
     log(whole, 20, 40, loss=lambda step: 2 / step)  # a resumed run repeats step 20: its value counts
     log(whole, 40, psnr_gap=lambda step: 0.9)  # of the trajectory, at the step of the final score
     finish(whole)
+    os.utime(whole / "record.json", (1_700_000_005, 1_700_000_005))  # no later than that line: the record's gap counts all the same
     log(cut, 10, tail='{"step": 20, "ti')
     assert track.sync([whole, cut], store) == [
         (whole.name, "replayed 15 values and the record"), (cut.name, "replayed 2 values; the run is not finished")]
@@ -160,7 +164,7 @@ def test_sync_copies_everything_once(tmp_path, store, mlflow_runs):
     os.utime(whole / "record.json", (2_000_000_000, 2_000_000_000))
     assert [outcome for _, outcome in track.sync([whole, cut], store)] == [
         "replayed 2 values and the record", "replayed 11 values and the record"]
-    assert mlflow_runs(whole)[1].data.metrics["psnr_gap"] == 0.25
+    assert mlflow_runs(whole)[1].data.metrics["psnr_gap"] == 0.25 and len(mlflow_runs(whole)[1].inputs.dataset_inputs) == 2
     assert points(client, other, "loss") == [(10, 0.1), (40, 0.025)]
     assert mlflow_runs(cut)[1].info.status == "FINISHED" and len(mlflow_runs(cut)[1].inputs.dataset_inputs) == 2
 
@@ -174,16 +178,16 @@ def test_mirror_follows_and_a_resumed_run_goes_on_in_the_same_mlflow_run(tmp_pat
     assert first.info.status == "RUNNING" and len(points(client, first, "loss")) == 1200
     assert track.sync([run_dir], store) == [(run_dir.name, "another process is mirroring it now")]
     log(run_dir, 1201)
-    assert mirror.finish() is None  # as a run that fails ends: no record
+    assert mirror.finish(60) is None  # as a run that fails ends: no record
     assert mlflow_runs(run_dir)[1].info.status == "FAILED"
     mirror = track.start(run_dir, store=store)
     log(run_dir, *range(1195, 1206))
     finish(run_dir)
-    assert mirror.finish() is None
+    assert mirror.finish(60) is None
     client, last = mlflow_runs(run_dir)
     assert (last.info.run_id, last.info.status) == (first.info.run_id, "FINISHED")
     assert [step for step, _ in points(client, last, "loss")] == list(range(1, 1206))
-    assert mirror.finish() is None and track.sync([run_dir], store) == [(run_dir.name, "up to date")]
+    assert mirror.finish(60) is None and track.sync([run_dir], store) == [(run_dir.name, "up to date")]
 
 
 def test_killed_mirror_and_lost_run_are_made_good_by_sync(tmp_path, store, mlflow_runs):
@@ -224,6 +228,10 @@ def test_mirror_ends_when_the_run_is_killed(tmp_path, store, mlflow_runs):
     wait_for(lambda: mlflow_runs(run_dir)[1].info.status == "KILLED")
     client, run = mlflow_runs(run_dir)
     assert [step for step, _ in points(client, run, "loss")] == [10, 20]
+    (run_dir / "spec.json").write_text((run_dir / "spec.json").read_text().replace('"hidden": 32', '"hidden": 64'))
+    log(run_dir, 30)  # MLflow refuses a param that changes: the first value stays, and the rest still comes
+    assert track.sync([run_dir], store) == [(run_dir.name, "replayed 2 values; the run is not finished")]
+    assert mlflow_runs(run_dir)[1].data.params["model.hidden"] == "32"
 
 
 def test_dead_servers_delay_nothing_and_are_named(tmp_path, store):
@@ -272,10 +280,10 @@ def test_ui_serves_the_store_and_ends_cleanly(tmp_path, store, mlflow_runs):
     address = f"http://127.0.0.1:{port}"
     assert address in process.stdout.readline()
     picture = f"{address}/get-artifact?path=figures/curve.svg&run_id={run.info.run_id}"
-    assert b"svg" in urllib.request.urlopen(picture, timeout=20).read()
-    assert urllib.request.urlopen(address, timeout=20).status == 200
+    assert b"svg" in urllib.request.urlopen(picture, timeout=60).read()
+    assert urllib.request.urlopen(address, timeout=60).status == 200
     process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=20)
+    out, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     wait_for(lambda: not track._answers("127.0.0.1", port))  # noqa: SLF001
 
