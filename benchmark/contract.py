@@ -72,6 +72,11 @@ class Backbone(Protocol):
 
         The module's `forward(x, t, y=None)` takes x: (N, C, R, R) noisy images, t: (N,) diffusion steps in [0, 1000),
         y: (N,) class labels or None, and returns the estimated noise (N, C, R, R).
+
+        Two methods are optional. `estimate_with_loss(x, t, y=None)` returns that estimate and a scalar loss of the
+        network's own, weighted already, which training adds to Eq. 1. `fit(images)`, with images (N, C, R, R) uint8 of
+        the training subset, makes a network that is not trained but fitted in closed form: it is called once, the
+        recipe's steps are not taken, and the buffers that it fills are no part of the checkpoint (persistent=False).
         """
         ...
 

@@ -45,9 +45,16 @@ def noised(x0: Tensor, noise: Tensor, level: Levels) -> Tensor:
 
 
 def loss(network: nn.Module, x0: Tensor, t: Tensor, noise: Tensor, abar: Tensor) -> Tensor:
-    """Return the mean squared error of the noise estimate (Eq. 1), in fp32. x0, noise: (N, C, R, R); t: (N,)."""
-    estimate = network(noised(x0, noise, levels(abar, t)), t)
-    return (estimate.float() - noise).square().mean()
+    """Return the mean squared error of the noise estimate (Eq. 1), in fp32, plus the network's own loss where it has one.
+
+    x0, noise: (N, C, R, R); t: (N,).
+    """
+    xt, own = noised(x0, noise, levels(abar, t)), 0.0
+    if hasattr(network, "estimate_with_loss"):
+        estimate, own = network.estimate_with_loss(xt, t)
+    else:
+        estimate = network(xt, t)
+    return (estimate.float() - noise).square().mean() + own
 
 
 class Denoised(NamedTuple):

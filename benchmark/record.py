@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from benchmark.contract import Count, FieldError, Positive, Range, checked
 from benchmark.errors import BenchError, UsageError
-from benchmark.fields import from_json, json_schema, to_json
+from benchmark.fields import conform, from_json, json_schema, to_json
 from benchmark.spec import AXES, spec_id
 from benchmark.suite import Row
 
@@ -93,9 +93,9 @@ class Score:
 
 @checked
 class Training:
-    """The budget as it was spent."""
+    """The budget as it was spent; 0 steps where a network is fitted in closed form."""
 
-    steps: Positive
+    steps: Count
     device: str
     threads: Positive
     wall_seconds: Seconds
@@ -131,6 +131,15 @@ class Environment:
 
 
 @checked
+class Stored:
+    """One entry of a spec as it is stored."""
+
+    name: str
+    kind: str
+    config: dict[str, Any]
+
+
+@checked
 class Record:
     """One run, measured: psnr_train, psnr_test and psnr_gap are the means over the diffusion steps, clipped reading, dB."""
 
@@ -155,12 +164,11 @@ class Record:
     def validate(self) -> None:
         """Refuse a record that contradicts itself."""
         for axis in AXES:
-            if not isinstance(self.spec.get(axis), dict) or {"name", "kind", "config"} - set(self.spec[axis]):
-                raise FieldError(f"spec.{axis} must hold name, kind and config")
-            if not isinstance(name := self.spec[axis]["name"], str) or not NAME.fullmatch(name):
-                raise FieldError(f"spec.{axis}.name = {name!r} must be letters, digits, '_', '.' and '-'")
-        if not all(isinstance(self.spec.get(key), int) for key in ("subset", "seed")):
-            raise FieldError("spec.subset and spec.seed must be whole numbers")
+            stored = from_json(Stored, self.spec.get(axis), f"spec.{axis}")
+            if not NAME.fullmatch(stored.name):
+                raise FieldError(f"spec.{axis}.name = {stored.name!r} must be letters, digits, '_', '.' and '-'")
+        for key, least in (("subset", 1), ("seed", 0)):
+            conform(self.spec.get(key), Annotated[int, Range(least=least)], f"spec.{key}")
         if self.id != spec_id(self.spec):
             raise FieldError(f"id = {self.id} is not the id of its spec ({spec_id(self.spec)})")
         means = {"psnr_train": self.psnr.clipped.train, "psnr_test": self.psnr.clipped.test, "psnr_gap": self.psnr.clipped.gap}

@@ -61,7 +61,7 @@ def run(spec: Spec, place: Place, display: Display, *, force: bool = False,
         describe(spec, place, subset)
         started(folder)
         network = build(spec).to(place.device)
-        trained = _train(spec, place, display, network, subset)
+        trained = _fit(network, place, subset) if hasattr(network, "fit") else _train(spec, place, display, network, subset)
         measured, seconds = score(spec, place, display, trained.ema, subset)
         result = _record(spec, place, trained, measured, subset, seconds)
         record.write(result, folder / "record.json")
@@ -73,19 +73,27 @@ def evaluate(folder: Path, place: Place, display: Display, search: tuple[Path, .
     before = record.read(folder / "record.json")
     spec = from_record(before.spec, overrides=before.overrides, assumed=before.assumed, search=search)
     with _only_one(folder):
-        saved = checkpoint.last(folder / "checkpoints", display.note)
-        if saved is None:
-            raise BenchError(f"The run {folder.name} has no checkpoint left in {folder}/checkpoints. Run it again with --force.")
-        if checkpoint.weights_digest(saved.ema) != before.weights_sha256:
-            raise BenchError(f"The checkpoint of {folder.name} is not the one its record was made from. Run it again with --force.")
-        network = build(spec).to(place.device)
-        network.load_state_dict(saved.ema)
         subset = load_subset(spec, place, display)
+        network = trained_network(spec, place, display, subset, before.weights_sha256)
         measured, seconds = score(spec, place, display, network, subset)
         budget = vars(before.training) | {"evaluation_seconds": seconds}
         result = _with_psnr(vars(before) | {"training": Budget(**budget)}, measured)
         record.write(result, folder / "record.json")
         return publish(result, spec, place)
+
+
+def trained_network(spec: Spec, place: Place, display: Display, subset: data.Subset, weights_sha256: str) -> nn.Module:
+    """Return the network of a finished run as it was scored, from its last checkpoint or fitted anew."""
+    folder, network = place.folder(spec), build(spec).to(place.device)
+    if hasattr(network, "fit"):
+        return _fit(network, place, subset).ema
+    saved = checkpoint.last(folder / "checkpoints", display.note)
+    if saved is None:
+        raise BenchError(f"The run {folder.name} has no checkpoint left in {folder}/checkpoints. Run it again with --force.")
+    if checkpoint.weights_digest(saved.ema) != weights_sha256:
+        raise BenchError(f"The checkpoint of {folder.name} is not the one its record was made from. Run it again with --force.")
+    network.load_state_dict(saved.ema)
+    return network.eval()
 
 
 def build(spec: Spec) -> nn.Module:
@@ -158,6 +166,13 @@ def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subse
 
         hooks = Hooks(report=report, measure=measure, warn=display.note, stop=stop, checkpoint_seconds=place.checkpoint_seconds)
         return train(start(network, recipe), images, recipe, seed=spec.seed, folder=folder / "checkpoints", hooks=hooks)
+
+
+def _fit(network: nn.Module, place: Place, subset: data.Subset) -> Training:
+    """Fit a network in closed form to its subset: a training of no steps."""
+    began = time.monotonic()
+    network.fit(_on_device(subset, place.device)[0])
+    return Training(network, network.eval(), None, [], wall_seconds=time.monotonic() - began)
 
 
 def _record(spec: Spec, place: Place, trained: Training, measured: Psnr, subset: data.Subset, seconds: float) -> Record:

@@ -36,7 +36,7 @@ class Training:
 
     network: nn.Module
     ema: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | None  # None where a network was fitted in closed form
     buffers: list[tuple[Tensor, Tensor]]  # of the EMA and of the network, those that a checkpoint holds
     step: int = 0
     trajectory: list[Point] = field(default_factory=list)

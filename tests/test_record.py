@@ -46,10 +46,14 @@ def test_the_published_schema_is_that_of_the_classes_and_accepts_a_record() -> N
     (lambda d: d.update(extra=1), "no field 'extra'"),
     (lambda d: d.pop("weights_sha256"), "lacks the field 'weights_sha256'"),
     (lambda d: d["spec"].update(seed=5), "is not the id of its spec"),
-    (lambda d: d["spec"].pop("layout"), "spec.layout"),
+    (lambda d: d["spec"].pop("layout"), "spec.layout = None"),
     (lambda d: d["psnr"]["clipped"]["train"].append(1.0), "one per step"),
     (lambda d: d["training"].update(threads=1.5), "training.threads = 1.5 must be a whole number"),
     (lambda d: d["spec"]["layout"].update(name="../../x"), "name"),
+    (lambda d: d["spec"]["layout"].update(config=[]), "spec.layout.config = [] must be a table"),
+    (lambda d: d["spec"]["layout"].update(kind=3), "spec.layout.kind = 3 must be text"),
+    (lambda d: d["spec"].update(subset=0), "spec.subset = 0 must be at least 1"),
+    (lambda d: d["spec"].update(seed=True), "spec.seed = True must be a whole number"),
 ])
 def test_a_damaged_record_is_refused_by_name(tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
     path = tmp_path / "r.json"
