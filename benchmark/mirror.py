@@ -1,8 +1,8 @@
 """The process that copies runs into MLflow; the only file that imports mlflow.
 
-`python -m benchmark.mirror follow RUN_DIR` copies one run while it happens, `… sync` the runs whose folders it reads from
-stdin; benchmark/track.py starts them. What has been copied into which store stands in the run's tracking.json, so that
-a resumed run goes on in the same MLflow run, and a replay adds exactly what is missing.
+`python -m benchmark.mirror follow RUN_DIR` copies one run while it happens, `… sync` the runs whose folders it reads
+from stdin; benchmark/track.py starts them. What has been copied into which store stands in the run's tracking.json, so
+that a resumed run goes on in the same MLflow run, and a replay adds exactly what is missing.
 """
 
 import argparse
@@ -38,7 +38,7 @@ class Copy:
         self._description = json.loads((run_dir / "spec.json").read_text())
         self._path, self._offset, self._lines, self.added = run_dir / "metrics.jsonl", 0, 0, 0
         token = progress(run_dir, store).get("token") or uuid.uuid4().hex
-        _note(run_dir, store, token=token, problem=None)  # before the MLflow run, so that a kill in between makes no second one
+        _note(run_dir, store, token=token, problem=None)  # first, so that a kill now makes no second MLflow run
         self._run = _find(client, experiment, token) or self._create(experiment, token)
         self._id = self._run.info.run_id
         _note(run_dir, store, run=self._id)
@@ -72,7 +72,7 @@ class Copy:
             _note(self._run_dir, self._store, lines=self._lines)
 
     def end(self, status: str) -> None:
-        """Copy the record and the pictures where the run has finished, and end the MLflow run; else end it with `status`."""
+        """End the MLflow run: with record and pictures where the run has finished, else with `status`."""
         done, path, ended = None, self._run_dir / "record.json", None
         if path.exists():
             done, result = _digest(path), record.read(path)
@@ -108,7 +108,10 @@ class Copy:
             self._images(digests["train_sha256"], digests["test_sha256"])
 
     def _images(self, train: str, test: str) -> None:
-        """Log both sets of images by our own digests, cut to what MLflow keeps (36) and whole in the profile; once, however often."""
+        """Log both sets of images by our own digests, cut to what MLflow keeps (36) and whole in the profile.
+
+        MLflow keeps one input of equal name and digest, however often it is logged.
+        """
         from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415
 
         entry = self._description["spec"]["dataset"]
@@ -120,17 +123,22 @@ class Copy:
         self._client.log_inputs(self._id, inputs)
 
     def _final(self, result: record.Record, when: int) -> None:
-        """Log what the record adds to the lines; of several values at one step MLflow shows the one of the latest `when`, ms."""
+        """Log what the record adds to the lines, at the time `when` (ms).
+
+        Of several values at one step MLflow shows the latest, so `when` must be later than the lines.
+        """
         from mlflow.entities import Metric  # noqa: PLC0415
 
         if not self._description.get("data"):
             self._images(result.data.train_sha256, result.data.test_sha256)
-        budget = ("parameters", "parameters_trainable", "forward_flops", "wall_seconds", "evaluation_seconds", "peak_memory_bytes")
+        budget = ("parameters", "parameters_trainable", "forward_flops", "wall_seconds", "evaluation_seconds",
+                  "peak_memory_bytes")
         values = {name: getattr(result, name) for name in ("psnr_train", "psnr_test", "psnr_gap")}
         values |= {name: float(getattr(result.training, name)) for name in budget}
         values |= {name: score.value for name, score in result.scores.items()}
         known = self._client.get_run(self._id).data.metrics
-        self._log([Metric(name, value, when, result.training.steps) for name, value in values.items() if known.get(name) != value])
+        step = result.training.steps
+        self._log([Metric(name, value, when, step) for name, value in values.items() if known.get(name) != value])
 
     def _log(self, metrics: Sequence[Any]) -> None:
         for part in _chunks(metrics, BATCH):
@@ -239,14 +247,15 @@ def _replay(client: Any, experiment: str, run_dir: Path, store: str) -> str:
     try:
         with _hold(run_dir / "tracking.lock", wait=False):
             before, path = progress(run_dir, store), run_dir / "record.json"
-            copied = {"lines": _count(run_dir / "metrics.jsonl"), "record": _digest(path) if path.exists() else None, "problem": None}
+            content = {"lines": _count(run_dir / "metrics.jsonl"), "record": _digest(path) if path.exists() else None}
+            copied = {"lines": before.get("lines", 0), "record": before.get("record")}
             there = _find(client, experiment, before["token"]) if "token" in before else None
-            if there and there.info.status != "RUNNING" and copied.items() <= (before | {"lines": before.get("lines", 0)}).items():
+            if there and there.info.status != "RUNNING" and copied == content:
                 return "up to date"
             copy = Copy(client, experiment, run_dir, store)
             copy.lines()
             copy.end("KILLED")
-            return f"replayed {copy.added} values" + (" and the record" if copied["record"] else "; the run is not finished")
+            return f"replayed {copy.added} values{' and the record' if path.exists() else '; the run is not finished'}"
     except BlockingIOError:
         return "another process is mirroring it now"
 
@@ -283,7 +292,7 @@ def _note(run_dir: Path, store: str, **changes: Any) -> None:
 
 @contextmanager
 def _hold(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file, which a killed process lets go of; raise BlockingIOError where it is held and we do not wait."""
+    """Hold a lock file, which a killed process lets go of; without `wait` raise BlockingIOError where it is held."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield

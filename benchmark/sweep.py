@@ -64,7 +64,8 @@ class Process:
     def __init__(self, words: Sequence[str]) -> None:
         self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         out, errors = self._files
-        self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True)
+        self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors,
+                                         start_new_session=True)
 
     def poll(self) -> int | None:
         """Return the exit code, None while at work."""
@@ -129,13 +130,14 @@ class Task:
 
 
 def sweep(rows: Sequence[Row], *, suite: str, home: Path, records: Path, jobs: int | None = None,
-          search: tuple[Path, ...] = (registry.STOCK,), extra_flags: Sequence[str] = (), command: Sequence[str] = COMMAND,
-          store: str | None = None, force: bool = False, dry_run: bool = False, console: Console | None = None,
-          launch: Callable[[Sequence[str]], Job] = Process) -> list[Outcome]:
-    """Run the rows that are not finished, `jobs` at a time (None: one per core, or per GPU), and say what became of each.
+          search: tuple[Path, ...] = (registry.STOCK,), extra_flags: Sequence[str] = (),
+          command: Sequence[str] = COMMAND, store: str | None = None, force: bool = False, dry_run: bool = False,
+          console: Console | None = None, launch: Callable[[Sequence[str]], Job] = Process) -> list[Outcome]:
+    """Run the rows that are not finished, `jobs` at a time, and say what became of each.
 
-    Raise UsageError before anything starts where a row does not resolve; on Ctrl-C stop every row at a checkpoint and
-    raise KeyboardInterrupt.
+    jobs: None is one per core, or per GPU. store: the MLflow store for the finished rows, None for none. Raise
+    UsageError before anything starts where a row does not resolve; on Ctrl-C stop every row at a checkpoint and raise
+    KeyboardInterrupt.
     """
     console = console or Console(stderr=True, highlight=False)
     tasks = [_task(row, home, records, search, force) for row in rows]
@@ -145,11 +147,11 @@ def sweep(rows: Sequence[Row], *, suite: str, home: Path, records: Path, jobs: i
         return [task.outcome for task in tasks]
     gpus, jobs = _machine(extra_flags, jobs)
     threads = max(1, _cores() // jobs)
-    flags = ["--suite", suite, "--records", str(records), "--threads", str(threads), "--json", "--no-track", *extra_flags]
+    flags = ["--suite", suite, "--records", str(records), "--threads", str(threads), "--json", "--no-track"]
 
     def begin(task: Task) -> Job:
         spread = ["--device", f"cuda:{task.slot % gpus}"] if gpus > 1 else []
-        return launch([*command, *task.row.flags(), *flags, *spread])
+        return launch([*command, *task.row.flags(), *flags, *extra_flags, *spread])
 
     mirror = _Mirror(store, view.note)
     with _stoppable(), view:
@@ -174,7 +176,8 @@ def _task(row: Row, home: Path, records: Path, search: tuple[Path, ...], force: 
     path = record.path_of(records, row)
     with suppress(BenchError):  # a damaged record is for `bench run` to report
         if not force and path.exists() and spec.describes((found := record.read(path)).spec):
-            task.status, task.psnr_gap, task.record, task.step = "already finished", found.psnr_gap, str(path), task.steps
+            task.status, task.step = "already finished", task.steps
+            task.psnr_gap, task.record = found.psnr_gap, str(path)
     return task
 
 
@@ -233,7 +236,7 @@ def _stop(running: Sequence[Task]) -> None:
 
 
 class _Mirror:
-    """One process that copies the finished rows into MLflow; begun with the first of them, silent where there is no store."""
+    """One process that copies the finished rows into MLflow, begun with the first of them; none without a store."""
 
     def __init__(self, store: str | None, note: Callable[[str], None]) -> None:
         self._store, self._note, self._replay = store, note, None
@@ -255,11 +258,11 @@ class _Mirror:
             missed = [outcome for _, outcome in self._replay.finish(seconds) if outcome.startswith("failed: ")]
             if missed:
                 self._note(f"The MLflow store {shown(self._store)} lacks {len(missed)} of the runs "
-                           f"({missed[0].removeprefix('failed: ')}). They do not need it; `bench track sync` replays them.")
+                           f"({missed[0].removeprefix('failed: ')}). `bench track sync` replays them.")
 
 
 def _machine(flags: Sequence[str], jobs: int | None) -> tuple[int, int]:
-    """Return how many GPUs the rows spread over (0: none, or the one that --device names) and how many rows run at a time."""
+    """Return over how many GPUs the rows spread (0: none, or one that is named) and how many run at a time."""
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs {jobs} must be at least 1.")
     import torch  # noqa: PLC0415

@@ -35,7 +35,8 @@ class View:
             self.note(f"{skipped} of {len(self._tasks)} rows are finished already")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
         if self._live:
             self._live.stop()
         if kind is None and (failed := sum(task.status == "failed" for task in self._tasks)):
@@ -56,7 +57,8 @@ class View:
         left = eta(self._tasks, time.time() - self._began)
         count = f"[{done}/{len(self._tasks)}]"
         if task.status == "failed":
-            self.note(f"{count} failed after {duration(task.seconds)}: {task.title}\n" + "\n".join(f"    {line}" for line in task.problem.splitlines()))
+            said = "".join(f"\n    {line}" for line in task.problem.splitlines())
+            self.note(f"{count} failed after {duration(task.seconds)}: {task.title}{said}")
         elif not self._live:
             rest = f", {duration(left)} left" if left else ""
             self.note(f"{count} finished in {duration(task.seconds)}, gap {task.psnr_gap:.3f} dB: {task.title}{rest}")
@@ -65,7 +67,8 @@ class View:
         """Say what a Ctrl-C leaves behind."""
         count = {status: sum(task.status == status for task in self._tasks) for status in COLOURS}
         failed = f", {count['failed']} failed" if count["failed"] else ""
-        self.note(f"Stopped: {count['finished'] + count['already finished']} of {len(self._tasks)} rows are finished{failed}, "
+        done = count["finished"] + count["already finished"]
+        self.note(f"Stopped: {done} of {len(self._tasks)} rows are finished{failed}, "
                   f"{count['running']} were in progress, {count['waiting']} had not begun. The same command goes on from there.")
 
     def _table(self) -> RenderableType:
@@ -89,8 +92,8 @@ class View:
     def _overall(self) -> RenderableType:
         done, left = sum(task.status in ENDED for task in self._tasks), eta(self._tasks, time.time() - self._began)
         grid = Table.grid(padding=(0, 1))
-        grid.add_row(f"{done}/{len(self._tasks)}", ProgressBar(total=len(self._tasks), completed=sum(map(fraction, self._tasks)), width=40),
-                     f"ETA {duration(left)}" if left else "")
+        bar = ProgressBar(total=len(self._tasks), completed=sum(map(fraction, self._tasks)), width=40)
+        grid.add_row(f"{done}/{len(self._tasks)}", bar, f"ETA {duration(left)}" if left else "")
         return grid
 
 
@@ -100,7 +103,9 @@ def state(task: "Task") -> str:
         if not task.step:
             return "starting"
         return f"running {100 * task.step / task.steps:.0f}%" if task.step < task.steps else "scoring"
-    return f"done {duration(task.seconds)}" if task.status == "finished" else {"already finished": "done before"}.get(task.status, task.status)
+    if task.status == "finished":
+        return f"done {duration(task.seconds)}"
+    return "done before" if task.status == "already finished" else task.status
 
 
 def fraction(task: "Task") -> float:
