@@ -122,7 +122,7 @@ def _stream(path: Path, source: Source, ids: Sequence[str], shape: tuple[int, in
             if progress and (done % CHUNK == 0 or done == len(ids)):
                 progress(done, len(ids))
         file.seek(0)
-        file.write(_header((len(kept), *shape)))
+        file.write(npy_header((len(kept), *shape)))
         file.flush()
         os.fsync(file.fileno())
     return kept, skipped, list(groups.values()), total.hexdigest()
@@ -160,7 +160,7 @@ def _check(image_id: str, image: np.ndarray, shape: tuple[int, int, int]) -> Non
                          f"but it declares uint8 {shape}. Correct its `read`.")
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
+def npy_header(shape: tuple[int, ...]) -> bytes:
     """Return the header of a .npy file (format 1.0) of uint8 in C order, padded with spaces to HEADER bytes."""
     words = repr({"descr": "|u1", "fortran_order": False, "shape": shape}).encode()
     return b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little") + words.ljust(HEADER - 11) + b"\n"
