@@ -1,4 +1,10 @@
-"""Multi-head self-attention over a square grid of tokens, global or within local windows."""
+"""Multi-head self-attention over a square grid of tokens, global or within local windows.
+
+Every attention layer of a DiT is called with the tokens (N, side**2, hidden) and the condition (N, hidden), whether it
+uses the latter or not, and returns tokens; `maps` of the same two returns its weights, for analysis.
+"""
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +56,13 @@ class Attend(nn.Module):
         """Return the attended values (N, heads, side**2, d) of q, k and v of that shape."""
         return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
 
+    def maps(self, q: Tensor, k: Tensor) -> Tensor:
+        """Return the weights that `forward` gives to the values: (N, heads, side**2 queries, side**2 keys)."""
+        scores = q @ k.mT / math.sqrt(q.shape[3])
+        if self.mask is not None:
+            scores = scores.masked_fill(~self.mask, -torch.inf)
+        return scores.softmax(dim=3)
+
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention of a side x side grid, with the parameters of the official DiT's (qkv, proj)."""
@@ -61,10 +74,26 @@ class SelfAttention(nn.Module):
         self.attend = Attend(attention, side)
         self.proj = nn.Linear(hidden, hidden)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the attended tokens (N, side**2, hidden) of x of that shape."""
+    def initialise(self) -> None:
+        """Set what does not start as every linear layer of the network does: nothing here."""
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the attended tokens (N, side**2, hidden) of x of that shape; the condition changes nothing."""
+        q, k, v = self.project(x)
+        return self.proj(joined(self.attend(q, k, v)))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, each (N, heads, side**2, d), of x: (N, side**2, hidden)."""
         n, tokens, hidden = x.shape
         qkv = self.qkv(x).reshape(n, tokens, 3, self.heads, hidden // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (N, heads, tokens, d)
-        attended = self.attend(q, k, v)
-        return self.proj(attended.transpose(1, 2).reshape(n, tokens, hidden))
+        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def maps(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the attention maps (N, heads, side**2 queries, side**2 keys) of x: (N, side**2, hidden)."""
+        q, k, _ = self.project(x)
+        return self.attend.maps(q, k)
+
+
+def joined(heads: Tensor) -> Tensor:
+    """Return (N, heads, tokens, d) as tokens of all heads side by side, (N, tokens, heads * d)."""
+    return heads.transpose(1, 2).flatten(2)

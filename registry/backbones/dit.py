@@ -59,6 +59,10 @@ class DiT:
                              f"{len(attention)}")
         return DiffusionTransformer(self, images, attention)
 
+    def attention_layer(self, attention: Attention, side: int, before: list[nn.Module]) -> nn.Module:
+        """Build the attention of the next block, given that of the blocks `before` it; a variant overrides this."""
+        return SelfAttention(self.hidden, self.heads, attention, side)
+
 
 class DiffusionTransformer(nn.Module):
     """The network of a DiT: patches + positions -> blocks conditioned on (t, y) -> noise."""
@@ -72,7 +76,10 @@ class DiffusionTransformer(nn.Module):
         self.y_embedder = LabelEmbedder(spec.num_classes, spec.hidden, spec.class_dropout) if spec.num_classes else None
         self.pos_embed = nn.Parameter(positions(spec.hidden, side), requires_grad=False)
         mlp_hidden = int(spec.hidden * spec.mlp_ratio)
-        self.blocks = nn.ModuleList(Block(spec.hidden, spec.heads, mlp_hidden, layer, side) for layer in attention)
+        self.blocks = nn.ModuleList()
+        for layer in attention:
+            attend = spec.attention_layer(layer, side, [block.attn for block in self.blocks])
+            self.blocks.append(Block(spec.hidden, mlp_hidden, attend))
         channels = images.channels * (2 if spec.learned_variance else 1)
         self.final_layer = FinalLayer(spec.hidden, spec.patch**2 * channels)
         self.initialise()
@@ -92,6 +99,8 @@ class DiffusionTransformer(nn.Module):
         for zeroed in (*(block.adaLN_modulation[1] for block in self.blocks), self.final_layer.adaLN_modulation[1],
                        self.final_layer.linear):
             nn.init.zeros_(zeroed.weight)
+        for block in self.blocks:
+            block.attn.initialise()
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Return the estimated noise (N, C, R, R) in x: (N, C, R, R) at steps t: (N,), of classes y: (N,) or None.
@@ -160,10 +169,10 @@ class LabelEmbedder(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each modulated and gated by the condition (adaLN-Zero)."""
 
-    def __init__(self, hidden: int, heads: int, mlp_hidden: int, attention: Attention, side: int) -> None:
+    def __init__(self, hidden: int, mlp_hidden: int, attention: nn.Module) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(hidden, elementwise_affine=False, eps=1e-6)
-        self.attn = SelfAttention(hidden, heads, attention, side)
+        self.attn = attention
         self.norm2 = nn.LayerNorm(hidden, elementwise_affine=False, eps=1e-6)
         self.mlp = Mlp(hidden, mlp_hidden)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden, 6 * hidden))
@@ -172,7 +181,7 @@ class Block(nn.Module):
         """Return the tokens (N, tokens, hidden) after this block, given the condition (N, hidden)."""
         modulation = self.adaLN_modulation(condition)[:, None]  # (N, 1, 6 hidden)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=2)
-        x = x + gate1 * self.attn(modulate(self.norm1(x), shift1, scale1))
+        x = x + gate1 * self.attn(modulate(self.norm1(x), shift1, scale1), condition)
         return x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))
 
 
