@@ -21,6 +21,7 @@ class EntryFile:
     path: Path
     description: str
     assumed: dict[str, str] = field(default_factory=dict)
+    unreadable: str = ""  # why, where its text cannot be read; such an entry hides no other
 
 
 def roots(extra: list[Path] | tuple[Path, ...] = ()) -> tuple[Path, ...]:
@@ -57,7 +58,7 @@ def read(axis: str, path: Path) -> EntryFile:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as problem:
-        raise UsageError(f"The {axis} entry {path} cannot be read: {problem}") from None
+        return EntryFile(axis, path.stem, path, "", unreadable=f"it cannot be read: {problem}")
     comments = [line.strip() for line in lines if line.strip().startswith("#")]
     assumed = {m.group(1): m.group(2).strip() for line in comments if (m := _ASSUMED.fullmatch(line))}
     first = lines[0].lstrip("# ").strip() if lines and lines[0].startswith("#") else ""

@@ -1,20 +1,20 @@
 """Files to one frozen, validated Spec and its id. The only module that reads gin; nothing downstream does."""
 
 import ast
+import dataclasses
 import hashlib
-import importlib
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gin
 from gin import config, config_parser
 
-from benchmark import registry
+from benchmark import imports, registry
 from benchmark.contract import Attention, Backbone, Dataset, FieldError, ImageShape, Layout
 from benchmark.errors import BenchError, UsageError, unknown
 from benchmark.fields import from_json, hints, to_json
@@ -118,17 +118,16 @@ def resolve(names: Mapping[str, str], *, subset: int, seed: int, overrides: Sequ
 
 def load(file: registry.EntryFile) -> Entry:
     """Load one entry strictly: literals only, one configurable, nothing unused, nothing bound twice, right types."""
-    try:
-        statements = list(config_parser.ConfigParser(file.path.read_text(encoding="utf-8"), config.ParserDelegate()))
-    except (SyntaxError, ValueError, OSError) as problem:
-        raise UsageError(f"The {file.axis} entry {file.path} is not valid gin: {problem}") from None
+    statements = _statements(file)
     selector = _only_configurable(file, statements)
-    with _gin(file.path.parent):
+    folder = file.path.parent
+    with _gin():
         try:
-            gin.parse_config(file.path.read_text(encoding="utf-8"))
-            made = gin.get_configurable(selector)()
-        except BenchError:
-            raise
+            modules = [imports.load_module(s.module, [folder]) for s in statements if isinstance(s, config_parser.ImportStatement)]
+            configured = _configured(selector, modules, folder)
+            for bound in (s for s in statements if isinstance(s, config_parser.BindingStatement)):
+                gin.bind_parameter(f"{configured}.{bound.arg_name}", bound.value)
+            made = gin.get_configurable(configured)()
         except Exception as problem:  # an entry is foreign code: whatever it raises names the entry and stops here
             raise UsageError(f"The {file.axis} entry {file.path} cannot be loaded: {_brief(problem)}") from None
     contract = CONTRACTS[file.axis]
@@ -139,6 +138,21 @@ def load(file: registry.EntryFile) -> Entry:
     return Entry(file.name, f"{type(made).__module__}:{type(made).__qualname__}", made)
 
 
+def fault(file: registry.EntryFile) -> str | None:
+    """Say why an entry will not load, as far as its text and that of its module tell; imports and runs nothing."""
+    if file.unreadable:
+        return file.unreadable
+    try:
+        statements = _statements(file)
+        configured = _only_configurable(file, statements).rpartition(".")[2]
+    except UsageError as problem:
+        return str(problem)
+    names = [statement.module for statement in statements if isinstance(statement, config_parser.ImportStatement)]
+    if not names:
+        return f"it imports no module, so that nothing defines '{configured}'"
+    return next((why for name in names if (why := imports.fault(name, file.path.parent, configured))), None)
+
+
 def load_suite(name: str, search: tuple[Path, ...] = (registry.STOCK,)) -> Suite:
     """Load a suite by name."""
     return load(registry.find("suite", name, search)).config
@@ -147,22 +161,43 @@ def load_suite(name: str, search: tuple[Path, ...] = (registry.STOCK,)) -> Suite
 def from_record(document: Mapping[str, Any], *, overrides: Sequence[str] = (), assumed: Sequence[str] = (),
                 search: tuple[Path, ...] = (registry.STOCK,)) -> Spec:
     """Rebuild the Spec of a stored run from its JSON alone; raise UsageError where an entry's code is not there."""
-    folders = [str(root / registry.FOLDERS[axis]) for root in search[1:] for axis in AXES]
+    folders = [root / registry.FOLDERS[axis] for root in search[1:] for axis in AXES]
     entries = {}
     for axis in AXES:
         stored = document[axis]
         module, _, cls = stored["kind"].partition(":")
-        with _import_path(folders):
-            try:
-                kind = getattr(importlib.import_module(module), cls)
-                entries[axis] = Entry(stored["name"], stored["kind"], from_json(kind, stored["config"]))
-            except (ImportError, AttributeError) as problem:
-                raise UsageError(f"The code of the {axis} '{stored['name']}' ({stored['kind']}) is not here: {problem}. "
-                                 "If it is an entry of your own, name its folder with --registry.") from None
-            except FieldError as problem:
-                raise UsageError(f"The {axis} '{stored['name']}' was stored by another version of its code: {_brief(problem)}") from None
+        try:
+            kind = getattr(imports.load_module(module, folders), cls)
+            if not dataclasses.is_dataclass(kind):
+                raise AttributeError(f"{cls} is no entry")
+            entries[axis] = Entry(stored["name"], stored["kind"], from_json(kind, stored["config"]))
+        except FieldError as problem:
+            raise UsageError(f"The {axis} '{stored['name']}' was stored by another version of its code: {_brief(problem)}") from None
+        except Exception as problem:  # importing an entry is running foreign code
+            raise UsageError(f"The code of the {axis} '{stored['name']}' ({stored['kind']}) is not here: {_brief(problem)} "
+                             "If it is an entry of your own, name its folder with --registry.") from None
     spec = Spec(**entries, subset=document["subset"], seed=document["seed"], overrides=tuple(overrides), assumed=tuple(assumed))
     return _sensible(spec)
+
+
+def _statements(file: registry.EntryFile) -> list[Any]:
+    try:
+        return list(config_parser.ConfigParser(file.path.read_text(encoding="utf-8"), config.ParserDelegate()))
+    except (SyntaxError, ValueError, OSError) as problem:
+        raise UsageError(f"The {file.axis} entry {file.path} is not valid gin: {problem}") from None
+
+
+def _configured(selector: str, modules: Sequence[ModuleType], folder: Path) -> str:
+    """Return the full name of what `selector` configures: a class that one of the entry's own imports defines."""
+    found = {kind for module in modules if isinstance(kind := getattr(module, selector.rpartition(".")[2], None), type)}
+    names = {f"{kind.__module__}.{kind.__name__}" for kind in found}
+    matching = [name for name in names if f".{name}".endswith(f".{selector}")]
+    if len(matching) != 1:
+        where = ", ".join(module.__name__ for module in modules) or "nothing"
+        what = "no class is" if not matching else "several classes are"
+        raise UsageError(f"{what} called '{selector}' in what it imports ({where}).")
+    imports.source(matching[0].rpartition(".")[0], [folder])
+    return matching[0]
 
 
 def _only_configurable(file: registry.EntryFile, statements: list[Any]) -> str:
@@ -198,24 +233,14 @@ def _literal(value: Any) -> bool:
 
 
 @contextmanager
-def _gin(folder: Path) -> Iterator[None]:
-    """Give gin a clean state and an entry's own folder to import from; leave none of it behind."""
+def _gin() -> Iterator[None]:
+    """Give gin a clean state, and leave nothing behind in it."""
     gin.clear_config()
     try:
-        with gin.unlock_config(), _import_path([str(folder)]):
+        with gin.unlock_config():
             yield
     finally:
         gin.clear_config()
-
-
-@contextmanager
-def _import_path(folders: Sequence[str]) -> Iterator[None]:
-    before = list(sys.path)
-    sys.path[:0] = folders
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def _override(word: str, loaded: Mapping[str, Entry]) -> tuple[str, str, Any]:
@@ -263,4 +288,5 @@ def _sensible(spec: Spec) -> Spec:
 def _brief(problem: Exception) -> str:
     """Return an exception's own words on one line, without gin's frame of paragraphs."""
     text = str(problem).strip().split("\n  In call to configurable")[0]
-    return f"{type(problem).__name__}: {' '.join(text.split())}" if not isinstance(problem, FieldError) else text
+    plain = isinstance(problem, FieldError | BenchError)
+    return text if plain else f"{type(problem).__name__}: {' '.join(text.split())}"

@@ -27,17 +27,25 @@ def list_entries(options: argparse.Namespace) -> int:
     """`bench list`."""
     if options.what == "runs":
         return _list_runs(options)
+    from benchmark.spec import fault  # noqa: PLC0415  gin: only where entries are looked into
+
     search = registry.roots(options.registry)
     axes = [options.what[:-1]] if options.what else list(registry.FOLDERS)
     found = {axis: registry.entries(axis, search) for axis in axes}
     if options.json:
-        print_json({f"{axis}s": [{"name": e.name, "description": e.description, "assumed": e.assumed, "file": str(e.path)}
-                                  for e in files.values()] for axis, files in found.items()})
+        print_json({f"{axis}s": [{"name": e.name, "description": e.description, "assumed": e.assumed, "file": str(e.path),
+                                  "broken": fault(e)} for e in files.values()] for axis, files in found.items()})
         return 0
     for axis, files in found.items():
-        rows = [(e.name, e.description + (f" (assumed: {', '.join(e.assumed)})" if e.assumed else "")) for e in files.values()]
+        rows = [(e.name, _said(e, fault(e))) for e in files.values()]
         print_table(f"{axis}s", ("name", "what it is"), rows)
     return 0
+
+
+def _said(file: registry.EntryFile, fault: str | None) -> str:
+    if fault:
+        return f"BROKEN: {fault}"
+    return file.description + (f" (assumed: {', '.join(file.assumed)})" if file.assumed else "")
 
 
 def _list_runs(options: argparse.Namespace) -> int:
