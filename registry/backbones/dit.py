@@ -108,15 +108,23 @@ class DiffusionTransformer(nn.Module):
         Raise FieldError where labels are missing or not wanted. In training mode labels are dropped at random, drawn
         from torch's global generator.
         """
+        tokens, condition = self.embed(x, t, y)
+        for block in self.blocks:
+            tokens = block(tokens, condition)
+        return self.estimate(tokens, condition)
+
+    def embed(self, x: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the tokens (N, tokens, hidden) that enter the first block, and the condition (N, hidden)."""
         if (y is None) != (self.y_embedder is None):
             wanted = "no labels: num_classes is 0" if self.y_embedder is None else "the labels y: num_classes is not 0"
             raise FieldError(f"num_classes: this network takes {wanted}")
         condition = self.t_embedder(t)  # (N, hidden)
         if self.y_embedder is not None:
             condition = condition + self.y_embedder(y)
-        tokens = self.x_embedder(x) + self.pos_embed  # (N, tokens, hidden)
-        for block in self.blocks:
-            tokens = block(tokens, condition)
+        return self.x_embedder(x) + self.pos_embed, condition
+
+    def estimate(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """Return the estimated noise (N, C, R, R) from the tokens that leave the last block."""
         return self.unpatchify(self.final_layer(tokens, condition))[:, :self.images.channels]
 
     def unpatchify(self, tokens: Tensor) -> Tensor:
