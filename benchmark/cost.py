@@ -10,6 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import diffusion
+from benchmark.contract import ImageShape
 from benchmark.spec import Spec
 
 
@@ -30,15 +31,26 @@ def forward_flops(spec: Spec) -> int:
 
     Local attention counts as the kernel computes it here (a masked product over all keys), not as its window would.
     """
-    network = on_meta(spec).eval()
+    return network_flops(on_meta(spec), spec.images)
+
+
+def network_flops(network: nn.Module, images: ImageShape) -> int:
+    """Return the FLOPs of one image's forward pass through a network on meta."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(*_inputs(spec, 1, torch.device("meta")))
+        network.eval()(*_inputs(images, 1, torch.device("meta")))
     return counter.get_total_flops()
 
 
 def training_memory_bytes(spec: Spec) -> int:
     """Return an estimate of a training step's memory: weights, gradient, two moments, EMA, and saved activations."""
-    network, saved = on_meta(spec).train(), 0
+    network = on_meta(spec)
+    total, trainable = parameters(network)
+    return 4 * (2 * total + 3 * trainable) + saved_bytes(network, spec.images) * spec.recipe.config.batch
+
+
+def saved_bytes(network: nn.Module, images: ImageShape) -> int:
+    """Return the bytes that the backward pass of one image keeps, of a network on meta."""
+    saved = 0
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
         nonlocal saved
@@ -46,16 +58,15 @@ def training_memory_bytes(spec: Spec) -> int:
         return tensor
 
     with saved_tensors_hooks(count, lambda tensor: tensor):
-        network(*_inputs(spec, 1, torch.device("meta")))
-    total, trainable = parameters(network)
-    return 4 * (2 * total + 3 * trainable) + saved * spec.recipe.config.batch
+        network.train()(*_inputs(images, 1, torch.device("meta")))
+    return saved
 
 
 def step_seconds(spec: Spec, network: nn.Module, device: torch.device) -> float:
     """Return the estimated seconds of one training step: a forward and backward pass of at most 2 images, scaled up."""
     batch = spec.recipe.config.batch
     few = min(2, batch) if forward_flops(spec) > 1e9 else batch
-    x, t = _inputs(spec, few, device)
+    x, t = _inputs(spec.images, few, device)
     times = []
     for _ in range(3):
         _synchronize(device)
@@ -74,8 +85,7 @@ def peak_memory_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _inputs(spec: Spec, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    images = spec.images
+def _inputs(images: ImageShape, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     shape = (batch, images.channels, images.resolution, images.resolution)
     return torch.zeros(shape, device=device), torch.full((batch,), diffusion.STEPS // 2, device=device)
 
