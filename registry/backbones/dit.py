@@ -52,12 +52,16 @@ class DiT:
 
     def build(self, images: ImageShape, attention: tuple[Attention, ...]) -> nn.Module:
         """Build the freshly initialised network; raise FieldError where images or attention do not fit."""
+        self.check_fit(images, attention)
+        return DiffusionTransformer(self, images, attention)
+
+    def check_fit(self, images: ImageShape, attention: tuple[Attention, ...]) -> None:
+        """Raise FieldError where images or attention do not fit."""
         if images.resolution % self.patch:
             raise FieldError(f"patch = {self.patch} must divide the resolution of the images, {images.resolution}")
         if len(attention) != self.depth:
             raise FieldError(f"depth = {self.depth} needs as many attention layers, but the layout gives "
                              f"{len(attention)}")
-        return DiffusionTransformer(self, images, attention)
 
     def attention_layer(self, attention: Attention, side: int, before: list[nn.Module]) -> nn.Module:
         """Build the attention of the next block, given that of the blocks `before` it; a variant overrides this."""
