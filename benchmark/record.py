@@ -80,7 +80,10 @@ class Point:
 
 @checked
 class Score:
-    """One sample-quality number and all it depends on."""
+    """One sample-quality number and all it depends on; `reference_digest` is empty where it has no reference.
+
+    `small` marks a number of too few samples, or against too few reference images, to be compared with others.
+    """
 
     value: float
     sd: NonNegative | None
@@ -89,6 +92,9 @@ class Score:
     weights_digest: str | None
     reference_digest: str
     version: str
+    reference_samples: Count = 0
+    sampling: str = ""  # sampler, steps and seed
+    small: bool = False
 
 
 @checked
