@@ -20,6 +20,7 @@ from torch import nn
 from benchmark import checkpoint, data, environment, record
 from benchmark.diffusion import random_key
 from benchmark.errors import BenchError, UsageError
+from benchmark.leaderboard import plots
 from benchmark.cost import forward_flops, parameters, peak_memory_bytes
 from benchmark.progress import Display
 from benchmark.psnr import mean, psnr
@@ -65,6 +66,7 @@ def run(spec: Spec, place: Place, display: Display, *, force: bool = False,
         measured, seconds = score(spec, place, display, trained.ema, subset)
         result = _record(spec, place, trained, measured, subset, seconds)
         record.write(result, folder / "record.json")
+        draw(result, folder / "figures" / "psnr.svg", display)
         return publish(result, spec, place)
 
 
@@ -79,6 +81,7 @@ def evaluate(folder: Path, place: Place, display: Display, search: tuple[Path, .
         budget = vars(before.training) | {"evaluation_seconds": seconds}
         result = _with_psnr(vars(before) | {"training": Budget(**budget)}, measured)
         record.write(result, folder / "record.json")
+        draw(result, folder / "figures" / "psnr.svg", display)
         return publish(result, spec, place)
 
 
@@ -144,12 +147,23 @@ def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset
     return measured, time.monotonic() - began
 
 
+def draw(result: Record, path: Path, display: Display) -> None:
+    """Draw the PSNR curves of one record; where matplotlib is not installed (a bare GPU node), say so and go on."""
+    try:
+        record.write_text(path, plots.draw(plots.run_picture(result)))
+    except BenchError as problem:
+        display.note(f"No picture of this run: {problem}")
+
+
 def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subset: data.Subset) -> Training:
     """Train by the recipe, appending to metrics.jsonl and taking the trajectory on the way."""
     folder, recipe = place.folder(spec), spec.recipe.config
     images, test_images = _on_device(subset, place.device)
     bar = display.bar("training")
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log, stop_requested() as stop:
+    metrics_file = folder / "metrics.jsonl"
+    cut = metrics_file.exists() and not metrics_file.read_bytes().endswith(b"\n")  # by a kill in the middle of a line
+    with metrics_file.open("a", encoding="utf-8") as log, stop_requested() as stop:
+        log.write("\n" if cut else "")
 
         def report(step: int, metrics: dict[str, float]) -> None:
             log.write(json.dumps({"step": step, "time": time.time(), "metrics": metrics}) + "\n")

@@ -104,6 +104,27 @@ def test_a_record_can_be_run_again_from_itself(home: Path, bench: Bench) -> None
     assert without_time(result(again)) == without_time(first)
 
 
+def test_a_run_draws_its_curves_and_logs_its_metrics(home: Path, bench: Bench) -> None:
+    folder = home / "runs" / result(bench(*RUN)).id
+    assert "<svg" in (folder / "figures" / "psnr.svg").read_text()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "psnr_gap" in line["metrics"]] == [10, 20, 40]
+    assert lines[-1]["step"] == 40
+
+
+def test_a_line_that_a_kill_cut_spoils_no_other(home: Path, bench: Bench) -> None:
+    words = [*RUN, "--set", "recipe.steps=400", "--checkpoint-every", "0.05"]
+    process = begin(home, *words)
+    wait_for_step(home, 10, process)
+    process.kill()
+    process.communicate()
+    (path,) = home.glob("runs/*/metrics.jsonl")
+    path.write_bytes(path.read_bytes() + b'{"step": 12, "ti')
+    result(bench(*words))
+    broken = [line for line in path.read_text().splitlines() if not line.endswith("}}")]
+    assert broken == ['{"step": 12, "ti']
+
+
 def test_set_keeps_a_run_off_the_leaderboard(home: Path, bench: Bench) -> None:
     made = result(bench(*RUN, "--set", "recipe.steps=10", "--set", "recipe.trajectory=(10,)"))
     assert made.overrides == ("recipe.steps=10", "recipe.trajectory=(10,)")

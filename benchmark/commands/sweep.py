@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmark import registry
 from benchmark.commands.flags import command, json_flag, records_flag, registry_flag, store_flag
-from benchmark.commands.output import print_json
+from benchmark.commands.output import duration, print_json, print_table
 from benchmark.commands.place import home, records_of
 
 
@@ -38,4 +38,8 @@ def sweep(options: argparse.Namespace) -> int:
                             store=None if options.no_track else options.store or sweeps.default_store(home()))
     if options.json:
         print_json([outcome._asdict() | {"row": outcome.row._asdict()} for outcome in outcomes])
+    elif not options.dry_run:
+        rows = [(o.row.model, o.row.layout, o.row.dataset, o.row.subset, o.row.seed, o.status, duration(o.seconds),
+                 "" if o.psnr_gap is None else f"{o.psnr_gap:.3f}") for o in outcomes]
+        print_table(f"suite {options.suite}", ("model", "layout", "dataset", "N", "seed", "state", "took", "gap, dB"), rows)
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0

@@ -12,7 +12,8 @@ from typing import Any
 
 from benchmark.errors import BenchError
 from benchmark.leaderboard.statistics import Paired, estimate
-from benchmark.leaderboard.tables import Row, Series, Table
+from benchmark.leaderboard.tables import Row, Series, Table, gather
+from benchmark.record import Record
 
 STYLE = 1  # raise it when the same numbers are to be drawn differently
 # Okabe and Ito's colours, which stay apart for colour-blind readers; black is the baseline.
@@ -65,6 +66,14 @@ def section_pictures(tables: Sequence[Table]) -> list[Picture]:
         Picture("curves", folder / "curves.svg", "PSNR and gap over the diffusion steps", _curves(tables, labels))
     )
     return found
+
+
+def run_picture(record: Record) -> Picture:
+    """Return the picture of one run: PSNR on training and test images, and the gap, over the diffusion steps."""
+    (series,) = gather([record])
+    panel = {"subset": record.row.subset, "series": {series.layout: _mean_curves(series)}}
+    numbers = {"panels": [panel], "labels": [series.layout]}
+    return Picture("curves", PurePosixPath("psnr.svg"), "PSNR and gap over the diffusion steps", numbers)
 
 
 def digest_in(svg: Path) -> str | None:
