@@ -16,6 +16,9 @@ HOW_TO_READ = f"""## How to read
   a row's gap is the mean over the steps. Lower is better generalization, *if* the training images are fitted equally
   well: a network that has learned nothing has no gap. So PSNR train and PSNR test stand beside it. The estimate of
   the image is clipped to [−1, 1].
+- **Floor.** Training and test images are different images, some harder than others, and the truncation at 0 keeps one
+  sign only of that difference. So a gap does not fall to 0 where nothing is memorised, and differences between small
+  gaps say little; more images a side lower the floor.
 - **Mean ± sd, [95% t-interval]** over seeds; sd with n − 1. A seed draws the initial weights and the images, and
   which images were drawn moves a gap too: the intervals of two rows may overlap widely while every pair agrees.
   So compare rows by the paired differences.
