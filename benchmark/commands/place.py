@@ -40,7 +40,8 @@ def place_of(options: argparse.Namespace) -> "Place":
 
 def records_of(options: argparse.Namespace) -> Path:
     """Return the folder of records."""
-    return options.records.resolve() if options.records else home() / "leaderboard" / "records"
+    named = getattr(options, "records", None)  # commands that touch no record have no such flag
+    return named.resolve() if named else home() / "leaderboard" / "records"
 
 
 def run_folder(name: str) -> Path:

@@ -1,0 +1,48 @@
+"""Images to one PNG: a grid of samples, and a contact sheet of samples beside their nearest training images."""
+
+import io
+
+import numpy as np
+
+from benchmark.errors import BenchError
+
+SIDE = 8  # images in a row of a grid
+PIXELS = 64  # about the side of one image on the picture: small images are enlarged, pixel by pixel
+MARGIN = 2
+
+
+def grid(images: np.ndarray, columns: int = SIDE) -> bytes:
+    """Return a PNG of the first `columns` squared images (uint8, (N, C, R, R), C = 1 or 3), row by row."""
+    return _png(_sheet(images[:columns * columns], columns))
+
+
+def pairs(left: np.ndarray, right: np.ndarray) -> bytes:
+    """Return a PNG with each image of `left` above the one of `right` that belongs to it."""
+    if left.shape != right.shape:
+        raise BenchError(f"A contact sheet needs pairs, but there are images of shape {left.shape} and {right.shape}.")
+    return _png(_sheet(np.concatenate([left, right]), len(left)))
+
+
+def _sheet(images: np.ndarray, columns: int) -> np.ndarray:
+    """Lay images out in rows on white, enlarged by a whole factor: (height, width, C)."""
+    if not len(images):
+        raise BenchError("There are no images to draw.")
+    factor = max(1, PIXELS // images.shape[-1])
+    large = images.repeat(factor, axis=2).repeat(factor, axis=3).transpose(0, 2, 3, 1)  # (N, side, side, C)
+    cell = large.shape[1] + MARGIN
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * cell + MARGIN, columns * cell + MARGIN, large.shape[3]), 255, dtype=np.uint8)
+    for index, image in enumerate(large):
+        top, left = (place * cell + MARGIN for place in divmod(index, columns))
+        sheet[top:top + cell - MARGIN, left:left + cell - MARGIN] = image
+    return sheet
+
+
+def _png(sheet: np.ndarray) -> bytes:
+    try:
+        from PIL import Image  # noqa: PLC0415  an extra
+    except ImportError:
+        raise BenchError("Pictures need Pillow. `pip install pillow` adds it.") from None
+    buffer = io.BytesIO()
+    Image.fromarray(sheet[:, :, 0] if sheet.shape[2] == 1 else sheet).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,161 @@
+"""Run to samples: a packed array of which the k-th image depends on (seed, k) alone, made or resumed.
+
+Asking for more images later goes on where these end; asking for fewer returns the first of them.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark import record, run
+from benchmark.contract import Count, FieldError, Fraction, ImageShape, Positive, Range, checked
+from benchmark.diffusion import random_key
+from benchmark.errors import BenchError, UsageError
+from benchmark.packing import digest
+from benchmark.sample_store import Store, held
+from benchmark.progress import Display
+from benchmark.samplers import guided, kept_steps, predictor, signal_levels, trajectory
+from benchmark.spec import from_record
+
+Progress = Callable[[int, int, str], None]
+DEFAULT_STEPS = {"ancestral": 250, "ddim": 50, "dpm": 20}
+
+
+@checked
+class Request:
+    """Which samples of a run: the sampler and what it depends on, the seed of the noise, how many."""
+
+    count: Positive
+    sampler: Literal["ancestral", "ddim", "dpm"] = "ancestral"
+    steps: Annotated[int, Range(least=1, most=1000)] = 250
+    eta: Fraction = 0.0  # of ddim alone
+    guidance: Annotated[float, Range(least=0)] | None = None  # None: 1 where the model has classes
+    seed: Count = 0
+
+    @property
+    def key(self) -> str:
+        """The name of the folder: everything but the count, because the first images do not depend on it."""
+        eta = f"-eta{self.eta:g}" if self.eta else ""
+        guidance = f"-guidance{self.guidance:g}" if self.guidance is not None else ""
+        return f"{self.sampler}{self.steps}{eta}{guidance}-seed{self.seed}"
+
+    def validate(self) -> None:
+        if self.eta and self.sampler != "ddim":
+            raise FieldError(f"eta = {self.eta:g} belongs to the sampler 'ddim'; '{self.sampler}' has no such choice")
+
+
+class Samples(NamedTuple):
+    """The samples asked for, mapped from disk: (count, C, R, R) uint8; `info` is what samples.json says of them."""
+
+    images: np.ndarray
+    info: dict[str, Any]
+
+
+def sample_run(folder: Path, request: Request, place: "run.Place", display: Display, search: tuple[Path, ...],
+               batch: int | None = None) -> Samples:
+    """Return the samples of a finished run from its EMA weights, making those that are not there yet."""
+    if not (folder / "record.json").exists():
+        raise UsageError(f"The run {folder.name} is not finished, so there is nothing to sample from. `bench run` finishes it.")
+    stored = record.read(folder / "record.json")
+    spec = from_record(stored.spec, overrides=stored.overrides, assumed=stored.assumed, search=search)
+
+    def network() -> nn.Module:
+        return run.trained_network(spec, place, display, run.load_subset(spec, place, display), stored.weights_sha256)
+
+    classes = getattr(spec.model.config, "num_classes", 0)
+    return samples(folder, request, shape=spec.images, weights_sha256=stored.weights_sha256, network=network, classes=classes,
+                   null=classes > 0 and spec.model.config.class_dropout > 0, device=place.device, batch=batch,
+                   progress=display.bar("sampling"))
+
+
+def samples(folder: Path, request: Request, *, shape: ImageShape, weights_sha256: str, network: Callable[[], nn.Module],
+            classes: int = 0, null: bool = False, device: torch.device, batch: int | None = None,
+            progress: Progress | None = None) -> Samples:
+    """Return the samples of the run in `folder`, making those that are not there yet.
+
+    `network()` is called only then. `classes` is the number of labels it takes (0: none), and `null` tells whether it
+    has one more for "no class". A kill loses at most the images of one batch. Up to the rounding of fp32 (one grey
+    level, rarely) an image depends on neither the batch size nor the device.
+    """
+    _check_guidance(request, classes, null)
+    batch = batch or (256 if device.type == "cuda" else 32)
+    target = folder / "samples" / request.key
+    with held(target):
+        store = Store(target, _identity(folder, request, weights_sha256), (shape.channels, shape.resolution, shape.resolution))
+        if store.done < request.count:
+            store.extend(request.count)
+            denoiser = network()
+            for start in range(store.done, request.count, batch):
+                numbers = range(start, min(start + batch, request.count))
+                store.append(draw_samples(denoiser, request, numbers, shape, device, classes, progress))
+            store.finish()
+        images = store.images()
+    taken = images[:request.count]
+    return Samples(taken, store.identity | {"count": len(taken), "sha256": digest(taken), "complete": True})
+
+
+@torch.no_grad()
+def draw_samples(network: nn.Module, request: Request, numbers: range, shape: ImageShape, device: torch.device,
+                 classes: int = 0, progress: Progress | None = None, clip: bool = True) -> np.ndarray:
+    """Return the samples of these numbers k as uint8 (N, C, R, R)."""
+    steps = kept_steps(request.sampler, request.steps)
+    draw = noise_source(request.seed, numbers, shape, device)
+    estimate = network
+    if classes:
+        estimate = guided(network, labels(request.seed, numbers, classes).to(device), classes,
+                          1.0 if request.guidance is None else request.guidance)
+    way = trajectory(request.sampler, draw(), predictor(estimate, steps, clip=clip), signal_levels(steps), draw, request.eta)
+    for i, x in enumerate(way, 1):  # noqa: B007  the last x is the sample
+        if progress:
+            progress(numbers.start * len(steps) + i * len(numbers), request.count * len(steps), f"image {numbers.stop} of {request.count}")
+    if not x.isfinite().all():
+        bad = next(k for k, image in zip(numbers, x, strict=True) if not image.isfinite().all())
+        raise BenchError(f"The sample number {bad} (seed {request.seed}) is not finite: the network returned NaN or inf. "
+                         "Nothing of it was kept; score the run with `bench evaluate` to see at which steps it fails.")
+    return grey_levels(x).cpu().numpy()
+
+
+def grey_levels(x: Tensor) -> Tensor:
+    """Return images in [-1, 1] as uint8, the inverse of `diffusion.scaled`: rounded to the nearest level."""
+    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def noise_source(seed: int, numbers: range, shape: ImageShape, device: torch.device) -> Callable[[], Tensor]:
+    """Return draw() of the samples k in `numbers`: the next noise (N, C, R, R), each k from a stream of its own.
+
+    The streams are keyed by (seed, k) and drawn on the CPU, so that no image depends on its neighbours or the device.
+    """
+    streams = [torch.Generator().manual_seed(random_key("sample", seed, k)) for k in numbers]
+
+    def draw() -> Tensor:
+        noise = torch.empty(len(streams), shape.channels, shape.resolution, shape.resolution, pin_memory=device.type == "cuda")
+        for image, stream in zip(noise, streams, strict=True):
+            image.normal_(generator=stream)
+        return noise.to(device, non_blocking=True)
+
+    return draw
+
+
+def labels(seed: int, numbers: range, classes: int) -> Tensor:
+    """Return the class of each sample k, shape (N,), a function of (seed, k)."""
+    streams = (torch.Generator().manual_seed(random_key("sample", seed, k, "label")) for k in numbers)
+    return torch.cat([torch.randint(classes, (1,), generator=stream) for stream in streams])
+
+
+def _identity(folder: Path, request: Request, weights_sha256: str) -> dict[str, Any]:
+    return {"run": folder.name, "sampler": request.sampler, "steps": request.steps, "eta": request.eta,
+            "guidance": request.guidance, "seed": request.seed, "weights_sha256": weights_sha256}
+
+
+def _check_guidance(request: Request, classes: int, null: bool) -> None:
+    if request.guidance is None:
+        return
+    if not classes:
+        raise UsageError(f"--guidance {request.guidance:g} needs a model with classes; this one has none (num_classes = 0). Leave it out.")
+    if not null and request.guidance != 1:
+        raise UsageError(f"--guidance {request.guidance:g} needs a model trained with a label for no class; this one was not "
+                         "(class_dropout = 0). Leave it out.")

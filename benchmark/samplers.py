@@ -1,0 +1,139 @@
+"""Noise to images: the three samplers, as recursions over the kept diffusion steps, from the noisiest to the cleanest.
+
+Each yields x after every step; the last is the sample. `abar` holds the signal level abar_t of the kept steps, falling
+in noise; behind the last comes abar = 1, the clean image. `predict(x, i)` returns x0_hat at the i-th kept step.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.diffusion import STEPS, alphas_cumprod, respaced
+
+Predict = Callable[[Tensor, int], Tensor]
+Draw = Callable[[], Tensor]  # standard normal noise, shape and device of x
+Estimate = Callable[[Tensor, Tensor], Tensor]  # x (N, C, R, R), t (N,) -> eps_hat
+
+SAMPLERS = ("ancestral", "ddim", "dpm")
+
+
+def kept_steps(sampler: str, count: int) -> list[int]:
+    """Return the `count` diffusion steps that a sampler visits, from the noisiest (999) to the cleanest (0).
+
+    Even in t (improved diffusion's respacing) for `ancestral` and `ddim`; even in the log signal-to-noise ratio for
+    `dpm`, as Lu et al. 2022 advise for small images: on Gaussian data of variance 0.01 to 1, 20 steps then miss the
+    standard deviation by 1.5%, against 30% with steps even in t.
+    """
+    return _even_log_snr(count) if sampler == "dpm" and count > 1 else respaced(count)[::-1]
+
+
+def signal_levels(steps: Sequence[int]) -> list[float]:
+    """Return abar_t of the kept steps."""
+    return alphas_cumprod()[list(steps)].tolist()
+
+
+def predictor(estimate: Estimate, steps: Sequence[int], *, clip: bool = True) -> Predict:
+    """Turn a noise estimate into predict(x, i) = (x - sqrt(1 - abar) eps_hat) / sqrt(abar) (Eq. 3), clipped to [-1, 1]."""
+    abar = signal_levels(steps)
+
+    def predict(x: Tensor, i: int) -> Tensor:
+        noise = estimate(x, torch.full((len(x),), steps[i], device=x.device)).to(x.dtype)
+        x0 = (x - math.sqrt(1 - abar[i]) * noise) / math.sqrt(abar[i])
+        return x0.clamp(-1, 1) if clip else x0
+
+    return predict
+
+
+def guided(network: nn.Module, labels: Tensor, null: int, scale: float) -> Estimate:
+    """Return eps_u + scale (eps_c - eps_u) on all channels (Ho & Salimans 2022), labels: (N,), `null` the label of no class.
+
+    A scale of 1 is the conditional estimate alone, at the cost of one forward pass instead of two.
+    """
+
+    def estimate(x: Tensor, t: Tensor) -> Tensor:
+        if scale == 1:
+            return network(x, t, labels)
+        both = network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([labels, torch.full_like(labels, null)]))
+        conditional, unconditional = both.chunk(2)
+        return unconditional + scale * (conditional - unconditional)
+
+    return estimate
+
+
+def ancestral(x: Tensor, predict: Predict, abar: Sequence[float], draw: Draw) -> Iterator[Tensor]:
+    """Sample from the posterior q(x_before | x, x0_hat) of every kept step (Ho et al. 2020, Eq. 6-7).
+
+    The betas are those of the kept steps, 1 - abar / abar_before (Nichol & Dhariwal 2021). The fixed variance is the
+    posterior's, beta-tilde (the smaller of the two of Ho et al.; the larger, beta, is worse the fewer the steps), so
+    that the last step adds no noise.
+    """
+    for i, (now, before) in enumerate(pairwise([*abar, 1.0])):
+        beta = 1 - now / before
+        x0 = predict(x, i)
+        x = math.sqrt(before) * beta / (1 - now) * x0 + math.sqrt(now / before) * (1 - before) / (1 - now) * x
+        if before < 1:
+            x = x + math.sqrt(beta * (1 - before) / (1 - now)) * draw()
+        yield x
+
+
+def ddim(x: Tensor, predict: Predict, abar: Sequence[float], draw: Draw, eta: float = 0.0) -> Iterator[Tensor]:
+    """Take the steps of Song et al. 2021, Eq. 12 and 16: deterministic with eta = 0, `ancestral` with eta = 1.
+
+    The noise is taken from x0_hat, so that a clip of x0_hat reaches both.
+    """
+    for i, (now, before) in enumerate(pairwise([*abar, 1.0])):
+        x0 = predict(x, i)
+        noise = (x - math.sqrt(now) * x0) / math.sqrt(1 - now)
+        sigma = eta * math.sqrt((1 - before) / (1 - now) * (1 - now / before))
+        x = math.sqrt(before) * x0 + math.sqrt(1 - before - sigma**2) * noise
+        if sigma > 0:
+            x = x + sigma * draw()
+        yield x
+
+
+def dpm(x: Tensor, predict: Predict, abar: Sequence[float]) -> Iterator[Tensor]:
+    """Solve the probability flow to second order: DPM-Solver++ 2M (Lu et al. 2022, Algorithm 2), data prediction.
+
+    The first step has no predecessor and is of first order; so is the last, whose log signal-to-noise ratio is
+    infinite, and which returns x0_hat.
+    """
+    last_x0, last_width = None, 0.0
+    for i, (now, before) in enumerate(pairwise([*abar, 1.0])):
+        x0 = predict(x, i)
+        if before == 1:
+            yield x0
+            return
+        width = _half_log_snr(before) - _half_log_snr(now)
+        data = x0 if last_x0 is None else x0 + (x0 - last_x0) * (width / (2 * last_width))
+        x = math.sqrt((1 - before) / (1 - now)) * x - math.sqrt(before) * math.expm1(-width) * data
+        last_x0, last_width = x0, width
+        yield x
+
+
+def trajectory(sampler: str, x: Tensor, predict: Predict, abar: Sequence[float], draw: Draw, eta: float) -> Iterator[Tensor]:
+    """Return the recursion of a sampler by its name."""
+    if sampler == "ancestral":
+        return ancestral(x, predict, abar, draw)
+    return ddim(x, predict, abar, draw, eta) if sampler == "ddim" else dpm(x, predict, abar)
+
+
+def _half_log_snr(abar: float) -> float:
+    return 0.5 * math.log(abar / (1 - abar))
+
+
+def _even_log_snr(count: int) -> list[int]:
+    """Return distinct steps 999 ... 0 nearest to evenly spaced log signal-to-noise ratios."""
+    if not 1 <= count <= STEPS:
+        raise ValueError(f"{count} diffusion steps asked for; there are 1 to {STEPS}")
+    ratios = torch.special.logit(alphas_cumprod())  # falling in t
+    wanted = torch.linspace(ratios[-1].item(), ratios[0].item(), count, dtype=torch.float64)
+    steps = (ratios[None] - wanted[:, None]).abs().argmin(dim=1).tolist()
+    for i in reversed(range(count - 1)):  # the cleanest steps lie apart by more than one: push those that coincide up
+        steps[i] = max(steps[i], steps[i + 1] + 1)
+    steps[0] = STEPS - 1
+    for i in range(1, count):
+        steps[i] = min(steps[i], steps[i - 1] - 1)
+    return steps
