@@ -1,5 +1,6 @@
 """A suite: rows that belong to one table. Configured by registry/suites/*.gin."""
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
@@ -9,13 +10,17 @@ from benchmark.contract import Count, FieldError, Positive, checked, entry
 
 @checked
 class Block:
-    """The product of what it lists: every model under every layout on every dataset, subset size and seed."""
+    """The product of what it lists: every model under every layout on every dataset, subset size and seed.
+
+    `recipe` replaces the suite's for the rows of this block.
+    """
 
     models: tuple[str, ...]
     layouts: tuple[str, ...]
     datasets: tuple[str, ...]
     subsets: tuple[Positive, ...]
     seeds: tuple[Count, ...]
+    recipe: str | None = None
 
 
 class Row(NamedTuple):
@@ -35,15 +40,15 @@ class Row(NamedTuple):
 
 @entry
 class Suite:
-    """Blocks of rows under one recipe."""
+    """Blocks of rows under one recipe, unless a block names another."""
 
     recipe: str
     blocks: tuple[Block, ...]
 
     def validate(self) -> None:
         """Refuse a row that is declared twice."""
-        rows = list(self.rows())
-        if doubled := next((row for row in rows if rows.count(row) > 1), None):
+        counts = Counter(self.rows())
+        if doubled := next((row for row, count in counts.items() if count > 1), None):
             raise FieldError(f"blocks declare a row twice: {' '.join(doubled.flags())}")
 
     def rows(self) -> Iterator[Row]:
@@ -52,4 +57,4 @@ class Suite:
             for seed, subset, dataset, model, layout in product(
                 block.seeds, block.subsets, block.datasets, block.models, block.layouts
             ):
-                yield Row(model, layout, dataset, subset, seed, self.recipe)
+                yield Row(model, layout, dataset, subset, seed, block.recipe or self.recipe)
