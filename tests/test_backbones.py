@@ -30,9 +30,16 @@ GOLDEN = {  # name: (R, all, trainable, with a table, FLOPs)
     "dit_480": (32, 51_163_683, 50_672_163, 51_164_643, 92_147_619_840),
     "unet": (32, 109_554_051, 109_554_051, 109_554_051 + 512, 18_921_160_704),
     "dit_mini": (8, 127_139, 125_091, 127_203, 12_703_744),
+    "dit_xs1_shared": (32, 11_472_807, 11_214_759, 11_473_311, 31_424_418_144),
+    "dit_s1_shared": (32, 26_352_771, 25_959_555, 26_353_539, 62_840_930_304),
+    "dit_mini_shared": (8, 106_019, 103_971, 106_083, 12_703_744),
+    "dit_xs1_gpsa": (32, 14_278_231, 14_020_183, 14_278_735, 36_709_241_184),
+    "dit_mini_gpsa": (8, 127_179, 125_131, 127_243, 14_014_464),
     "dit_small": (8, 240_611, 238_563, 240_675, 25_360_384),
     "unet_mini": (8, 321_903, 321_903, 321_903 + 80, 12_574_720),
 }
+
+SMALLER = {"shared": {"group": 2}, "gpsa": {"gated": 1}}  # what a variant of two blocks needs, by the end of its name
 
 
 def configured(name: str, **changes: object) -> Backbone:
@@ -152,6 +159,7 @@ def test_parameter_names_are_the_official_ones() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_entry_builds_forward_and_backward_and_starts_at_zero(name: str) -> None:
     small = {"hidden": 24, "depth": 2, "heads": 2} if "dit" in name else {"channels": 8, "heads": 2}
+    small |= SMALLER.get(name.rpartition("_")[2], {})
     torch.manual_seed(0)
     network = built(configured(name, **small), window=3).train()
     assert isinstance(configured(name), Backbone)
