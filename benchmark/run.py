@@ -53,7 +53,7 @@ def run(spec: Spec, place: Place, display: Display, *, force: bool = False,
     `started` is called with the run's folder once it describes the run, before the training.
     """
     folder = place.folder(spec)
-    with _only_one(folder):
+    with only_one(folder):
         if force:
             _clear(folder)
         elif done := finished(spec, place):
@@ -74,7 +74,7 @@ def evaluate(folder: Path, place: Place, display: Display, search: tuple[Path, .
     """Score the last checkpoint of a finished run again, without training, and replace its record's PSNR."""
     before = record.read(folder / "record.json")
     spec = from_record(before.spec, overrides=before.overrides, assumed=before.assumed, search=search)
-    with _only_one(folder):
+    with only_one(folder):
         subset = load_subset(spec, place, display)
         network = trained_network(spec, place, display, subset, before.weights_sha256)
         measured, seconds = score(spec, place, display, network, subset)
@@ -228,7 +228,7 @@ def _clear(folder: Path) -> None:
 
 
 @contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
+def only_one(folder: Path) -> Iterator[None]:
     """Hold the folder of a run; a second process is told so instead of writing into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
