@@ -20,8 +20,13 @@ def add(verbs: Any) -> None:
     add.add_argument("--root", type=Path, metavar="PATH", help="the folder that holds the images")
     add.add_argument("--skip-corrupt", action="store_true", help="leave out files that cannot be read, and record their names")
     add.add_argument("--limit", type=int, metavar="N", help="pack only the first N images in the order of their names")
+    add.add_argument("--no-dvc", action="store_true", help="do not version the images with DVC (default: where the home is a DVC repository)")
     registry_flag(add)
     json_flag(add)
+    pack = command(actions, "pack", data_pack, "generate an embedded dataset as it is pinned, or check every byte of any",
+                   "bench data pack dead_leaves8")
+    pack.add_argument("name", metavar="NAME", help="a name from `bench list datasets`")
+    registry_flag(pack)
     listing = command(actions, "list", data_list, "which datasets are packed here", "bench data list")
     registry_flag(listing)
     json_flag(listing)
@@ -36,17 +41,32 @@ def add(verbs: Any) -> None:
 
 def data_add(options: argparse.Namespace) -> int:
     """`bench data add`."""
-    from benchmark import data, spec  # noqa: PLC0415
+    from benchmark import data, spec, versioning  # noqa: PLC0415
     from benchmark.progress import Display  # noqa: PLC0415
 
     entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
     with Display() as display:
         added = data.add(entry.name, entry.config, home=home(), root=options.root, skip_corrupt=options.skip_corrupt,
                          limit=options.limit, progress=display.bar(f"packing {entry.name}"))
+    versioned = None
+    if not options.no_dvc and versioning.usable(home()):
+        versioned = versioning.version(entry.name, home(), embedded=entry.config.embedded)
     if options.json:
-        print_json(added.to_json())
+        print_json(added.to_json() | {"versioned": versioned})
     else:
-        print(added.sentence)
+        print(added.sentence, *filter(None, [versioned]))
+    return 0
+
+
+def data_pack(options: argparse.Namespace) -> int:
+    """`bench data pack`."""
+    from benchmark import data, spec  # noqa: PLC0415
+    from benchmark.progress import Display  # noqa: PLC0415
+
+    entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
+    with Display() as display:
+        packed = data.load(entry.name, entry.config, home=home(), progress=display.bar(f"packing {entry.name}"))
+    print(f"{entry.name}: {packed.manifest.count:,} images, every byte as in its manifest, sha256 {packed.manifest.sha256[:12]}")
     return 0
 
 

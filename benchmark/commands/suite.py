@@ -1,0 +1,143 @@
+"""`bench suite` and `bench reproduce`: the rows of a suite, their stages, and running them again."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark import registry
+from benchmark.commands.flags import command, json_flag, machine_flags, records_flag, registry_flag
+from benchmark.commands.output import duration, near, print_json, print_table
+from benchmark.commands.place import CHECKOUT, home, place_of, records_of
+from benchmark.errors import BenchError
+
+if TYPE_CHECKING:
+    from benchmark.suite_cost import Cost
+
+
+def add_suite(verbs: Any) -> None:
+    """Add `bench suite` and its actions."""
+    group = verbs.add_parser("suite", help="the rows of a suite, their cost, their DVC stages", description="The suites and their stages.")
+    actions = group.add_subparsers(metavar="ACTION", required=True)
+    show = command(actions, "show", suite_show, "the rows, what they cost, which are done",
+                   "bench suite show mini", "bench suite show paper_table1 --no-timing")
+    show.add_argument("suite", metavar="SUITE", help="a name from `bench list suites`")
+    show.add_argument("--no-timing", action="store_true", help="time no training step on this machine")
+    registry_flag(show)
+    machine_flags(show)
+    records_flag(show)
+    json_flag(show)
+    write = command(actions, "write", suite_write, "make dvc.yaml, params.yaml and pipelines/ from the suites",
+                    "bench suite write", "bench suite write --check")
+    write.add_argument("--check", action="store_true", help="change nothing; fail where a file is not what the suites give")
+    verify = command(actions, "verify", suite_verify, "gather the verdicts of a reproduced suite and make its page",
+                     "bench suite verify mini")
+    verify.add_argument("suite", metavar="SUITE", help="a name from `bench list suites`")
+    records_flag(verify)
+
+
+def add_reproduce(verbs: Any) -> None:
+    """Add `bench reproduce`."""
+    parser = command(verbs, "reproduce", reproduce, "run a row again under build/ and hold it against the committed record",
+                     "bench reproduce --model dit_mini --layout global --dataset dead_leaves8 --subset 16 --recipe mini")
+    for axis in ("model", "layout", "dataset", "recipe"):
+        parser.add_argument(f"--{axis}", metavar="NAME", required=True, help=f"a name from `bench list {axis}s`")
+    parser.add_argument("--subset", type=int, metavar="N", required=True, help="training images")
+    parser.add_argument("--seed", type=int, metavar="K", default=0, help="(default: 0)")
+    parser.add_argument("--tolerance", type=float, metavar="DB", help="largest difference of a PSNR (default: docs/reproduce.md)")
+    parser.add_argument("--publish", action="store_true", help="where no record of this row is committed, make this one it")
+    parser.add_argument("--force", action="store_true", help="run anew, even where the same code has done it")
+    registry_flag(parser)
+    machine_flags(parser)
+    records_flag(parser)
+    json_flag(parser)
+
+
+def suite_show(options: argparse.Namespace) -> int:
+    """`bench suite show`."""
+    from benchmark import spec  # noqa: PLC0415
+    from benchmark.suite_cost import H100_PEAK, H100_SHARE, costs  # noqa: PLC0415
+
+    search = registry.roots(options.registry)
+    rows = list(spec.load_suite(options.suite, search).rows())
+    place = place_of(options)
+    found = costs(rows, place.records, search=search, device=None if options.no_timing else place.device)
+    if options.json:
+        print_json({"suite": options.suite, "device": str(place.device), "h100_flop_per_s": H100_PEAK, "h100_share": H100_SHARE,
+                    "rows": [vars(one) | {"row": one.row._asdict()} for one in found], "total": _total(found)})
+        return 0
+    lines = [(one.row.model, one.row.layout, one.row.dataset, one.row.recipe, one.row.subset, one.row.seed, *_said(vars(one)), one.state)
+             for one in found]
+    total = _total(found)
+    lines.append((f"{total['rows']} rows", "", "", "", "", "", *_said(total), f"{total['done']} done, {duration(total['open_hours_h100'] * 3600)} to go (H100)"))
+    columns = ("model", "layout", "dataset", "recipe", "N", "seed", "PFLOP", f"here ({place.device})", "H100", "state")
+    print_table(f"suite {options.suite}", columns, lines)
+    print("Training and PSNR; FID costs extra. Here: from a timed step of a few images. H100: assumes "
+          f"{H100_SHARE:.0%} of {H100_PEAK['fp32'] / 1e12:.0f} TFLOP/s for fp32 recipes, of {H100_PEAK['bf16'] / 1e12:.0f} for bf16.")
+    return 0
+
+
+def suite_write(options: argparse.Namespace) -> int:
+    """`bench suite write`."""
+    from benchmark import pipeline  # noqa: PLC0415
+
+    changed = pipeline.stale(CHECKOUT) if options.check else pipeline.write(CHECKOUT)
+    for path in changed:
+        print(f"{path}: {'not what the suites give' if options.check else 'written' if (CHECKOUT / path).exists() else 'removed'}")
+    if options.check and changed:
+        raise BenchError(f"{len(changed)} of the generated files are stale. `bench suite write` makes them; commit them.")
+    if not changed:
+        print("Every dvc.yaml and params.yaml is what the suites give.")
+    return 0
+
+
+def suite_verify(options: argparse.Namespace) -> int:
+    """`bench suite verify`."""
+    from benchmark import reproduce as reproductions, spec  # noqa: PLC0415
+
+    rows = list(spec.load_suite(options.suite).rows())
+    page = reproductions.gather(options.suite, rows, home(), records_of(options), CHECKOUT / "leaderboard" / "published")
+    print(f"{len(rows)} rows of the suite {options.suite} have their verdicts. The page of this machine's numbers: {near(page)}")
+    return 0
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """`bench reproduce`."""
+    from benchmark import pipeline, reproduce as reproductions, spec  # noqa: PLC0415
+    from benchmark.progress import Display  # noqa: PLC0415
+
+    search = registry.roots(options.registry)
+    names = {axis: getattr(options, axis) for axis in spec.AXES}
+    resolved = spec.resolve(names, subset=options.subset, seed=options.seed, search=search)
+    tolerance = reproductions.TOLERANCE if options.tolerance is None else options.tolerance
+    committed_in = records_of(options)
+    place = place_of(options)
+    bench = reproductions.Bench(home=place.home, records=place.home / pipeline.BUILD / "records", device=place.device)
+    with Display() as display:
+        result = reproductions.reproduce(resolved, bench, display, committed_in=committed_in, tolerance=tolerance,
+                                         code=pipeline.code_digest(resolved.row, CHECKOUT, search),
+                                         publish=options.publish, force=options.force)
+    if options.json:
+        scores = {name: {"fresh": getattr(result.fresh, name), "committed": getattr(result.committed, name, None)}
+                  for name in reproductions.SCORES}
+        print_json(reproductions.verdict(result) | {"tolerance": tolerance, "scores": scores})
+    elif result.committed is None:
+        print(f"{resolved.title}: gap {result.fresh.psnr_gap:.4f} dB. No record of this configuration is committed; the same "
+              "command with --publish makes this one it.")
+    else:
+        apart = max(abs(getattr(result.fresh, name) - getattr(result.committed, name)) for name in reproductions.SCORES)
+        print(f"{resolved.title}: gap {result.fresh.psnr_gap:.4f} dB, {result.committed.psnr_gap:.4f} dB in the committed record; "
+              f"PSNR train, test and gap at most {apart:.4f} dB apart (tolerance {tolerance})")
+    return 0
+
+
+def _total(found: "list[Cost]") -> dict[str, Any]:
+    here = None if any(one.hours_here is None for one in found) else sum(one.hours_here or 0.0 for one in found)
+    return {"rows": len(found), "done": sum(one.state == "done" for one in found),
+            "training_flops": sum(one.training_flops for one in found), "hours_here": here,
+            "hours_h100": sum(one.hours_h100 for one in found),
+            "open_hours_h100": sum(one.hours_h100 for one in found if one.state != "done")}
+
+
+def _said(facts: dict[str, Any]) -> tuple[str, str, str]:
+    here = "not timed" if facts["hours_here"] is None else duration(facts["hours_here"] * 3600)
+    return f"{facts['training_flops'] / 1e15:.3g}", here, duration(facts["hours_h100"] * 3600)
