@@ -86,7 +86,7 @@ def samples(folder: Path, request: Request, *, shape: ImageShape, weights_sha256
     target = folder / "samples" / request.key
     with held(target):
         store = Store(target, _identity(folder, request, weights_sha256), (shape.channels, shape.resolution, shape.resolution))
-        if store.done < request.count:
+        if store.done < request.count or not store.complete:
             store.extend(request.count)
             denoiser = network()
             for start in range(store.done, request.count, batch):

@@ -27,12 +27,13 @@ class Store:
         self.array, self.partial, self.description = folder / "images.npy", folder / "images.npy.partial", folder / "samples.json"
         before = _read(self.description)
         self.done: int = before.get("done", 0)
+        self.complete = before.get("complete") is True
         if before:
             self._check(before)
 
     def extend(self, count: int) -> None:
         """Open the array for more images: what is whole stays, what a kill left half-written goes."""
-        self.describe(count, complete=False)
+        self.describe(max(count, self.done), complete=False)
         if self.array.exists() and not self.partial.exists():
             os.replace(self.array, self.partial)
         safe = self._bytes(self.done) if self.done else 0
@@ -82,7 +83,7 @@ class Store:
 
     def describe(self, count: int, *, complete: bool) -> None:
         """Write samples.json."""
-        self.count = count
+        self.count, self.complete = count, complete
         sha256 = digest(np.load(self.array, mmap_mode="r")) if complete else None
         document = self.identity | {"count": count, "done": self.done, "sha256": sha256, "complete": complete}
         write_text(self.description, json.dumps(document, indent=1) + "\n")
@@ -96,7 +97,7 @@ class Store:
             name = differing[0]
             raise BenchError(f"The samples in {self.folder} were made with {name} = {before.get(name)}, and the run now has "
                              f"{name} = {self.identity[name]}. Remove that folder and sample again.")
-        if not isinstance(self.done, int) or self.done < 0 or (before.get("complete") and self.done < 1):
+        if not isinstance(self.done, int) or self.done < 0 or (self.complete and self.done < 1):
             raise BenchError(f"{self.description} counts {self.done!r} images. Remove the folder {self.folder} and sample again.")
 
 
