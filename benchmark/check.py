@@ -2,89 +2,183 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from benchmark import record, registry
-from benchmark.contract import ImageShape
-from benchmark.errors import BenchError, UsageError
+from benchmark.contract import Attention, ImageShape
+from benchmark.errors import BenchError, NotRun, UsageError, unknown
 from benchmark.fields import FieldError
-from benchmark.spec import load
+from benchmark.spec import Entry, load
 from benchmark.suite import Suite
 
-SMALL = ImageShape(channels=3, resolution=8)  # what a backbone is tried on
+__all__ = ["ImageShape", "Outcome", "Verdict", "check", "check_entry", "files"]
+
+Rules = Iterator[tuple[str, Callable[[], str]]]
+
+
+class Outcome(NamedTuple):
+    """One rule, held to: `note` is what was found, what is wrong, or why it was not run."""
+
+    rule: str
+    outcome: Literal["ok", "problem", "not run"]
+    note: str
 
 
 class Verdict(NamedTuple):
-    """What is wrong with a file, or None."""
+    """What the rules say of a file; the name of an entry is its file's."""
 
     path: Path
-    problem: str | None
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong first, or None."""
+        return next((outcome.note for outcome in self.outcomes if outcome.outcome == "problem"), None)
 
 
-def check(paths: list[Path], search: tuple[Path, ...]) -> list[Verdict]:
-    """Hold every record (.json) and entry (.gin) among `paths`, folders included, to its contract."""
-    return [Verdict(path, _problem(path, root, search)) for path, root in _files(paths)]
+def check(paths: list[Path], search: tuple[Path, ...], *, light: bool = False, compiled: bool = False) -> list[Verdict]:
+    """Hold every record (.json) and entry (.gin) among `paths`, folders included, to its contract.
+
+    `light` leaves out what needs a network's weights; `compiled` tries torch.compile too.
+    """
+    return [Verdict(path, tuple(_outcomes(path, root, search, light, compiled))) for path, root in _walk(paths)]
 
 
 def check_entry(path: Path, search: tuple[Path, ...]) -> None:
-    """Raise BenchError where an entry does not keep the contract of its axis."""
-    axes = {folder: axis for axis, folder in registry.FOLDERS.items()}
-    axis = axes.get(path.parent.name)
+    """Raise BenchError where an entry breaks a rule of its axis that needs no weights."""
+    (verdict,) = check([path], search, light=True)
+    if verdict.problem:
+        raise BenchError(verdict.problem)
+
+
+def files(words: list[str], search: tuple[Path, ...]) -> list[Path]:
+    """Return the files and folders that words name: an entry of any axis by its name, or a path."""
+    found: list[Path] = []
+    for word in words:
+        entries = [file.path for axis in registry.FOLDERS for name, file in registry.entries(axis, search).items() if name == word]
+        if not entries and not Path(word).exists() and Path(word).suffix not in (".gin", ".json") and "/" not in word:
+            every = {name for axis in registry.FOLDERS for name in registry.entries(axis, search)}
+            raise unknown("entry", word, every, "An entry of your own needs --registry DIR; a file needs its path.")
+        found += entries or [Path(word)]
+    return found
+
+
+def _outcomes(path: Path, root: Path | None, search: tuple[Path, ...], light: bool, compiled: bool) -> Iterator[Outcome]:
+    for name, rule in _entry_rules(path, search, light, compiled) if path.suffix == ".gin" else _record_rules(path, root):
+        try:
+            yield Outcome(name, "ok", rule())
+        except NotRun as reason:
+            yield Outcome(name, "not run", str(reason))
+        except (BenchError, FieldError) as problem:
+            yield Outcome(name, "problem", str(problem))
+        except Exception as problem:  # an entry's own code may raise anything; the file is named, the other rules are run
+            yield Outcome(name, "problem", f"{type(problem).__name__}: {problem}")
+
+
+def _record_rules(path: Path, root: Path | None) -> Rules:
+    def valid() -> str:
+        result = record.read(path)
+        if root and path != record.path_of(root, result.row):
+            raise BenchError(f"its path must be its key: {record.path_of(root, result.row)}")
+        return "a valid record"
+
+    yield "record", valid
+
+
+def _entry_rules(path: Path, search: tuple[Path, ...], light: bool, compiled: bool) -> Rules:
+    """Yield the rules of every entry, then, once it is loaded, those of its axis."""
+    axis = {folder: axis for axis, folder in registry.FOLDERS.items()}.get(path.resolve().parent.name)
+    loaded: list[Entry] = []
+
+    def described() -> str:
+        if axis is None:
+            raise UsageError(f"its folder '{path.resolve().parent.name}' is no axis. There is: {', '.join(registry.FOLDERS.values())}.")
+        if not (said := registry.read(axis, path).description):
+            raise UsageError("its first line is no comment: `bench list` prints that line as the description.")
+        return said
+
+    def loads() -> str:
+        loaded.append(load(registry.read(axis, path)))
+        return loaded[0].kind
+
+    yield "described", described
     if axis is None:
-        raise UsageError(f"its folder '{path.parent.name}' is no axis. There is: {', '.join(axes)}.")
-    file = registry.read(axis, path)
-    if not file.description:
-        raise UsageError("its first line is no comment: `bench list` prints that line as the description.")
-    config = load(file).config
-    rules: dict[str, Callable[[Any], None]] = {
-        "model": check_backbone, "layout": check_layout, "dataset": check_dataset, "suite": lambda s: check_suite(s, search),
-    }
-    rules.get(axis, lambda config: None)(config)
+        return
+    yield "loads", loads
+    if loaded:
+        yield "documented", lambda: _documented(type(loaded[0].config))
+        yield from _axis_rules(axis, loaded[0].config, search, light, compiled)
 
 
-def check_backbone(config: Any) -> None:
-    """Raise BenchError where a backbone does not build on meta or does not keep the shape of its input."""
-    import torch  # noqa: PLC0415  checking records must not cost this import
+def _axis_rules(axis: str, config: Any, search: tuple[Path, ...], light: bool, compiled: bool) -> Rules:
+    if axis == "model":
+        from benchmark import check_backbone  # noqa: PLC0415  checking records must not cost the import of torch
 
-    from benchmark.contract import Attention  # noqa: PLC0415
-
-    attention = tuple(Attention(window=3) for _ in range(config.attention_layers))
-    with torch.device("meta"):
-        network = config.build(SMALL, attention)
-        x = torch.zeros(2, SMALL.channels, SMALL.resolution, SMALL.resolution)
-        y = torch.zeros(2, dtype=torch.long) if getattr(config, "num_classes", 0) else None
-        out = network(x, torch.zeros(2, dtype=torch.long), y)
-    if out.shape != x.shape or out.dtype != x.dtype:
-        raise BenchError(f"forward returns {tuple(out.shape)} {out.dtype} for {tuple(x.shape)} {x.dtype}; both must be equal.")
+        yield from check_backbone.rules(config, light=light, compiled=compiled)
+    elif axis == "layout":
+        yield "places", lambda: check_layout(config)
+    elif axis == "dataset":
+        yield "declares", lambda: check_declared(config)
+        yield "images", lambda: check_images(config)
+    elif axis == "suite":
+        yield "rows", lambda: check_suite(config, search)
 
 
-def check_layout(config: Any) -> None:
+def _documented(kind: type) -> str:
+    said = kind.__doc__ or ""
+    if not said.strip() or said.startswith(f"{kind.__name__}("):  # what dataclass writes where there is none
+        raise BenchError(f"the class {kind.__name__} has no docstring: one line that says what it is.")
+    return said.strip().splitlines()[0]
+
+
+def check_layout(config: Any) -> str:
     """Raise BenchError where a layout does not give one Attention per layer of a backbone that is deep enough."""
     placed = config.place(64)
-    if len(placed) != 64:
+    if len(placed) != 64 or not all(isinstance(layer, Attention) for layer in placed):
         raise BenchError(f"place(64) returns {len(placed)} layers; it must return one Attention for each.")
+    if config.place(64) != placed:
+        raise BenchError("place(64) returns something else the second time.")
+    windows = [layer.window for layer in placed if layer.window]
+    return f"{len(windows)} local layers of 64, windows {', '.join(map(str, windows)) or 'none'}"
 
 
-def check_dataset(config: Any) -> None:
-    """Raise BenchError where a dataset declares images that no backbone takes, or an embedded one cannot be read."""
+def check_declared(config: Any) -> str:
+    """Raise BenchError where a dataset declares images that no backbone takes."""
     if config.channels not in (1, 3) or config.resolution < 1:
         raise BenchError(f"{config.channels} channels at {config.resolution} pixels; 1 or 3 channels and at least 1 pixel are needed.")
-    if config.embedded:
-        source = config.open(None)
-        image = source.read(source.ids[0])
-        wanted = (config.channels, config.resolution, config.resolution)
+    return f"{config.channels}x{config.resolution}x{config.resolution}, preprocessing '{config.preprocessing}'"
+
+
+def check_images(config: Any) -> str:
+    """Raise BenchError where an embedded dataset is not stable, or an image of it is not what it declares."""
+    if not config.embedded:
+        raise NotRun("its images come from a folder: `bench data add` reads them")
+    source, again = config.open(None), config.open(None)
+    if list(source.ids) != list(again.ids) or source.fingerprint != again.fingerprint:
+        raise BenchError("opened twice, it has other ids or another fingerprint.")
+    if len(set(source.ids)) != len(source.ids) or not all(isinstance(name, str) for name in source.ids):
+        raise BenchError("its ids must be text, each once.")
+    wanted = (config.channels, config.resolution, config.resolution)
+    for name in (source.ids[0], source.ids[-1]):
+        image, second = source.read(name), again.read(name)
         if image.shape != wanted or image.dtype.name != "uint8":
             raise BenchError(f"read returns {image.shape} {image.dtype.name}; {wanted} uint8 is declared.")
+        if (image != second).any():
+            raise BenchError(f"image {name} has other bytes the second time.")
+    return f"{len(source.ids):,} images, the same when read twice"
 
 
-def check_suite(config: Suite, search: tuple[Path, ...]) -> None:
+def check_suite(config: Suite, search: tuple[Path, ...]) -> str:
     """Raise BenchError where a row of a suite names something that does not exist."""
-    for row in config.rows():
-        for axis in ("model", "layout", "dataset", "recipe"):
-            registry.find(axis, getattr(row, axis), search)
+    rows = list(config.rows())
+    for axis in ("model", "layout", "dataset", "recipe"):
+        known = registry.entries(axis, search)
+        for name in {getattr(row, axis) for row in rows} - known.keys():
+            raise unknown(axis, name, known)
+    return f"{len(rows)} rows"
 
 
-def _files(paths: list[Path]) -> Iterator[tuple[Path, Path | None]]:
+def _walk(paths: list[Path]) -> Iterator[tuple[Path, Path | None]]:
     """Yield every file to check, and the folder of records that it was found under."""
     for path in paths:
         if path.is_dir():
@@ -96,18 +190,3 @@ def _files(paths: list[Path]) -> Iterator[tuple[Path, Path | None]]:
             raise UsageError(f"There is no file {path}.")
         else:
             raise UsageError(f"{path} is neither a record (.json), an entry (.gin) nor a folder of them.")
-
-
-def _problem(path: Path, root: Path | None, search: tuple[Path, ...]) -> str | None:
-    try:
-        if path.suffix == ".gin":
-            check_entry(path, search)
-        else:
-            result = record.read(path)
-            if root and path != record.path_of(root, result.row):
-                return f"its path must be its key: {record.path_of(root, result.row)}"
-    except (BenchError, FieldError) as problem:
-        return str(problem)
-    except Exception as problem:  # an entry's own code may raise anything; the file is named and the others are checked
-        return f"{type(problem).__name__}: {problem}"
-    return None

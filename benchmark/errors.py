@@ -16,6 +16,10 @@ class UsageError(BenchError):
     exit_code = 2
 
 
+class NotRun(Exception):
+    """A rule of a contract that does not apply, or was not asked for; the message says why."""
+
+
 def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
     """Say what was asked, what is nearest, what exists, and what to type next."""
     names = sorted(known)

@@ -1,21 +1,26 @@
 """`bench check`: entries and records against their contract."""
 
 import argparse
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark import registry
 from benchmark.commands.flags import command, json_flag, registry_flag
-from benchmark.commands.output import print_json
+from benchmark.commands.output import near, print_json
 from benchmark.commands.place import home
+
+if TYPE_CHECKING:
+    from benchmark.check import Verdict
 
 
 def add(verbs: Any) -> None:
     """Add `bench check`."""
     parser = command(verbs, "check", check, "hold entries and records to their contract",
-                       "bench check", "bench check registry/backbones/dit_xs1.gin", "bench check leaderboard/records")
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE",
-                         help="records (.json), entries (.gin) or folders of them (default: all of the project's)")
+                       "bench check", "bench check dit_mini", "bench check my_bias --registry . --compile",
+                       "bench check registry/backbones/dit_xs1.gin", "bench check leaderboard/records")
+    parser.add_argument("files", nargs="*", metavar="NAME|FILE",
+                         help="entries by name, entries (.gin) and records (.json) by path, or folders of them (default: "
+                              "all of the project's, or with --registry all of those folders')")
+    parser.add_argument("--compile", action="store_true", help="try torch.compile on every backbone too (a minute each)")
     registry_flag(parser)
     json_flag(parser)
 
@@ -24,15 +29,30 @@ def check(options: argparse.Namespace) -> int:
     """`bench check`."""
     from benchmark import check as checks  # noqa: PLC0415
 
+    search = registry.roots(options.registry)
     own = [path for path in (home() / "leaderboard" / "records",) if path.is_dir()]
-    paths = options.files or [*own, *registry.roots(options.registry)]
-    verdicts = checks.check(paths, registry.roots(options.registry))
+    everything = list(search[1:]) or [*own, *search]
+    paths = checks.files(options.files, search) if options.files else everything
+    verdicts = checks.check(paths, search, compiled=options.compile)
     if options.json:
-        print_json([{"file": str(v.path), "problem": v.problem} for v in verdicts])
+        print_json([{"file": str(v.path), "problem": v.problem, "rules": [o._asdict() for o in v.outcomes]} for v in verdicts])
     else:
-        for verdict in verdicts:
-            if verdict.problem:
-                print(f"{verdict.path}: {verdict.problem}")
-        bad = sum(bool(verdict.problem) for verdict in verdicts)
-        print(f"{len(verdicts)} checked, {bad} with problems" if bad else f"{len(verdicts)} checked, all well")
+        _print(verdicts, in_full=bool(options.files) and len(verdicts) <= 10)
     return 1 if any(v.problem for v in verdicts) else 0
+
+
+def _print(verdicts: "list[Verdict]", in_full: bool) -> None:
+    """Print one line per rule where a few entries were named, else the problems alone, then the count."""
+    for verdict in verdicts:
+        if in_full:
+            print(near(verdict.path.resolve()))
+        for rule, outcome, note in verdict.outcomes:
+            if in_full:
+                print(f"  {outcome:8} {rule:15} {' '.join(note.split())}")
+            elif outcome == "problem":
+                print(f"{near(verdict.path.resolve())}: {rule}: {' '.join(note.split())}")
+    bad = sum(bool(verdict.problem) for verdict in verdicts)
+    skipped = sum(outcome.outcome == "not run" for verdict in verdicts for outcome in verdict.outcomes)
+    print(f"{len(verdicts)} checked, {bad} with problems" if bad else f"{len(verdicts)} checked, all well")
+    if skipped and not in_full:
+        print(f"{skipped} rules were not run because they do not apply, or wait for --compile; name an entry to see which")
