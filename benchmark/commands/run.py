@@ -10,6 +10,7 @@ from benchmark import registry
 from benchmark.commands.flags import command, json_flag, machine_flags, records_flag, registry_flag, store_flag
 from benchmark.commands.output import duration, near, print_json, print_table
 from benchmark.commands.place import home, place_of, run_folder
+from benchmark.commands.quality import quality_flags, score_rows, wanted
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,8 +49,11 @@ def add_run(verbs: Any) -> None:
 def add_evaluate(verbs: Any) -> None:
     """Add `bench evaluate`."""
     parser = command(verbs, "evaluate", evaluate, "score the checkpoint of a finished run again, without training",
-                       "bench evaluate 1a2b3c4d5e6f", "bench evaluate runs/1a2b3c4d5e6f --device cuda")
+                       "bench evaluate 1a2b3c4d5e6f", "bench evaluate runs/1a2b3c4d5e6f --device cuda",
+                       "bench evaluate 1a2b3c4d5e6f --metrics fid,kid,is,prc,sfid --samples 50000",
+                       "bench evaluate 1a2b3c4d5e6f --metrics fd_randconv,memorisation --samples 1024 --sampler ddim")
     parser.add_argument("run", metavar="RUN", help="a run's id, its first digits, or its folder")
+    quality_flags(parser)
     registry_flag(parser)
     machine_flags(parser)
     records_flag(parser)
@@ -95,15 +99,19 @@ def _mirror(options: argparse.Namespace, folder: Path, mirrors: list[Any]) -> No
 
 def evaluate(options: argparse.Namespace) -> int:
     """`bench evaluate`."""
-    from benchmark import run as runs  # noqa: PLC0415
+    from benchmark import quality, run as runs  # noqa: PLC0415
     from benchmark.progress import Display  # noqa: PLC0415
 
     folder = run_folder(options.run)
     if not (folder / "record.json").exists():
         raise UsageError(f"The run {folder.name} is not finished, so there is nothing to score again. `bench run` finishes it.")
-    place = place_of(options)
+    rescore, metrics, request = wanted(options)
+    place, search = place_of(options), registry.roots(options.registry)
     with Display() as display:
-        result = runs.evaluate(folder, place, display, registry.roots(options.registry))
+        if metrics and request:
+            result = quality.evaluate(folder, metrics, request, place, display, search, options.batch)
+        if rescore:
+            result = runs.evaluate(folder, place, display, search)
     _print_record(result, place, options, "scored again")
     return 0
 
@@ -161,16 +169,20 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
 
 def _print_record(result: "Record", place: "Place", options: argparse.Namespace, status: str) -> None:
     from benchmark import record  # noqa: PLC0415
+    from benchmark.fields import to_json  # noqa: PLC0415
 
     published = record.path_of(place.records, result.row)
     path = place.home / "runs" / result.id / "record.json" if result.overrides else published
     if options.json:
         print_json({"id": result.id, "status": status, "record": str(path), "psnr_train": result.psnr_train,
-                     "psnr_test": result.psnr_test, "psnr_gap": result.psnr_gap, "weights_sha256": result.weights_sha256})
+                     "psnr_test": result.psnr_test, "psnr_gap": result.psnr_gap, "weights_sha256": result.weights_sha256,
+                     "scores": to_json(result.scores)})
         return
     rows = [(str(p.step), f"{p.loss:.4f}", f"{p.psnr_train:.3f}", f"{p.psnr_test:.3f}", f"{p.psnr_gap:.3f}") for p in result.trajectory]
     score = (f"final, K={result.psnr.images_test}, {len(result.psnr.diffusion_steps)} diffusion steps", "",
              f"{result.psnr_train:.3f}", f"{result.psnr_test:.3f}", f"{result.psnr_gap:.3f}")
     title = f"{result.row.model} {result.row.layout} on {result.row.dataset}, N={result.row.subset}, seed {result.row.seed}"
     print_table(title, ("step", "loss", "PSNR train, dB", "PSNR test, dB", "gap, dB"), [*rows, score])
+    if scores := score_rows(result):
+        print_table("sample quality", ("score", "value", "samples", "reference", "extractor", "sampling", "version"), scores)
     print(f"The record: {near(path)}" + (" (not on the leaderboard, because of --set)" if result.overrides else ""))

@@ -1,0 +1,87 @@
+"""`bench fidelity`, and the flags of `bench evaluate` that say which metrics and of which samples."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.commands.flags import command, json_flag
+from benchmark.commands.output import print_json
+from benchmark.errors import UsageError
+from benchmark.fields import FieldError
+
+if TYPE_CHECKING:
+    from benchmark.fidelity import Quality
+    from benchmark.record import Record
+    from benchmark.sample import Request
+
+
+def add(verbs: Any) -> None:
+    """Add `bench fidelity`."""
+    group = verbs.add_parser("fidelity", help="fetch the Inception weights of FID", description="The Inception weights of FID.")
+    actions = group.add_subparsers(metavar="ACTION", required=True)
+    parser = command(actions, "setup", setup, "fetch the published Inception weights, once; no run downloads anything",
+                     "bench fidelity setup", "bench fidelity setup --json")
+    json_flag(parser)
+
+
+def quality_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of sample quality to `bench evaluate`."""
+    parser.add_argument("--metrics", metavar="LIST", default="psnr",
+                        help="psnr, fid, kid, is, prc (precision and recall), sfid, fd_randconv, memorisation; with commas (default: psnr)")
+    parser.add_argument("--samples", type=int, metavar="N", default=50_000, help="samples of all metrics but psnr (default: 50000)")
+    parser.add_argument("--sampler", choices=("ancestral", "ddim", "dpm"), default="ancestral", help="(default: ancestral)")
+    parser.add_argument("--steps", type=int, metavar="S", help="network evaluations a sample (default: ancestral 250, ddim 50, dpm 20)")
+    parser.add_argument("--seed", type=int, default=0, metavar="K", help="of the samples' noise (default: 0)")
+    parser.add_argument("--batch", type=int, metavar="B", help="samples drawn at once (default: 256 on cuda, 32 on cpu)")
+    parser.add_argument("--inception-weights", type=Path, metavar="FILE",
+                        help="the published weights (default: BENCH_INCEPTION_WEIGHTS, else where `bench fidelity setup` puts them)")
+    parser.add_argument("--allow-other-weights", action="store_true", help="take weights that are not the published ones; no number is called FID")
+    parser.add_argument("--allow-small", action="store_true", help="take too few samples or reference images; the scores are marked as small")
+
+
+def wanted(options: argparse.Namespace) -> "tuple[bool, Quality | None, Request | None]":
+    """Return whether PSNR is asked for, and which metrics of which samples; None where there is none."""
+    from benchmark import fidelity  # noqa: PLC0415  torch
+    from benchmark.sample import DEFAULT_STEPS, Request  # noqa: PLC0415
+
+    names = tuple(name.strip() for name in options.metrics.split(",") if name.strip())
+    if not names:
+        raise UsageError("--metrics is empty. For example: --metrics psnr,fid,kid.")
+    metrics = fidelity.chosen(tuple(name for name in names if name != "psnr"))
+    if not metrics:
+        return True, None, None
+    if options.batch is not None and options.batch < 1:
+        raise UsageError(f"--batch {options.batch} must be at least 1.")
+    steps = DEFAULT_STEPS[options.sampler] if options.steps is None else options.steps
+    try:
+        request = Request(count=options.samples, sampler=options.sampler, steps=steps, seed=options.seed)
+    except FieldError as problem:
+        raise UsageError(f"--{str(problem).replace('count', 'samples', 1)}.") from None
+    quality = fidelity.Quality(metrics=metrics, weights=options.inception_weights, allow_small=options.allow_small,
+                               allow_other_weights=options.allow_other_weights)
+    return "psnr" in names, quality, request
+
+
+def score_rows(result: "Record") -> list[tuple[str, ...]]:
+    """Return the scores of a record as rows of a table: value, sd, samples, and what they depend on."""
+    rows = []
+    for name, score in sorted(result.scores.items()):
+        value = f"{score.value:.4f}" + ("" if score.sd is None else f" ± {score.sd:.4f}")
+        mark = ", small" if score.small else ""
+        rows.append((name, value, f"{score.samples:,}{mark}", f"{score.reference_samples:,}" if score.reference_samples else "",
+                     score.extractor, score.sampling, score.version))
+    return rows
+
+
+def setup(options: argparse.Namespace) -> int:
+    """`bench fidelity setup`."""
+    from benchmark.fidelity import inception  # noqa: PLC0415  torch
+    from benchmark.progress import Display  # noqa: PLC0415
+
+    with Display() as display:
+        path, fetched = inception.setup(display.bar("Inception weights, bytes"))
+    if options.json:
+        print_json({"path": str(path), "sha256": inception.PUBLISHED, "fetched": fetched})
+    else:
+        print(f"The Inception weights are at {path}, sha256 as published{'' if fetched else '; nothing to do'}.")
+    return 0
