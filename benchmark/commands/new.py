@@ -1,0 +1,59 @@
+"""`bench new`: the files of a variant of your own."""
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from benchmark import registry
+from benchmark.commands.flags import command, json_flag
+from benchmark.commands.output import near, print_json
+from benchmark.errors import UsageError
+
+
+def add(verbs: Any) -> None:
+    """Add `bench new`."""
+    parser = command(verbs, "new", new, "write the files of a backbone, layout or dataset of your own, ready to run and to edit",
+                       "bench new backbone my_bias --registry .", "bench new layout local_3x4",
+                       "bench new dataset my_photos --folder --registry ../mine")
+    parser.add_argument("kind", choices=("backbone", "layout", "dataset"), help="what it is")
+    parser.add_argument("name", metavar="NAME", help="its name: small letters, digits and '_'")
+    parser.add_argument("--registry", type=Path, metavar="DIR", help="the folder of entries to write into, made where it is "
+                         "not there (default: the project's own registry/)")
+    parser.add_argument("--code", action="store_true", help="layout: a module to edit, not only the windows of the registry's")
+    parser.add_argument("--folder", action="store_true", help="dataset: a folder of images, not code that generates them")
+    json_flag(parser)
+
+
+def new(options: argparse.Namespace) -> int:
+    """`bench new`."""
+    from benchmark import new as news  # noqa: PLC0415
+
+    if options.code and options.kind != "layout":
+        raise UsageError(f"--code is for a layout: a new {options.kind} has code unless its images come from a folder.")
+    if options.folder and options.kind != "dataset":
+        raise UsageError(f"--folder is for a dataset; a {options.kind} has no images.")
+    template = {"backbone": news.BACKBONE, "layout": news.LAYOUT if options.code else news.WINDOWS,
+                "dataset": news.FOLDER if options.folder else news.GENERATED}[options.kind]
+    written = news.write(options.kind, options.name, template, options.registry or registry.STOCK)
+    following = _next(options)
+    if options.json:
+        print_json({"written": [str(path) for path in written], "next": following})
+        return 0
+    for path in written:
+        print(f"Written: {near(path.resolve())}")
+    print("Edit it, then type:")
+    for line in following:
+        print(f"  {line}")
+    return 0
+
+
+def _next(options: argparse.Namespace) -> list[str]:
+    """Return the commands that come next."""
+    where = f" --registry {shlex.quote(os.fspath(options.registry))}" if options.registry else ""
+    add = [f"bench data add {options.name} --root PATH{where}"] if options.folder else []
+    chosen = {"model": "dit_mini", "layout": "global", "dataset": "dead_leaves8"}
+    chosen["model" if options.kind == "backbone" else options.kind] = options.name
+    row = " ".join(f"--{axis} {name}" for axis, name in chosen.items())
+    return [f"bench check {options.name}{where}", *add, f"bench run {row} --subset 16 --recipe mini{where}"]
