@@ -31,7 +31,7 @@ def quality_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, metavar="N", default=50_000, help="samples of all metrics but psnr (default: 50000)")
     parser.add_argument("--sampler", choices=("ancestral", "ddim", "dpm"), default="ancestral", help="(default: ancestral)")
     parser.add_argument("--steps", type=int, metavar="S", help="network evaluations a sample (default: ancestral 250, ddim 50, dpm 20)")
-    parser.add_argument("--seed", type=int, default=0, metavar="K", help="of the samples' noise (default: 0)")
+    parser.add_argument("--sample-seed", type=int, default=0, metavar="K", help="of the samples' noise (default: 0)")
     parser.add_argument("--batch", type=int, metavar="B", help="samples drawn at once (default: 256 on cuda, 32 on cpu)")
     parser.add_argument("--inception-weights", type=Path, metavar="FILE",
                         help="the published weights (default: BENCH_INCEPTION_WEIGHTS, else where `bench fidelity setup` puts them)")
@@ -54,7 +54,7 @@ def wanted(options: argparse.Namespace) -> "tuple[bool, Quality | None, Request 
         raise UsageError(f"--batch {options.batch} must be at least 1.")
     steps = DEFAULT_STEPS[options.sampler] if options.steps is None else options.steps
     try:
-        request = Request(count=options.samples, sampler=options.sampler, steps=steps, seed=options.seed)
+        request = Request(count=options.samples, sampler=options.sampler, steps=steps, seed=options.sample_seed)
     except FieldError as problem:
         raise UsageError(f"--{str(problem).replace('count', 'samples', 1)}.") from None
     quality = fidelity.Quality(metrics=metrics, weights=options.inception_weights, allow_small=options.allow_small,
