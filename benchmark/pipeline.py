@@ -145,9 +145,12 @@ def _embedded(dataset: str, root: Path) -> bool:
 def _groups(pipeline: Pipeline, root: Path) -> dict[str, tuple[list[Path], list[Row]]]:
     """Return the rows by the modules that they import; DVC's foreach takes fixed dependencies only."""
     by_code: dict[tuple[Path, ...], list[Row]] = {}
+    known: dict[tuple[str, str, str], tuple[Path, ...]] = {}
     for row in pipeline.rows:
-        modules = tuple(path for path in code_of(row, root, (root / "registry",)) if path.suffix == ".py")
-        by_code.setdefault(modules, []).append(row)
+        names = (row.model, row.layout, row.recipe)
+        if names not in known:
+            known[names] = tuple(path for path in code_of(row, root, (root / "registry",)) if path.suffix == ".py")
+        by_code.setdefault(known[names], []).append(row)
     if len(by_code) <= 1:
         return {"run": (list(modules), rows) for modules, rows in by_code.items()}
     named: dict[str, tuple[list[Path], list[Row]]] = {}

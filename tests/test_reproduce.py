@@ -1,0 +1,224 @@
+"""benchmark/reproduce.py and the stages around it: fresh numbers against committed ones, alone and under DVC."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from benchmark import data, leaderboard, record, reproduce, run, spec, versioning
+from benchmark.errors import BenchError
+from benchmark.progress import Display
+from benchmark.record import path_of
+from benchmark.registry import STOCK
+from benchmark.train import Interrupted
+from tests.conftest import ENTRIES
+
+ROOT = STOCK.parent
+NAMES = {"model": "dit_tiny", "layout": "global", "dataset": "leaves_tiny", "recipe": "tiny"}
+SUITE = """# Two tiny rows
+import benchmark.suite
+
+Suite.recipe = 'tiny'
+Suite.blocks = ({'models': ['dit_tiny'], 'layouts': ['global', 'near'], 'datasets': ['leaves_tiny'], 'subsets': [6],
+                 'seeds': [0]},)
+"""
+NEAR = "# Window 3 on the first layer\nimport registry.layouts.windows\n\nWindows.windows = (3,)\n"
+
+
+@pytest.fixture
+def tiny() -> spec.Spec:
+    return spec.resolve(NAMES, subset=6, seed=0, search=(STOCK, ENTRIES))
+
+
+def bench_at(home: Path, seconds: float = 60.0) -> reproduce.Bench:
+    return reproduce.Bench(home=home, records=home / "build/records", device=torch.device("cpu"), checkpoint_seconds=seconds)
+
+
+def again(tiny: spec.Spec, home: Path, code: str = "a", tolerance: float = 1e-9, publish: bool = False) -> reproduce.Reproduction:
+    with Display() as display:
+        return reproduce.reproduce(tiny, bench_at(home), display, committed_in=home / "committed", tolerance=tolerance, code=code,
+                                   publish=publish)
+
+
+def shifted(one: record.Record, by: float) -> record.Record:
+    """A record whose training PSNR is another by that many dB at every step."""
+    clipped = dataclasses.replace(one.psnr.clipped, train=tuple(value + by for value in one.psnr.clipped.train))
+    means = {name: sum(values) / len(values) for name, values in
+             (("psnr_train", clipped.train), ("psnr_test", clipped.test), ("psnr_gap", clipped.gap))}
+    return dataclasses.replace(one, psnr=dataclasses.replace(one.psnr, clipped=clipped), **means)
+
+
+def test_a_row_is_new_then_published_then_reproduced(tiny: spec.Spec, home: Path) -> None:
+    verdict = path_of(home / "build/verdicts", tiny.row)
+    assert again(tiny, home).status == "new"
+    new = verdict.read_bytes()
+    first = again(tiny, home, publish=True)
+    recorded = verdict.read_bytes()
+    assert first.status == "recorded" and recorded != new
+    assert record.read(path_of(home / "committed", tiny.row)) == first.fresh
+    other = again(tiny, home, code="b")  # trained anew
+    assert other.status == "recorded" and other.fresh.created >= first.fresh.created
+    assert other.fresh.training.wall_seconds != first.fresh.training.wall_seconds
+    assert verdict.read_bytes() == recorded  # the same bytes from another training
+    assert not list((home / "runs").glob("*"))  # the user's own runs are another place
+
+
+def test_the_same_code_returns_the_finished_run_and_other_code_trains_anew(tiny: spec.Spec, home: Path) -> None:
+    wall = again(tiny, home).fresh.training.wall_seconds
+    assert again(tiny, home).fresh.training.wall_seconds == wall
+    assert again(tiny, home, code="b").fresh.training.wall_seconds != wall
+
+
+def test_a_killed_reproduction_resumes(tiny: spec.Spec, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmark import train
+
+    steps, whole = [], train.train
+
+    def stopped(*words, hooks, **named):  # a Ctrl-C after 15 steps, through the real training
+        def stop() -> bool:
+            steps.append(1)
+            return len(steps) == 15
+        return whole(*words, hooks=dataclasses.replace(hooks, stop=stop), **named)
+
+    monkeypatch.setattr(run, "train", stopped)
+    with pytest.raises(Interrupted):
+        again(tiny, home)
+    done = again(tiny, home)
+    assert done.fresh.training.resumed == 1 and len(steps) == 40
+    monkeypatch.undo()
+    assert again(tiny, home / "elsewhere").fresh.weights_sha256 == done.fresh.weights_sha256
+
+
+@pytest.mark.parametrize(("by", "tolerance", "problem"), [(0.02, 0.05, None), (0.06, 0.05, "psnr_train"), (-0.06, 0.05, "psnr_train")])
+def test_numbers_beyond_the_tolerance_fail_and_leave_no_verdict(tiny: spec.Spec, home: Path, by: float, tolerance: float,
+                                                                problem: str | None) -> None:
+    fresh = again(tiny, home, publish=True).fresh
+    verdict = path_of(home / "build/verdicts", tiny.row)
+    verdict.unlink()
+    record.write(shifted(fresh, by), path_of(home / "committed", tiny.row))
+    if problem is None:
+        assert again(tiny, home, tolerance=tolerance).status == "recorded"
+        return
+    with pytest.raises(BenchError, match=f"does not reproduce .*{problem} is .* more than 0.05"):
+        again(tiny, home, tolerance=tolerance)
+    assert not verdict.exists()
+
+
+def test_other_images_or_another_budget_are_differences_whatever_the_tolerance(tiny: spec.Spec, home: Path) -> None:
+    fresh = again(tiny, home).fresh
+    other = dataclasses.replace(fresh, data=dataclasses.replace(fresh.data, train_sha256="0" * 64),
+                                training=dataclasses.replace(fresh.training, parameters=1))
+    assert reproduce.differences(fresh, fresh, 0.0) == []
+    found = reproduce.differences(other, fresh, 1e9)
+    assert len(found) == 2 and "data.train_sha256" in found[0] and "training.parameters" in found[1]
+
+
+def test_a_record_of_another_configuration_is_not_held_against_a_row(tiny: spec.Spec, home: Path) -> None:
+    again(tiny, home, publish=True)
+    longer = spec.resolve(NAMES, subset=6, seed=0, overrides=("recipe.steps=41",), search=(STOCK, ENTRIES))
+    assert again(longer, home).status == "new"
+
+
+# Under DVC: a checkout of its own, made from the files of this one.
+
+
+def git(*words: str, at: Path) -> None:
+    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=at, check=True, capture_output=True)
+
+
+def dvc(*words: str, at: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run([sys.executable, "-m", "dvc", *words], cwd=at, capture_output=True, text=True, check=False,
+                          env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"})
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A committed checkout whose default suite is two tiny rows with their records and their page."""
+    root = tmp_path_factory.mktemp("origin")
+    skip = shutil.ignore_patterns("__pycache__", "suites")
+    for folder in ("benchmark", "registry", "leaderboard/published"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=skip)
+    for name in (".dvc/config", ".dvcignore", ".gitignore", ".gitattributes", "data.dvc", "pyproject.toml"):
+        (root / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
+    shutil.copytree(ENTRIES, root / "registry", dirs_exist_ok=True, ignore=skip)
+    (root / "registry/layouts/near.gin").write_text(NEAR)
+    (root / "registry/suites").mkdir()
+    (root / "registry/suites/mini.gin").write_text(SUITE)
+    search = (root / "registry",)
+    torch.set_num_threads(1)
+    with Display() as display:
+        for row in spec.load_suite("mini", search).rows():
+            one = spec.resolve({axis: getattr(row, axis) for axis in spec.AXES}, subset=row.subset, seed=row.seed, search=search)
+            data.add(row.dataset, one.dataset.config, home=root, root=None)
+            run.run(one, run.Place(home=root, records=root / "leaderboard/records", device=torch.device("cpu")), display)
+    leaderboard.build(root / "leaderboard/records", root / "leaderboard", root / "leaderboard/published")
+    subprocess.run([sys.executable, "-m", "benchmark.cli", "suite", "write"], cwd=root, check=True, capture_output=True)
+    shutil.rmtree(root / "runs")
+    shutil.rmtree(root / "packed")
+    git("init", "-q", at=root)
+    versioning.version("leaves_tiny", root, embedded=True)
+    git("add", "-A", at=root)
+    git("commit", "-qm", "all", at=root)
+    return root
+
+
+def test_a_fresh_clone_reproduces_and_an_edit_runs_only_its_rows(checkout: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git("clone", "-q", str(checkout), str(clone), at=tmp_path)
+    done = dvc("repro", at=clone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert dvc("pull", "data.dvc", at=clone).returncode == 0
+    git("add", "dvc.lock", at=clone)
+    git("diff", "--exit-code", "data.dvc", at=clone)
+    untracked = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True).stdout
+    assert untracked == "A  dvc.lock\n"
+    verdicts = json.loads((clone / "build/verdicts/mini.json").read_text())
+    assert [one["status"] for one in verdicts["rows"]] == ["recorded", "recorded"]
+    assert "near" in (clone / "build/leaderboard/mini/README.md").read_text()
+
+    # A layout is edited and a committed record is forged: only these two rows run, one of them fails, the other is done.
+    lock = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]
+    (clone / "registry/layouts/near.gin").write_text(NEAR.replace("first layer", "very first layer"))
+    path = clone / "leaderboard/records/tiny/leaves_tiny/dit_tiny-global-n6-s0.json"
+    record.write(shifted(record.read(path), 1.0), path)
+    done = dvc("repro", "--keep-going", at=clone)
+    assert done.returncode != 0 and "does not reproduce" in done.stderr, done.stderr
+    assert "'pack@leaves_tiny' didn't change, skipping" in done.stdout
+    after = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]
+    near = "run@leaves_tiny-dit_tiny-near-n6-s0"
+    changed = [dep["path"] for dep, was in zip(after[near]["deps"], lock[near]["deps"], strict=True) if dep != was]
+    assert changed == ["registry/layouts/near.gin"]
+    assert after[near]["outs"] == lock[near]["outs"]  # trained anew, pinned the same
+    assert {name for name in lock if after[name] != lock[name]} == {near}
+
+
+def test_a_flipped_byte_of_added_images_is_caught_and_restored(checkout: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    clone, photos = tmp_path / "clone", tmp_path / "photos"
+    git("clone", "-q", str(checkout), str(clone), at=tmp_path)
+    photos.mkdir()
+    draw = np.random.default_rng(0)
+    for i in range(303):
+        Image.fromarray(draw.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(photos / f"{i:03}.png")
+    added = subprocess.run([sys.executable, "-m", "benchmark.cli", "data", "add", "natural8", "--root", str(photos)], cwd=clone,
+                           capture_output=True, text=True, check=False, env=os.environ | {"BENCH_HOME": str(clone)})
+    assert added.returncode == 0 and "commit data/natural8.json, packed/natural8.dvc, data.dvc" in added.stdout, added.stderr
+    git("add", "data", "packed/natural8.dvc", "data.dvc", at=clone)  # none of them is ignored
+    array = clone / "packed/natural8/images.npy"
+    good = array.read_bytes()
+    array.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert any("damaged" in problem for problem in data.verify("natural8", home=clone))
+    restored = dvc("checkout", "--force", "packed/natural8.dvc", at=clone)
+    assert restored.returncode == 0, restored.stderr
+    assert array.read_bytes() == good and data.verify("natural8", home=clone) == []
