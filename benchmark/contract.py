@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-__all__ = ["Attention", "Backbone", "Count", "Dataset", "FieldError", "Fraction", "ImageError", "ImageShape", "Layout",
-           "Positive", "Range", "Source", "Window", "checked", "entry"]
+__all__ = ["ArtifactMissing", "Attention", "Backbone", "Count", "Dataset", "FieldError", "Fraction", "ImageError",
+           "ImageShape", "Layout", "Positive", "Range", "Source", "Window", "checked", "entry"]
 
 T = TypeVar("T")
 
@@ -77,6 +77,10 @@ class Backbone(Protocol):
         network's own, weighted already, which training adds to Eq. 1. `fit(images)`, with images (N, C, R, R) uint8 of
         the training subset, makes a network that is not trained but fitted in closed form: it is called once, the
         recipe's steps are not taken, and the buffers that it fills are no part of the checkpoint (persistent=False).
+
+        An entry that needs a file made offline names its sha256 in a field and takes it here with
+        `benchmark.artifacts.tensors`, into buffers that are no part of the checkpoint either. Where the file is not
+        there it raises ArtifactMissing, except on torch's meta device, where the network's shape is all that is asked.
         """
         ...
 
@@ -88,6 +92,10 @@ class Layout(Protocol):
     def place(self, depth: int) -> tuple[Attention, ...]:
         """Return one Attention for each of `depth` layers; raise FieldError where the layout does not fit."""
         ...
+
+
+class ArtifactMissing(FieldError):
+    """A file made offline that an entry needs is not here; the message says how to make it."""
 
 
 class ImageError(Exception):

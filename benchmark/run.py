@@ -59,9 +59,9 @@ def run(spec: Spec, place: Place, display: Display, *, force: bool = False,
         elif done := finished(spec, place):
             return publish(done, spec, place)
         subset = load_subset(spec, place, display)
+        network = build(spec).to(place.device)  # first: what cannot be built leaves no run behind
         describe(spec, place, subset)
         started(folder)
-        network = build(spec).to(place.device)
         trained = _fit(network, place, subset) if hasattr(network, "fit") else _train(spec, place, display, network, subset)
         measured, seconds = score(spec, place, display, trained.ema, subset)
         result = _record(spec, place, trained, measured, subset, seconds)

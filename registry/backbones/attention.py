@@ -56,7 +56,7 @@ class Attend(nn.Module):
         """Return the attended values (N, heads, side**2, d) of q, k and v of that shape."""
         return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
 
-    def maps(self, q: Tensor, k: Tensor) -> Tensor:
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
         """Return the weights that `forward` gives to the values: (N, heads, side**2 queries, side**2 keys)."""
         scores = q @ k.mT / math.sqrt(q.shape[3])
         if self.mask is not None:
@@ -91,7 +91,7 @@ class SelfAttention(nn.Module):
     def maps(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the attention maps (N, heads, side**2 queries, side**2 keys) of x: (N, side**2, hidden)."""
         q, k, _ = self.project(x)
-        return self.attend.maps(q, k)
+        return self.attend.weights(q, k)
 
 
 def joined(heads: Tensor) -> Tensor:
