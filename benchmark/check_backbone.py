@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from benchmark import cost
-from benchmark.contract import Attention, Backbone, ImageShape
+from benchmark.contract import ArtifactMissing, Attention, Backbone, ImageShape
 from benchmark.errors import BenchError, NotRun
 from benchmark.fields import FieldError
 
@@ -41,7 +41,10 @@ class Trial:
     def fresh(self, seed: int = 0) -> nn.Module:
         """Build the network as a run does: initialised by the seed, and fitted where that is its training."""
         torch.manual_seed(seed)
-        network = self.config.build(self.images, self.attention)
+        try:
+            network = self.config.build(self.images, self.attention)
+        except ArtifactMissing as missing:
+            raise NotRun(str(missing)) from None
         if hasattr(network, "fit"):
             generator = torch.Generator().manual_seed(1)
             network.fit(torch.randint(256, (4, *self._shape), generator=generator, dtype=torch.uint8))

@@ -241,7 +241,7 @@ def test_bench_pca_makes_what_a_run_then_trains_with(home: Path, capsys: pytest.
         assert main(words) == code
         return tuple(capsys.readouterr())
 
-    short = ["--no-track", "--set", "recipe.steps=4", "--set", "recipe.trajectory=(4,)"]
+    short = ["--no-track", "--set", "recipe.steps=8", "--set", "recipe.trajectory=(8,)"]
     run = json.loads(bench("run", *TINY, *short, "--json")[0])["id"]
     of_run = ["pca", "--run", run, "--registry", str(ENTRIES), "--threads", "1", "--device", "cpu"]
     error = bench(*of_run, "--components", "24", "--images", "2", "--timesteps", "3", code=2)[1]

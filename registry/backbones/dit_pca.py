@@ -68,11 +68,10 @@ class PcaDiT(DiT):
         return ComponentAttention(self, attention, side)
 
     def _way_to_components(self) -> str:
-        which = f"the components {self.components[:12]}… are" if self.components else "no components are named, because they are"
-        return (f"components: {which} not here. They are made from a finished run of the plain DiT of depth "
-                f"{self.depth} on images of the same size: `bench pca --run RUN --components {self.count}` (`bench list runs` "
-                "names the runs), which prints the sha256 to give as `components` in the entry, or with --set "
-                "model.components=SHA256")
+        which = f"{self.components[:12]}… are not here" if self.components else "are yet to be made"
+        return (f"components: those of this model {which}. `bench pca --run RUN --components {self.count}` makes them from "
+                f"a finished run of the plain DiT of depth {self.depth} on images of the same size (`bench list runs` names "
+                "the runs), and prints the sha256 to give as `components` in the entry or with --set model.components=SHA256")
 
 
 class ComponentAttention(nn.Module):
