@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from benchmark.analysis.pca import Components
+    from benchmark.progress import Display
     from benchmark.record import Record
+    from benchmark.run import Place
 
 MEMORY = 4 << 30  # bytes that the kept maps of all layers may take unless --rank says otherwise
 RANK = 1024  # at most this many of each layer, unless --rank says otherwise
@@ -41,40 +43,47 @@ def add(verbs: Any) -> None:
 
 def pca(options: argparse.Namespace) -> int:
     """`bench pca`."""
-    import torch  # noqa: PLC0415
-
-    from benchmark import artifacts, record, run as runs, spec as specs  # noqa: PLC0415
-    from benchmark.analysis.attention import attention_layers  # noqa: PLC0415
-    from benchmark.analysis.pca import attention_components  # noqa: PLC0415
+    from benchmark import artifacts, record  # noqa: PLC0415
     from benchmark.progress import Display  # noqa: PLC0415
 
     _check(options)
-    folder, place = run_folder(options.run), place_of(options)
+    folder = run_folder(options.run)
     if not (folder / "record.json").exists():
         raise UsageError(f"The run {folder.name} is not finished, so it has no attention to analyse yet. `bench run` finishes it.")
-    stored = record.read(folder / "record.json")
-    spec = specs.from_record(stored.spec, overrides=stored.overrides, assumed=stored.assumed,
-                             search=registry.roots(options.registry))
+    stored, place = record.read(folder / "record.json"), place_of(options)
     with Display() as display:
-        subset = runs.load_subset(spec, place, display)
-        network = runs.trained_network(spec, place, display, subset, stored.weights_sha256)
-        if not attention_layers(network):
-            raise UsageError(f"The model '{spec.model.name}' of run {folder.name} has no attention layers whose maps can be "
-                             "taken. Name a run of a DiT.")
-        images = torch.from_numpy(subset.train[:options.images]).to(place.device)
-        tokens, heads = _size(network, images)
-        maps = len(images) * options.timesteps * heads
-        rank = options.rank or max(options.components + 1, min(RANK, MEMORY // (8 * tokens**2 * len(attention_layers(network)))))
-        if options.components > min(maps - 1, rank):
-            raise UsageError(f"--components {options.components} must be at most {min(maps - 1, rank)}: there are {maps} maps of "
-                             f"each layer ({len(images)} images x {options.timesteps} steps x {heads} heads), and --rank is {rank}.")
-        found = attention_components(network, images, seed=spec.seed, timesteps=options.timesteps, count=options.components,
-                                     rank=rank, progress=display.bar("attention maps"))
-    origin = _origin(stored, options, len(images), rank, found)
+        found, origin = _components(stored, options, place, display)
     tensors = {"mean": found.mean, "components": found.components, "deviations": found.deviations, "explained": found.explained}
-    path, digest = artifacts.save(place.home, options.name or f"{spec.model.name}_pca", tensors, origin)
+    path, digest = artifacts.save(place.home, options.name or f"{stored.row.model}_pca", tensors, origin)
     _print(found, near(path), digest, options)
     return 0
+
+
+def _components(stored: "Record", options: argparse.Namespace, place: "Place", display: "Display") -> tuple["Components", dict[str, Any]]:
+    """Return the components of a finished run's network on its training images, and where they come from."""
+    import torch  # noqa: PLC0415
+
+    from benchmark import run as runs, spec as specs  # noqa: PLC0415
+    from benchmark.analysis.attention import attention_layers  # noqa: PLC0415
+    from benchmark.analysis.pca import attention_components  # noqa: PLC0415
+
+    spec = specs.from_record(stored.spec, overrides=stored.overrides, assumed=stored.assumed,
+                             search=registry.roots(options.registry))
+    subset = runs.load_subset(spec, place, display)
+    network = runs.trained_network(spec, place, display, subset, stored.weights_sha256)
+    if not (layers := len(attention_layers(network))):
+        raise UsageError(f"The model '{spec.model.name}' of run {stored.id} has no attention layers whose maps can be taken. "
+                         "Name a run of a DiT.")
+    images = torch.from_numpy(subset.train[:options.images]).to(place.device)
+    tokens, heads = _size(network, images)
+    maps = len(images) * options.timesteps * heads
+    rank = options.rank or max(options.components + 1, min(RANK, MEMORY // (8 * tokens**2 * layers)))
+    if options.components > min(maps - 1, rank):
+        raise UsageError(f"--components {options.components} must be at most {min(maps - 1, rank)}: there are {maps} maps of "
+                         f"each layer ({len(images)} images x {options.timesteps} steps x {heads} heads), and --rank is {rank}.")
+    found = attention_components(network, images, seed=spec.seed, timesteps=options.timesteps, count=options.components,
+                                 rank=rank, progress=display.bar("attention maps"))
+    return found, _origin(stored, options, len(images), rank, found)
 
 
 def _origin(stored: "Record", options: argparse.Namespace, images: int, rank: int, found: "Components") -> dict[str, Any]:
