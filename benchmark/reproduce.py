@@ -21,8 +21,8 @@ from benchmark.run import Place
 from benchmark.spec import Spec
 from benchmark.suite import Row
 
-TOLERANCE = 0.1  # dB; docs/reproduce.md says what it was measured from
-SCORES = ("psnr_train", "psnr_test", "psnr_gap")
+TOLERANCE = 0.15  # dB, of the gap; docs/reproduce.md says what it was measured from
+SCORES = {"psnr_gap": 1, "psnr_train": 2, "psnr_test": 2}  # in tolerances: what moves both sides cancels in the gap
 CODE = "code.sha256"
 
 
@@ -47,7 +47,7 @@ def reproduce(spec: Spec, place: Bench, display: Display, *, committed_in: Path,
               publish: bool = False, force: bool = False) -> Reproduction:
     """Run a spec from nothing, or from where a reproduction by the same code was stopped; compare and write a verdict.
 
-    tolerance: dB, of psnr_train, psnr_test and psnr_gap. code: the digest of the files that define the numbers; a run
+    tolerance: dB, of psnr_gap; psnr_train and psnr_test may differ by twice that. code: the digest of the files that define the numbers; a run
     begun by other code starts anew. publish: where no record of this configuration is committed, make this one it.
     Raise BenchError, and write no verdict, where the fresh numbers are not the committed ones.
     """
@@ -79,11 +79,11 @@ def differences(committed: Record, fresh: Record, tolerance: float) -> list[str]
         *((f"training.{key}", getattr(committed.training, key), getattr(fresh.training, key))
           for key in ("steps", "parameters", "parameters_trainable")),
     ) if theirs != ours]
-    for name in SCORES:
+    for name, tolerances in SCORES.items():
         theirs, ours = getattr(committed, name), getattr(fresh, name)
-        if not abs(theirs - ours) <= tolerance:
+        if not abs(theirs - ours) <= tolerances * tolerance:
             found.append(f"{name} is {theirs:.4f} dB there and {ours:.4f} dB here, {abs(theirs - ours):.4f} apart, "
-                         f"more than {tolerance}")
+                         f"more than {tolerances * tolerance:g}")
     return found
 
 

@@ -29,7 +29,8 @@ class Cost:
     training_flops: int
     evaluation_flops: int
     hours_here: float | None  # None where no step was timed
-    hours_h100: float
+    hours_h100: float  # in the recipe's precision
+    hours_h100_bf16: float  # with the training in bf16
     state: State  # done, 'another configuration' (a record of that name describes other fields), open
 
 
@@ -53,10 +54,11 @@ def costs(rows: Sequence[Row], records: Path, *, search: tuple[Path, ...] = (reg
         if device and pace not in speed:
             speed[pace] = cost.step_seconds(spec, build(spec).to(device), device) / step
         training, scoring = step * spec.recipe.config.steps, _scoring(spec, flops[key])
-        peak = H100_PEAK[spec.recipe.config.precision] * H100_SHARE
-        fp32 = H100_PEAK["fp32"] * H100_SHARE  # scores are fp32 whatever the recipe
+        pace_h100 = {precision: peak * H100_SHARE for precision, peak in H100_PEAK.items()}
+        h100 = {precision: (training / pace_h100[precision] + scoring / pace_h100["fp32"]) / 3600  # scores are always fp32
+                for precision in H100_PEAK}
         hours_here = speed[pace] * (training + scoring) / 3600 if device else None
-        found.append(Cost(row, spec.id, training, scoring, hours_here, (training / peak + scoring / fp32) / 3600,
+        found.append(Cost(row, spec.id, training, scoring, hours_here, h100[spec.recipe.config.precision], h100["bf16"],
                           _state(spec, records)))
     return found
 
