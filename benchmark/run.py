@@ -85,6 +85,14 @@ def evaluate(folder: Path, place: Place, display: Display, search: tuple[Path, .
         return publish(result, spec, place)
 
 
+def score_loaded(spec: Spec, place: Place, display: Display, network: nn.Module) -> Record:
+    """Score a network whose weights come from elsewhere; the record claims no training step."""
+    subset = load_subset(spec, place, display)
+    network = network.to(place.device).eval()
+    measured, seconds = score(spec, place, display, network, subset)
+    return _record(spec, place, Training(network, network, None, []), measured, subset, seconds)
+
+
 def trained_network(spec: Spec, place: Place, display: Display, subset: data.Subset, weights_sha256: str) -> nn.Module:
     """Return the network of a finished run as it was scored, from its last checkpoint or fitted anew."""
     folder, network = place.folder(spec), build(spec).to(place.device)

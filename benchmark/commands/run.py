@@ -11,6 +11,7 @@ from benchmark.commands.flags import command, json_flag, machine_flags, records_
 from benchmark.commands.output import duration, near, print_json, print_table
 from benchmark.commands.place import home, place_of, run_folder
 from benchmark.commands.quality import quality_flags, score_rows, wanted
+from benchmark.commands.weights import evaluate_weights, weights_flags
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,9 +52,11 @@ def add_evaluate(verbs: Any) -> None:
     parser = command(verbs, "evaluate", evaluate, "score the checkpoint of a finished run again, without training",
                        "bench evaluate 1a2b3c4d5e6f", "bench evaluate runs/1a2b3c4d5e6f --device cuda",
                        "bench evaluate 1a2b3c4d5e6f --metrics fid,kid,is,prc,sfid --samples 50000",
-                       "bench evaluate 1a2b3c4d5e6f --metrics fd_randconv,memorisation --samples 1024 --sampler ddim")
-    parser.add_argument("run", metavar="RUN", help="a run's id, its first digits, or its folder")
+                       "bench evaluate 1a2b3c4d5e6f --metrics fd_randconv,memorisation --samples 1024 --sampler ddim",
+                       "bench evaluate --weights ema.pt --format dit --model dit_xs1 --layout global --dataset celeba --publish their_dit")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run's id, its first digits, or its folder")
     quality_flags(parser)
+    weights_flags(parser)
     registry_flag(parser)
     machine_flags(parser)
     records_flag(parser)
@@ -102,6 +105,10 @@ def evaluate(options: argparse.Namespace) -> int:
     from benchmark import quality, run as runs  # noqa: PLC0415
     from benchmark.progress import Display  # noqa: PLC0415
 
+    if (options.run is None) == (options.weights is None):
+        raise UsageError("Name a finished run, or weights from elsewhere with --weights FILE --format FORMAT: one of the two.")
+    if options.weights:
+        return _evaluate_weights(options)
     folder = run_folder(options.run)
     if not (folder / "record.json").exists():
         raise UsageError(f"The run {folder.name} is not finished, so there is nothing to score again. `bench run` finishes it.")
@@ -116,6 +123,16 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _evaluate_weights(options: argparse.Namespace) -> int:
+    if options.metrics != "psnr":
+        raise UsageError("--metrics: weights from elsewhere are scored by PSNR alone.")
+    options.record = None
+    place = place_of(options)
+    result, path = evaluate_weights(options, spec_of(options), place)
+    _print_record(result, place, options, "scored", path)
+    return 0
+
+
 def spec_of(options: argparse.Namespace) -> "Spec":
     from benchmark import record, spec  # noqa: PLC0415
 
@@ -124,6 +141,8 @@ def spec_of(options: argparse.Namespace) -> "Spec":
         if options.model or options.layout or options.dataset or options.overrides:
             raise UsageError("--record says what to run; --model, --layout, --dataset and --set cannot stand beside it.")
         stored = record.read(options.record)
+        if "steps" not in stored.spec["recipe"]["config"]:
+            raise UsageError(f"{options.record} is of a network trained elsewhere: there is no recipe to run.")
         return spec.from_record(stored.spec, overrides=stored.overrides, assumed=stored.assumed, search=search)
     names = {axis: getattr(options, axis) for axis in ("model", "layout", "dataset", "recipe")}
     if missing := [axis for axis, name in names.items() if not name]:
@@ -141,7 +160,7 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
     seconds = cost.step_seconds(spec, runs.build(spec).to(place.device), place.device)
     facts = {
         "id": spec.id, "parameters": total, "parameters_trainable": trainable, "forward_flops": cost.forward_flops(spec),
-        "training_flops": 3 * cost.forward_flops(spec) * recipe.batch * recipe.steps,
+        "training_flops": 3 * cost.forward_flops(spec) * recipe.batch * (recipe.steps if trainable else 0),
         "training_memory_bytes": cost.training_memory_bytes(spec), "estimated_seconds": seconds * recipe.steps,
         "device": str(place.device), "data": data.status(data.packed_name(spec), place.home)[1],
         "attention": [layer.window or "global" for layer in spec.attention],
@@ -167,12 +186,13 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_record(result: "Record", place: "Place", options: argparse.Namespace, status: str) -> None:
+def _print_record(result: "Record", place: "Place", options: argparse.Namespace, status: str,
+                  path: Path | None = None) -> None:
     from benchmark import record  # noqa: PLC0415
     from benchmark.fields import to_json  # noqa: PLC0415
 
     published = record.path_of(place.records, result.row)
-    path = place.home / "runs" / result.id / "record.json" if result.overrides else published
+    path = path or (place.home / "runs" / result.id / "record.json" if result.overrides else published)
     if options.json:
         print_json({"id": result.id, "status": status, "record": str(path), "psnr_train": result.psnr_train,
                      "psnr_test": result.psnr_test, "psnr_gap": result.psnr_gap, "weights_sha256": result.weights_sha256,
@@ -185,4 +205,5 @@ def _print_record(result: "Record", place: "Place", options: argparse.Namespace,
     print_table(title, ("step", "loss", "PSNR train, dB", "PSNR test, dB", "gap, dB"), [*rows, score])
     if scores := score_rows(result):
         print_table("sample quality", ("score", "value", "samples", "reference", "extractor", "sampling", "version"), scores)
-    print(f"The record: {near(path)}" + (" (not on the leaderboard, because of --set)" if result.overrides else ""))
+    print(f"The record: {near(path)}" + ("" if path == published else " (not on the leaderboard, because of --set)"
+                                        if status != "scored" else " (not on the leaderboard: --publish NAME puts it there)"))

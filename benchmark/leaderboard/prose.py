@@ -139,7 +139,10 @@ def section(record: Record) -> str:
     words = [f"Metric version {escaped(record.metric_version)}."]
     if "resolution" in data:
         words.append(f"Images of {escaped(str(data['resolution']))}x{escaped(str(data['resolution']))} pixels.")
-    words.append(f"{record.training.steps:,} training steps of batch {escaped(str(recipe.get('batch', NONE)))}.")
+    if "steps" in recipe:
+        words.append(f"{record.training.steps:,} training steps of batch {escaped(str(recipe.get('batch', NONE)))}.")
+    else:
+        words.append("Trained elsewhere: the budgets of these rows are not known here, and may differ.")
     words.append(f"PSNR at {len(psnr.diffusion_steps)} diffusion steps on {psnr.images_test} test images.")
     if record.trajectory:
         steps = ", ".join(f"{point.step:,}" for point in record.trajectory)
