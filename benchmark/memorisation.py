@@ -54,7 +54,8 @@ def memorisation(samples: np.ndarray, train: np.ndarray, test: np.ndarray, *, sp
                  device: torch.device | str = "cpu", progress: Progress | None = None) -> Memorisation:
     """Measure the memorisation of samples, (N, C, R, R) uint8 or (N, D) features; `train` has no row twice (`distinct`)."""
     if not len(samples) or not len(train) or not len(test):
-        raise BenchError(f"Memorisation needs samples, training and test images; there are {len(samples)}, {len(train)} and {len(test)}.")
+        raise BenchError("Memorisation needs samples, training and test images; there are "
+                         f"{len(samples)}, {len(train)} and {len(test)}.")
     unit = 127.5 if samples.dtype == np.uint8 else 1.0
     near = nearest(samples, train, min(2, len(train)), block=block, device=device, progress=progress)
     held_out = nearest(samples, test, 1, block=block, device=device).distances[:, 0]

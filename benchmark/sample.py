@@ -66,9 +66,9 @@ def sample_run(folder: Path, request: Request, place: "run.Place", display: Disp
     def network() -> nn.Module:
         return run.trained_network(spec, place, display, run.load_subset(spec, place, display), stored.weights_sha256)
 
-    classes = getattr(spec.model.config, "num_classes", 0)
+    classes, dropped = (getattr(spec.model.config, field, 0) for field in ("num_classes", "class_dropout"))
     return samples(folder, request, shape=spec.images, weights_sha256=stored.weights_sha256, network=network, classes=classes,
-                   null=classes > 0 and spec.model.config.class_dropout > 0, device=place.device, batch=batch,
+                   null=dropped > 0, device=place.device, batch=batch,
                    progress=display.bar("sampling"))
 
 
@@ -111,7 +111,8 @@ def draw_samples(network: nn.Module, request: Request, numbers: range, shape: Im
     way = trajectory(request.sampler, draw(), predictor(estimate, steps, clip=clip), signal_levels(steps), draw, request.eta)
     for i, x in enumerate(way, 1):  # noqa: B007  the last x is the sample
         if progress:
-            progress(numbers.start * len(steps) + i * len(numbers), request.count * len(steps), f"image {numbers.stop} of {request.count}")
+            done = numbers.start * len(steps) + i * len(numbers)
+            progress(done, request.count * len(steps), f"image {numbers.stop} of {request.count}")
     if not x.isfinite().all():
         bad = next(k for k, image in zip(numbers, x, strict=True) if not image.isfinite().all())
         raise BenchError(f"The sample number {bad} (seed {request.seed}) is not finite: the network returned NaN or inf. "
@@ -155,7 +156,8 @@ def _check_guidance(request: Request, classes: int, null: bool) -> None:
     if request.guidance is None:
         return
     if not classes:
-        raise UsageError(f"--guidance {request.guidance:g} needs a model with classes; this one has none (num_classes = 0). Leave it out.")
+        raise UsageError(f"--guidance {request.guidance:g} needs a model with classes; this one has none "
+                         "(num_classes = 0). Leave it out.")
     if not null and request.guidance != 1:
         raise UsageError(f"--guidance {request.guidance:g} needs a model trained with a label for no class; this one was not "
                          "(class_dropout = 0). Leave it out.")

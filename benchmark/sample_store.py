@@ -121,10 +121,12 @@ def held(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w")
     except OSError as problem:
-        raise BenchError(f"The samples cannot be written to {folder}: {problem.strerror}. Free space or make it writable.") from None
+        raise BenchError(f"The samples cannot be written to {folder}: {problem.strerror}. Free space or make it "
+                         "writable.") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"The samples in {folder} are being made by another process. Wait for it, or stop it first.") from None
+            raise UsageError(f"The samples in {folder} are being made by another process. Wait for it, or stop it "
+                             "first.") from None
         yield

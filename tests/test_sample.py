@@ -42,7 +42,8 @@ def network(num_classes: int = 0, class_dropout: float = 0.1) -> nn.Module:
 
 
 def make(folder: Path, request: Request, *, batch: int = 4, net: nn.Module | None = None, weights: str = "w") -> np.ndarray:
-    return samples(folder, request, shape=SHAPE, weights_sha256=weights, network=lambda: net or network(), device=CPU, batch=batch).images
+    return samples(folder, request, shape=SHAPE, weights_sha256=weights, network=lambda: net or network(), device=CPU,
+                   batch=batch).images
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -52,7 +53,8 @@ def test_a_sample_depends_on_seed_and_number_alone(sampler: str) -> None:
     assert whole.shape == (7, 3, 4, 4)
     assert whole.std() > 10
     for batch in (1, 3):
-        parts = np.concatenate([draw_samples(network(), request, range(k, min(k + batch, 7)), SHAPE, CPU) for k in range(0, 7, batch)])
+        parts = np.concatenate([draw_samples(network(), request, range(k, min(k + batch, 7)), SHAPE, CPU)
+                                for k in range(0, 7, batch)])
         assert np.abs(parts.astype(int) - whole).max() <= 1  # one grey level: fp32 sums differ with the batch
     other = draw_samples(network(), Request(count=7, sampler=sampler, steps=12, seed=4), range(7), SHAPE, CPU)
     assert not np.array_equal(other, whole)
