@@ -118,8 +118,8 @@ def rules(config: Backbone, *, light: bool = False, compiled: bool = False) -> I
 
 def shape_and_type(trial: Trial) -> str:
     """The estimate has the shape and the type of the input."""
-    with torch.device("meta"), torch.no_grad():
-        network = trial.config.build(trial.images, trial.attention)
+    with torch.no_grad():
+        network = cost.built_on_meta(trial.config, trial.images, trial.attention, 4)
         x, t, y = trial.inputs(2, "meta")
         out = network(x, t, y)
     if out.shape != x.shape or out.dtype != x.dtype:
@@ -131,8 +131,7 @@ def costs(trial: Trial) -> str:
     """FLOPs and memory can be counted without running anything."""
     if trial.classes:
         raise NotRun("it wants class labels, which no dataset here has")
-    with torch.device("meta"):
-        network = trial.config.build(trial.images, trial.attention)
+    network = cost.built_on_meta(trial.config, trial.images, trial.attention, 4)
     total, trainable = cost.parameters(network)
     flops = cost.network_flops(network, trial.images)
     kept = cost.saved_bytes(network, trial.images) if trainable else 0

@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import diffusion
-from benchmark.contract import ImageShape
+from benchmark.contract import Attention, Backbone, ImageShape
 from benchmark.spec import Spec
 
 
@@ -21,9 +21,17 @@ def parameters(network: nn.Module) -> tuple[int, int]:
 
 
 def on_meta(spec: Spec) -> nn.Module:
-    """Build the network of a spec without memory for its weights."""
+    """Build the network of a spec without memory for its weights; fitted to as many images, where that is its training."""
+    return built_on_meta(spec.model.config, spec.images, spec.attention, spec.subset)
+
+
+def built_on_meta(config: Backbone, images: ImageShape, attention: tuple[Attention, ...], subset: int) -> nn.Module:
+    """Build a backbone without memory for its weights, fitted to `subset` images where that is its training."""
     with torch.device("meta"):
-        return spec.model.config.build(spec.images, spec.attention)
+        network = config.build(images, attention)
+        if hasattr(network, "fit"):
+            network.fit(torch.zeros(subset, images.channels, images.resolution, images.resolution, dtype=torch.uint8))
+    return network
 
 
 def forward_flops(spec: Spec) -> int:
@@ -42,7 +50,10 @@ def network_flops(network: nn.Module, images: ImageShape) -> int:
 
 
 def training_memory_bytes(spec: Spec) -> int:
-    """Return an estimate of a training step's memory: weights, gradient, two moments, EMA, and saved activations."""
+    """Return an estimate of a training step's memory: weights, gradient, two moments, EMA, and saved activations.
+
+    0 where there is nothing to train.
+    """
     network = on_meta(spec)
     total, trainable = parameters(network)
     return 4 * (2 * total + 3 * trainable) + saved_bytes(network, spec.images) * spec.recipe.config.batch
@@ -63,7 +74,12 @@ def saved_bytes(network: nn.Module, images: ImageShape) -> int:
 
 
 def step_seconds(spec: Spec, network: nn.Module, device: torch.device) -> float:
-    """Return the estimated seconds of one training step: a forward and backward pass of at most 2 images, scaled up."""
+    """Return the estimated seconds of one training step: a forward and backward pass of at most 2 images, scaled up.
+
+    0 where the network is fitted and takes no step.
+    """
+    if hasattr(network, "fit"):
+        return 0.0
     batch = spec.recipe.config.batch
     few = min(2, batch) if forward_flops(spec) > 1e9 else batch
     x, t = _inputs(spec.images, few, device)
