@@ -21,7 +21,7 @@ demo: setup
 	.venv/bin/bench leaderboard --records runs/demo/records
 
 test: setup
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto --maxprocesses 8
 
 # The lock: every package at one version with its hashes, for any platform.
 lock:
