@@ -38,7 +38,7 @@ def _filled(name: str, tensor: Tensor) -> Tensor:
         return torch.ones_like(tensor)
     if name.endswith(("running_mean", "num_batches_tracked")):
         return torch.zeros_like(tensor)
-    bound = {"fc.weight": 0.3, "fc.bias": 0.1}.get(name, 0.1)
+    bound = {"fc.weight": 3.0, "fc.bias": 0.1}.get(name, 0.1)
     if name.endswith("conv.weight"):
         bound = math.sqrt(6 / tensor[0].numel())
     stream = hashlib.shake_256(name.encode()).digest(4 * tensor.numel())
@@ -47,11 +47,12 @@ def _filled(name: str, tensor: Tensor) -> Tensor:
 
 
 def images(count: int, first: int) -> np.ndarray:
-    """Return colourful images (count, 3, 32, 32) by formula: gradients and waves of their own phase and direction."""
+    """Return images (count, 3, 32, 32) by formula: waves of their own direction, every third coarser and nearly grey."""
     y, x = np.mgrid[0:32, 0:32] / 32
     stack = []
     for number in range(first, first + count):
         a, b, c = (((number * step) % 97) / 97 for step in (31, 53, 71))
-        stack.append([127.5 + 60 * np.sin(6.28 * (k * a + (1 + 4 * b) * x + (1 + 3 * c) * y * (1 + k))) + 60 * (a - b) * x + 40 * (c - k / 3)
-                      for k in range(3)])
+        fine, colour = (1, 0.1) if number % 3 == 0 else (8, 1)
+        waves = [np.sin(6.28 * (colour * k * a + fine * b * x + fine * c * y * (1 + colour * k))) for k in range(3)]
+        stack.append([127.5 + (40 + 80 * a) * wave + 60 * (b - 0.5) for wave in waves])
     return np.clip(np.round(stack), 0, 255).astype(np.uint8)

@@ -370,9 +370,47 @@ def test_scores_of_different_making_have_their_own_columns(tmp_path: Path) -> No
         for start in ("| rank", "| – | dit_mini")
     )
     cells = {title.strip(): value.strip() for title, value in zip(titles, values, strict=True)}
-    assert cells["FID (50,000 samples, inception, weights abcdefgh, fid-1)"].startswith("11.000 ± 1.414")
-    assert cells["FID (100 samples, inception, weights abcdefgh, fid-1)"] == "99.000"
+    assert cells["FID (50,000 samples, inception, weights abcdefgh, reference 0, fid-1)"].startswith("11.000 ± 1.414")
+    assert cells["FID (100 samples, inception, weights abcdefgh, reference 0, fid-1)"] == "99.000"
     assert "FID) was not measured" not in text
+
+
+@pytest.mark.parametrize(
+    ("field", "other", "words"),
+    [
+        ("reference_digest", "deadbeef99", "reference deadbeef"),
+        ("reference_samples", 2048, "2,048 images"),
+        ("sampling", "ddim, 50 steps, seed 0", "ddim, 50 steps, seed 0"),
+        ("small", True, "too few to compare"),
+        ("version", "fd_randconv-2", "fd_randconv-2"),
+        ("weights_digest", "0123456789", "weights 01234567"),
+        ("extractor", "else", "else"),
+    ],
+)
+def test_whatever_a_score_depends_on_parts_it_from_the_others(
+    tmp_path: Path, field: str, other: object, words: str
+) -> None:
+    score = Score(
+        value=0.5,
+        sd=None,
+        samples=1024,
+        extractor="randconv",
+        weights_digest="abcdefghij",
+        reference_digest="0",
+        version="fd_randconv-1",
+    )
+    scores = [score, replace(score, value=0.7), replace(score, value=9.0, **{field: other})]
+    text = page([made(1.0, seed=seed, scores={"fd_randconv": one}) for seed, one in enumerate(scores)], tmp_path)
+    titles = [cell for cell in text.splitlines()[_first(text, "| rank")].split("|") if "not FID" in cell]
+    assert len(titles) == 2
+    assert sum(words in title for title in titles) == 1
+    row = text.splitlines()[_first(text, "| – | dit_mini")]
+    assert "0.600 ± 0.141" in row
+    assert "9.000" in row
+
+
+def _first(text: str, start: str) -> int:
+    return next(number for number, line in enumerate(text.splitlines()) if line.startswith(start))
 
 
 def test_claims_are_rows_of_their_suites() -> None:

@@ -1,7 +1,7 @@
 """A table's columns as plain text, the same for the page and for the terminal."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark.leaderboard.published import Published, Reported
 from benchmark.leaderboard.statistics import estimate
@@ -9,8 +9,17 @@ from benchmark.leaderboard.tables import BASELINE, Row, Table
 from benchmark.leaderboard.text import NONE, amount, estimate_lines, paired_lines, plain, rank_words
 from benchmark.record import Record, Score
 
-# A score is called FID only where the Inception network made it; every other extractor has a name of its own.
-SCORE_TITLES = {"fid": "FID", "fd_randconv": "FD, random conv net (not FID)"}
+# A score is called FID only where the published Inception weights made it; every other has a name of its own.
+SCORE_TITLES = {
+    "fid": "FID",
+    "sfid": "sFID",
+    "kid": "KID",
+    "is": "Inception Score",
+    "fd_randconv": "FD, random conv net (not FID)",
+    "fd_other_inception": "FD, Inception with other weights (not FID)",
+    "memorisation": "memorised samples, share",
+    "memorisation_ratio_test": "nearest training / nearest test image",
+}
 
 
 @dataclass(frozen=True)
@@ -48,14 +57,15 @@ def cost_columns(table: Table) -> list[Column]:
 
 
 def score_columns(table: Table) -> list[Column]:
-    """Return one column per sample-quality score: a name, its version, its extractor and its number of samples."""
+    """Return one column per sample-quality score: a name, and all that the number depends on."""
     kinds = sorted(
         {
             _kind(name, score)
             for row in table.rows
             for record in row.series.runs.values()
             for name, score in record.scores.items()
-        }
+        },
+        key=repr,
     )
     return [Column(_score_title(kind), [_score_lines(row, kind) for row in table.rows]) for kind in kinds]
 
@@ -77,18 +87,21 @@ def _amounts(row: Row, field: str) -> list[str]:
     return [amount(count) for count in sorted({getattr(record.training, field) for record in row.series.runs.values()})]
 
 
-def _kind(name: str, score: Score) -> tuple[str, str, str, int, str]:
-    """What must agree before two scores may stand in one column."""
-    return name, score.version, score.extractor, score.samples, score.weights_digest or ""
+def _kind(name: str, score: Score) -> tuple[str, Score]:
+    """Return what must agree before two scores may stand in one column: all but the number itself."""
+    return name, replace(score, value=0.0, sd=None)
 
 
-def _score_title(kind: tuple[str, str, str, int, str]) -> str:
-    name, version, extractor, samples, weights = kind
-    made = f"{extractor}, weights {weights[:8]}" if weights else extractor
-    return f"{SCORE_TITLES.get(name, name)} ({samples:,} samples, {made}, {version})"
+def _score_title(kind: tuple[str, Score]) -> str:
+    name, score = kind
+    parts = [f"{score.samples:,} samples" + (", too few to compare" if score.small else ""), score.sampling, score.extractor]
+    parts.append(f"weights {score.weights_digest[:8]}" if score.weights_digest else "")
+    parts.append(f"reference {score.reference_digest[:8]}" if score.reference_digest else "")
+    parts.append(f"{score.reference_samples:,} images" if score.reference_samples else "")
+    return f"{SCORE_TITLES.get(name, name)} ({', '.join(part for part in [*parts, score.version] if part)})"
 
 
-def _score_lines(row: Row, kind: tuple[str, str, str, int, str]) -> list[str]:
+def _score_lines(row: Row, kind: tuple[str, Score]) -> list[str]:
     values = [
         score.value
         for record in row.series.runs.values()
