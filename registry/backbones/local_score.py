@@ -17,7 +17,7 @@ from registry.backbones.reference import PAIRS_AT_ONCE, Level, fitted, no_attent
 QUERIES_AT_ONCE = 1024
 
 Side = Annotated[int, Range(least=1)]
-Axis = tuple[list[int], list[list[int]]]  # positions along one side of the image, and the pixels of the patch around each
+Axis = tuple[list[int], list[list[int]]]  # positions along a side of the image, and the pixels of the patch around each
 
 
 @entry
@@ -93,16 +93,15 @@ class LocalDenoiser(nn.Module):
         clean, axes = torch.empty_like(x), alike(x.shape[2], patch, self.spec.border)
         for rows in axes:
             for columns in axes:
-                queries, _ = around(x, rows, columns)
-                each = len(queries) // len(x)
-                repeated = Level(*(part.repeat_interleave(each, dim=0) for part in level))
-                found = []
-                for start in range(0, len(queries), QUERIES_AT_ONCE):
-                    part = slice(start, start + QUERIES_AT_ONCE)
-                    some = Level(repeated.signal[part], repeated.variance[part])
-                    found.append(posterior_mean(queries[part], some, self._patches(rows, columns)))
-                pixels = torch.cat(found).view(len(x), len(rows[0]), len(columns[0]), -1).permute(0, 3, 1, 2)
-                clean[:, :, rows[0][0]:rows[0][-1] + 1, columns[0][0]:columns[0][-1] + 1] = pixels
+                place = (slice(rows[0][0], rows[0][-1] + 1), slice(columns[0][0], columns[0][-1] + 1))
+                each = len(rows[0]) * len(columns[0])
+                count = max(1, QUERIES_AT_ONCE // each)
+                for some in (slice(start, start + count) for start in range(0, len(x), count)):
+                    queries, _ = around(x[some], rows, columns)
+                    levels = Level(*(part[some].repeat_interleave(each, dim=0) for part in level))
+                    found = posterior_mean(queries, levels, self._patches(rows, columns))
+                    pixels = found.unflatten(0, (-1, len(rows[0]), len(columns[0]))).permute(0, 3, 1, 2)
+                    clean[some, :, *place] = pixels
         return clean
 
     def _patches(self, rows: Axis, columns: Axis) -> Iterator[tuple[Tensor, Tensor]]:
@@ -128,7 +127,8 @@ def alike(side: int, patch: int, border: str) -> list[Axis]:
 
 def around(images: Tensor, rows: Axis, columns: Axis) -> tuple[Tensor, Tensor]:
     """Return the patches of images: (N, C, R, R) around every row and column, (N rows columns, D), and their centres."""
-    down, across = (torch.tensor(axis[1], device=images.device) for axis in (rows, columns))  # (positions, pixels)
+    down, across = (torch.tensor(axis[1]) for axis in (rows, columns))  # (positions, pixels)
     patches = images[:, :, down][:, :, :, :, across]  # (N, C, rows, h, columns, w)
     centres = images[:, :, rows[0]][:, :, :, columns[0]]  # (N, C, rows, columns)
-    return patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(0, 2), centres.permute(0, 2, 3, 1).flatten(0, 2)
+    patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3)  # (N, rows, columns, D)
+    return patches.flatten(0, 2), centres.permute(0, 2, 3, 1).flatten(0, 2)

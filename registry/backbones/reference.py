@@ -5,7 +5,7 @@ Each is a posterior mean E[x_0 | x_t] under a model of the images, turned into t
 divided by 2 (1 - abar) = 2e-4, and what single precision loses of it would decide between two images.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, NamedTuple
 
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from benchmark.contract import Attention, FieldError, Fraction, ImageShape, Range, entry
 from benchmark.diffusion import alphas_cumprod, scaled
 
-PAIRS_AT_ONCE = 2**22  # of a query with a training image or patch: bounds the memory at some 100 MB whatever N is
+PAIRS_AT_ONCE = 2**22  # of a query with a training image or patch ...
+NUMBERS_AT_ONCE = 2**23  # ... and of training images: both bound the memory at some 100 MB whatever N is
 
 
 @entry
@@ -69,12 +70,11 @@ class EmpiricalDenoiser(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """Return the estimated noise (N, C, R, R) in x: (N, C, R, R) at steps t: (N,); raise FieldError before the fit."""
+        """Return the estimated noise in x: (N, C, R, R) at steps t: (N,); raise FieldError before the fit."""
         images, level = fitted(self.images), Level.at(self.abar, t)
-        count = max(1, PAIRS_AT_ONCE // len(x))
-        flat = (scaled(images[i:i + count]).double().flatten(1) for i in range(0, len(images), count))
-        noisy, wider = x.double().flatten(1), Level(level.signal, level.variance + (level.signal * self.bandwidth)**2)
-        nearest = posterior_mean(noisy, wider, ((block, block) for block in flat))
+        noisy, wider = x.double().flatten(1), Level(level.signal, level.variance + (level.signal * self.bandwidth) ** 2)
+        blocks = in_blocks(images, PAIRS_AT_ONCE // len(x))
+        nearest = posterior_mean(noisy, wider, ((block, block) for block in blocks))
         clean = nearest + level.signal * self.bandwidth**2 / wider.variance * (noisy - level.signal * nearest)
         return noise_estimate(x, clean.view(x.shape), level)
 
@@ -101,35 +101,37 @@ class WienerDenoiser(nn.Module):
 
         `rest` is the variance along every other direction: nothing but what the shrinkage puts there.
         """
-        flat = scaled(images).flatten(1)  # (N, D) float32; only blocks of it are ever in double precision
-        n, dimension = flat.shape
-        self.mean = sum(block.double().sum(dim=0) for block in flat.split(4096)) / n
+        n, dimension = len(images), images[0].numel()
+        self.mean = sum(block.sum(dim=0) for block in in_blocks(images)) / n
         if n < dimension:
-            centred = flat.double() - self.mean
+            centred = scaled(images).double().flatten(1) - self.mean
             found, vectors = torch.linalg.eigh(centred @ centred.mT / n)  # (N,), (N, N)
             lengths = (found.clamp_min(0) * n).sqrt()
             axes = centred.mT @ vectors / lengths.clamp_min(1e-300)
             axes = torch.where(found > 1e-12 * found[-1], axes, 0)  # of no variance: no direction of its own
         else:
-            blocks = (block.double() - self.mean for block in flat.split(4096))
+            blocks = (block - self.mean for block in in_blocks(images))
             found, axes = torch.linalg.eigh(sum(block.mT @ block for block in blocks) / n)
         found = found.clamp_min(0)
-        fraction = self._shrinkage(flat, found) if self.shrinkage is None else self.shrinkage
+        fraction = self._shrinkage(images, found) if self.shrinkage is None else self.shrinkage
         average = found.sum() / dimension
         self.axes, self.variances, self.rest = axes, (1 - fraction) * found + fraction * average, fraction * average
 
-    def _shrinkage(self, flat: Tensor, found: Tensor) -> Tensor:
-        """Return the shrinkage of Ledoit & Wolf 2004, lemma 3.2-3.4, from the eigenvalues of the covariance."""
-        n, dimension = flat.shape
+    def _shrinkage(self, images: Tensor, found: Tensor) -> Tensor:
+        """Return the shrinkage of Ledoit & Wolf 2004 from the eigenvalues of the covariance S of n images.
+
+        min(b, d) / d with d = |S - tr(S)/D I|^2, b = mean |x x' - S|^2 / n over the centred images x.
+        """
+        n, dimension = len(images), len(self.mean)
         square = found.square().sum()  # |S|^2
         distance = square - found.sum().square() / dimension  # |S - tr(S)/D I|^2
-        fourth = sum((block.double() - self.mean).square().sum(dim=1).square().sum() for block in flat.split(4096))
-        error = (fourth - n * square) / n**2  # the mean over the images of |x x' - S|^2, over n
+        fourth = sum((block - self.mean).square().sum(dim=1).square().sum() for block in in_blocks(images))
+        error = (fourth - n * square) / n**2
         return torch.where(distance > 0, error.minimum(distance) / distance.clamp_min(1e-300), 1.0)
 
     @torch.no_grad()
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """Return the estimated noise (N, C, R, R) in x: (N, C, R, R) at steps t: (N,); raise FieldError before the fit."""
+        """Return the estimated noise in x: (N, C, R, R) at steps t: (N,); raise FieldError before the fit."""
         mean, level = fitted(self.mean), Level.at(self.abar, t)
         off = x.double().flatten(1) - level.signal * mean  # (N, D)
 
@@ -139,6 +141,12 @@ class WienerDenoiser(nn.Module):
         along = off @ self.axes  # (N, r)
         clean = mean + gain(self.rest) * off + ((gain(self.variances) - gain(self.rest)) * along) @ self.axes.mT
         return noise_estimate(x, clean.view(x.shape), level)
+
+
+def in_blocks(images: Tensor, most: int = NUMBERS_AT_ONCE) -> Iterator[Tensor]:
+    """Yield images (N, C, R, R) uint8 as (n, D) float64 in [-1, 1]: so many at once, or fewer for the memory."""
+    for block in images.split(max(1, min(most, NUMBERS_AT_ONCE // images[0].numel()))):
+        yield scaled(block).double().flatten(1)
 
 
 class Level(NamedTuple):
@@ -157,8 +165,8 @@ class Level(NamedTuple):
 def posterior_mean(queries: Tensor, level: Level, candidates: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """Return the mean of the candidates' values under their posterior given noisy queries, (Q, V).
 
-    queries: (Q, D) float64, each sqrt(abar) times a candidate's key plus Gaussian noise of its level. candidates: blocks
-    of keys (n, D) and values (n, V). The log-sum-exp streams over the blocks; |query|^2, common to all, is left out.
+    queries: (Q, D) float64, each sqrt(abar) times a candidate's key plus Gaussian noise of its level. candidates:
+    blocks of keys (n, D) and values (n, V). The log-sum-exp streams over them; |query|^2, common to all, is left out.
     """
     highest, total, mean = -torch.inf, 0.0, 0.0
     for keys, values in candidates:

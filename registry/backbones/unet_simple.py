@@ -2,7 +2,7 @@
 
 No layer adds a constant, so that in evaluation mode f(a x) = a f(x) for every a > 0 (Mohan et al. 2020). "Three scales"
 are three blocks on the way down, each followed by a halving, one block in the middle and three on the way up: with 64
-channels, doubled at each halving, the 7.6M parameters that the paper prints. What its text leaves open (average
+channels, doubled at each halving, 7.66M parameters (the paper prints 7.6M). What its text leaves open (average
 pooling, transposed convolutions upwards, no norm behind the first and last convolution) and the names of the parameters
 are those of the authors' code.
 """
@@ -28,7 +28,7 @@ class SimpleUNet:
     def validate(self) -> None:
         """Check what no type can."""
         if self.convolutions < 2:
-            raise FieldError(f"convolutions = {self.convolutions} must be at least 2: one into the features and one out of them")
+            raise FieldError(f"convolutions = {self.convolutions} must be at least 2: one into the features, one out of them")
 
     @property
     def attention_layers(self) -> int:
@@ -40,7 +40,8 @@ class SimpleUNet:
         if attention:
             raise FieldError(f"a UNet has no layer that a layout can address, but the layout gives {len(attention)}")
         if images.resolution % 2**self.scales:
-            raise FieldError(f"scales = {self.scales} halve the image as often, which the resolution {images.resolution} does not allow")
+            raise FieldError(f"scales = {self.scales} halve the image as often, which the resolution {images.resolution} "
+                             "does not allow")
         return SimpleUNetwork(self, images)
 
 
@@ -52,13 +53,15 @@ class SimpleUNetwork(nn.Module):
         widths = [spec.channels * 2**scale for scale in range(spec.scales + 1)]
         depth = spec.convolutions
         self.encoder, self.upsample, self.decoder = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
-        self.encoder["0"] = nn.Sequential(convolution(images.channels, widths[0]), nn.ReLU(), *block(widths[0], widths[0], depth - 1))
+        stem = convolution(images.channels, widths[0])
+        self.encoder["0"] = nn.Sequential(stem, nn.ReLU(), *block(widths[0], widths[0], depth - 1))
         for scale in range(1, spec.scales):
             self.encoder[str(scale)] = block(widths[scale - 1], widths[scale], depth)
         self.mid_block = block(widths[-2], widths[-1], depth)
         for scale in reversed(range(1, spec.scales)):
             self.decoder[str(scale)] = block(widths[scale + 1], widths[scale], depth)
-        self.decoder["0"] = nn.Sequential(*block(widths[1], widths[0], depth - 1), convolution(widths[0], images.channels))
+        last = convolution(widths[0], images.channels)
+        self.decoder["0"] = nn.Sequential(*block(widths[1], widths[0], depth - 1), last)
         for scale in reversed(range(spec.scales)):
             self.upsample[str(scale)] = nn.ConvTranspose2d(widths[scale + 1], widths[scale], 2, stride=2, bias=False)
         self.initialise()
