@@ -92,14 +92,23 @@ def pipelines(root: Path) -> list[Pipeline]:
     for name in names:
         every = tuple(load_suite(name, (root / "registry",)).rows())
         rows = [row for row in every if row not in owned]
-        packs = [one for one in dict.fromkeys(row.dataset for row in every) if one not in packed and _embedded(one, root)]
+        packs = [
+            one for one in dict.fromkeys(row.dataset for row in every) if one not in packed and _embedded(one, root)
+        ]
         owned.update(rows)
         packed.update(packs)
-        parts = [tuple(rows[i:i + MOST_STAGES]) for i in range(0, len(rows), MOST_STAGES)] or [()]
+        parts = [tuple(rows[i : i + MOST_STAGES]) for i in range(0, len(rows), MOST_STAGES)] or [()]
         for number, part in enumerate(parts, start=1):
             folder = Path("pipelines") / (name if len(parts) == 1 else f"{name}-{number}")
-            made.append(Pipeline(name, Path() if name == DEFAULT else folder, tuple(packs) if number == 1 else (), part,
-                                 every if number == len(parts) else ()))
+            made.append(
+                Pipeline(
+                    name,
+                    Path() if name == DEFAULT else folder,
+                    tuple(packs) if number == 1 else (),
+                    part,
+                    every if number == len(parts) else (),
+                )
+            )
     return made
 
 
@@ -162,8 +171,10 @@ def _groups(pipeline: Pipeline, root: Path) -> dict[str, tuple[list[Path], list[
 
 def _params(pipeline: Pipeline, groups: dict[str, tuple[list[Path], list[Row]]], root: Path) -> str:
     recipe = load_suite(pipeline.suite, (root / "registry",)).recipe
-    lines = [f"# The rows of the suite {pipeline.suite}, from registry/suites/{pipeline.suite}.gin. "
-             "Written by `bench suite write`; do not edit."]
+    lines = [
+        f"# The rows of the suite {pipeline.suite}, from registry/suites/{pipeline.suite}.gin. "
+        "Written by `bench suite write`; do not edit."
+    ]
     for group, (_, rows) in groups.items():
         lines.append(f"{group}:")
         for row in rows:
@@ -175,31 +186,55 @@ def _params(pipeline: Pipeline, groups: dict[str, tuple[list[Path], list[Row]]],
 
 
 def _stages(pipeline: Pipeline, groups: dict[str, tuple[list[Path], list[Row]]], root: Path) -> str:
-    lines = [f"# The stages of the suite {pipeline.suite}. Written by `bench suite write`; do not edit. "
-             "docs/reproduce.md explains them.", "stages:"]
+    lines = [
+        f"# The stages of the suite {pipeline.suite}. Written by `bench suite write`; do not edit. "
+        "docs/reproduce.md explains them.",
+        "stages:",
+    ]
     if pipeline.packs:
-        modules = [_below(path, root) for name in pipeline.packs
-                   for path in modules_of(registry.find("dataset", name, (root / "registry",)).path, root)]
-        deps = ["data/${item}.json", "registry/datasets/${item}.gin", *map(str, dict.fromkeys(modules)), *map(str, PACKING)]
+        modules = [
+            _below(path, root)
+            for name in pipeline.packs
+            for path in modules_of(registry.find("dataset", name, (root / "registry",)).path, root)
+        ]
+        deps = [
+            "data/${item}.json",
+            "registry/datasets/${item}.gin",
+            *map(str, dict.fromkeys(modules)),
+            *map(str, PACKING),
+        ]
         lines += _foreach("pack", pipeline, f"{BENCH} data pack ${{item}}", deps, "packed/${item}")
     default = pipeline.suite == DEFAULT
     end = "--device cpu --threads 1" if default else "--publish"
     for group, (modules, _) in groups.items():
         flags = " ".join(f"--{flag} ${{item.{flag}}}" for flag in FLAGS)
-        entries = [f"registry/{folder}/${{item.{axis}}}.gin" for axis, folder in registry.FOLDERS.items() if axis != "suite"]
+        entries = [
+            f"registry/{folder}/${{item.{axis}}}.gin" for axis, folder in registry.FOLDERS.items() if axis != "suite"
+        ]
         row_file = "${item.recipe}/${item.dataset}/${item.model}-${item.layout}-n${item.subset}-s${item.seed}.json"
         deps = [*entries, *map(str, modules), "packed/${item.dataset}", *([f"{RECORDS}/{row_file}"] if default else [])]
         lines += _foreach(group, pipeline, f"{BENCH} reproduce {flags} {end}", deps, f"{VERDICTS}/{row_file}")
     if pipeline.page_of:
-        lines += ["  leaderboard:", f"    wdir: {pipeline.to_root}", f"    cmd: {BENCH} suite verify {pipeline.suite}",
-                  *_list("    ", "deps", [str(path_of(VERDICTS, row)) for row in pipeline.page_of]),
-                  *_list("    ", "outs", [str(VERDICTS / f"{pipeline.suite}.json")])]
+        lines += [
+            "  leaderboard:",
+            f"    wdir: {pipeline.to_root}",
+            f"    cmd: {BENCH} suite verify {pipeline.suite}",
+            *_list("    ", "deps", [str(path_of(VERDICTS, row)) for row in pipeline.page_of]),
+            *_list("    ", "outs", [str(VERDICTS / f"{pipeline.suite}.json")]),
+        ]
     return "\n".join(lines) + "\n"
 
 
 def _foreach(name: str, pipeline: Pipeline, command: str, deps: Sequence[str], out: str) -> list[str]:
-    return [f"  {name}:", f"    foreach: ${{{name}}}", "    do:", f"      wdir: {pipeline.to_root}", f"      cmd: {command}",
-            *_list("      ", "deps", deps), *_list("      ", "outs", [out])]
+    return [
+        f"  {name}:",
+        f"    foreach: ${{{name}}}",
+        "    do:",
+        f"      wdir: {pipeline.to_root}",
+        f"      cmd: {command}",
+        *_list("      ", "deps", deps),
+        *_list("      ", "outs", [out]),
+    ]
 
 
 def _list(indent: str, key: str, values: Sequence[str]) -> list[str]:

@@ -22,7 +22,7 @@ State = str
 
 @dataclass(frozen=True)
 class Cost:
-    """One row: the training's FLOPs (forward and backward, 3 forward passes a step), the hours, and whether it is done."""
+    """One row: the training's FLOPs (a step is 3 forward passes), the hours, and whether it is done."""
 
     row: Row
     id: str
@@ -34,12 +34,17 @@ class Cost:
     state: State  # done, 'another configuration' (a record of that name describes other fields), open
 
 
-def costs(rows: Sequence[Row], records: Path, *, search: tuple[Path, ...] = (registry.STOCK,),
-          device: torch.device | None = None) -> list[Cost]:
+def costs(
+    rows: Sequence[Row],
+    records: Path,
+    *,
+    search: tuple[Path, ...] = (registry.STOCK,),
+    device: torch.device | None = None,
+) -> list[Cost]:
     """Return the cost of every row; `device`: time one step of every model on it, None: time nothing.
 
-    Layouts, subsets and seeds change no count of FLOPs that matters here: a model is timed once for every shape of image
-    and recipe, with the layout of its first row, and its other layouts by their FLOPs.
+    Layouts, subsets and seeds change no count of FLOPs that matters here: a model is timed once for every shape of
+    image and recipe, with the layout of its first row, and its other layouts by their FLOPs.
     """
     flops: dict[tuple[str, str, object], int] = {}
     speed: dict[tuple[str, object, str], float] = {}
@@ -55,11 +60,23 @@ def costs(rows: Sequence[Row], records: Path, *, search: tuple[Path, ...] = (reg
             speed[pace] = cost.step_seconds(spec, build(spec).to(device), device) / step
         training, scoring = step * spec.recipe.config.steps, _scoring(spec, flops[key])
         pace_h100 = {precision: peak * H100_SHARE for precision, peak in H100_PEAK.items()}
-        h100 = {precision: (training / pace_h100[precision] + scoring / pace_h100["fp32"]) / 3600  # scores are always fp32
-                for precision in H100_PEAK}
+        h100 = {
+            precision: (training / pace_h100[precision] + scoring / pace_h100["fp32"]) / 3600  # scores are always fp32
+            for precision in H100_PEAK
+        }
         hours_here = speed[pace] * (training + scoring) / 3600 if device else None
-        found.append(Cost(row, spec.id, training, scoring, hours_here, h100[spec.recipe.config.precision], h100["bf16"],
-                          _state(spec, records)))
+        found.append(
+            Cost(
+                row,
+                spec.id,
+                training,
+                scoring,
+                hours_here,
+                h100[spec.recipe.config.precision],
+                h100["bf16"],
+                _state(spec, records),
+            )
+        )
     return found
 
 
@@ -67,7 +84,9 @@ def _scoring(spec: Spec, forward: int) -> int:
     """Return the FLOPs of the PSNR curves: at the end, and along the trajectory."""
     recipe = spec.recipe.config
     points = sum(step <= recipe.steps for step in recipe.trajectory)
-    passes = recipe.psnr_images * recipe.psnr_steps + points * recipe.trajectory_psnr_images * recipe.trajectory_psnr_steps
+    passes = (
+        recipe.psnr_images * recipe.psnr_steps + points * recipe.trajectory_psnr_images * recipe.trajectory_psnr_steps
+    )
     return 2 * passes * forward  # training and test images
 
 

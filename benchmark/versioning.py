@@ -33,5 +33,7 @@ def _dvc(home: Path, *words: str) -> None:
     done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=home, capture_output=True, text=True, check=False)
     if done.returncode:
         said = " ".join(line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.strip())
-        raise BenchError(f"The images are packed and pinned, but `dvc {' '.join(words)}` failed: {said} Mend that, and run "
-                         "the same command again; --no-dvc leaves DVC out.")
+        raise BenchError(
+            f"The images are packed and pinned, but `dvc {' '.join(words)}` failed: {said} Mend that, and run "
+            "the same command again; --no-dvc leaves DVC out."
+        )

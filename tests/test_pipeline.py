@@ -16,7 +16,10 @@ ROOT = STOCK.parent
 MINI = Row("dit_mini", "local_3x3_head", "dead_leaves8", 16, 0, "mini")
 PAPER = {"paper_fig2", "paper_fig6", "paper_fig7", "paper_fig8", "paper_table1", "paper_table2", "paper_table3"}
 LAYOUTS = {  # of the published tables and figures, by suite
-    "paper_table2": ("Table 2",), "paper_table3": ("Table 3",), "paper_table1": ("Table 1",), "paper_fig6": ("Figure 6",),
+    "paper_table2": ("Table 2",),
+    "paper_table3": ("Table 3",),
+    "paper_table1": ("Table 1",),
+    "paper_fig6": ("Figure 6",),
     "paper_fig8": ("Figure 8",),
 }
 
@@ -51,14 +54,23 @@ def test_every_dependency_but_images_and_verdicts_is_there() -> None:
     assert "registry/backbones/attention.py" in code  # imported by dit.py, not by the entry
     assert all((ROOT / dep).is_file() for dep in code)
     assert stages["leaderboard"]["deps"] == [
-        f"build/verdicts/mini/dead_leaves8/{r.model}-{r.layout}-n{r.subset}-s{r.seed}.json" for r in load_suite("mini").rows()]
+        f"build/verdicts/mini/dead_leaves8/{r.model}-{r.layout}-n{r.subset}-s{r.seed}.json"
+        for r in load_suite("mini").rows()
+    ]
 
 
 def test_the_code_of_a_row_is_its_entries_and_what_they_import() -> None:
     code = {str(path) for path in pipeline.code_of(MINI, ROOT)}
-    assert {"registry/backbones/dit_mini.gin", "registry/layouts/local_3x3_head.gin", "registry/datasets/dead_leaves8.gin",
-            "registry/recipes/mini.gin", "registry/backbones/dit.py", "registry/backbones/attention.py",
-            "registry/layouts/windows.py", "benchmark/psnr.py"} <= code
+    assert {
+        "registry/backbones/dit_mini.gin",
+        "registry/layouts/local_3x3_head.gin",
+        "registry/datasets/dead_leaves8.gin",
+        "registry/recipes/mini.gin",
+        "registry/backbones/dit.py",
+        "registry/backbones/attention.py",
+        "registry/layouts/windows.py",
+        "benchmark/psnr.py",
+    } <= code
     assert "registry/backbones/unet.py" not in code
     assert "registry/datasets/dead_leaves.py" not in code  # its images are a dependency by their bytes
 
@@ -84,11 +96,17 @@ def test_the_paper_suites_are_the_rows_that_it_prints() -> None:
     published = json.loads((ROOT / "leaderboard/published/published.json").read_text())["rows"]
     assert set(registry.entries("suite")) >= PAPER
     for suite, sources in LAYOUTS.items():
-        wanted = {(one["model"], one["layout"], one["dataset"], one["n"], one["variant"]) for one in published if one["source"] in sources}
+        wanted = {
+            (one["model"], one["layout"], one["dataset"], one["n"], one["variant"])
+            for one in published
+            if one["source"] in sources
+        }
         if suite == "paper_table2":
             assert ("dit_xs1", "local_star_tail", "imagenet", 100_000, "default") in wanted
-        rows = {(row.model, row.layout, row.dataset, row.subset, "dagger" if row.recipe == "paper_dagger" else "default")
-                for row in load_suite(suite).rows()}
+        rows = {
+            (row.model, row.layout, row.dataset, row.subset, "dagger" if row.recipe == "paper_dagger" else "default")
+            for row in load_suite(suite).rows()
+        }
         assert rows == wanted, suite
     shuffles = {(row.subset, row.seed) for row in load_suite("paper_fig2").rows()}
     assert shuffles == {(n, seed) for n in (1_000, 10_000, 100_000) for seed in (0, 1, 2)} | {(10, 0)}
@@ -98,10 +116,14 @@ def test_data_dvc_pins_the_manifests_as_they_are() -> None:
     """DVC's digest of a folder, computed here: the md5 of the sorted list of its files and their md5s."""
     pinned = yaml.safe_load((ROOT / "data.dvc").read_text())["outs"][0]
     assert pinned["cache"] is False and pinned["path"] == "data"
-    files = [{"md5": hashlib.md5(path.read_bytes()).hexdigest(), "relpath": path.relative_to(ROOT / "data").as_posix()}
-             for path in sorted((ROOT / "data").rglob("*.json"))]
+    files = [
+        {"md5": hashlib.md5(path.read_bytes()).hexdigest(), "relpath": path.relative_to(ROOT / "data").as_posix()}
+        for path in sorted((ROOT / "data").rglob("*.json"))
+    ]
     text = json.dumps(files, sort_keys=True)
-    assert pinned["md5"] == hashlib.md5(text.encode()).hexdigest() + ".dir", "run `dvc commit -f data.dvc` and commit it"
+    assert pinned["md5"] == hashlib.md5(text.encode()).hexdigest() + ".dir", (
+        "run `dvc commit -f data.dvc` and commit it"
+    )
 
 
 def test_nothing_leaves_the_machine() -> None:
@@ -110,9 +132,12 @@ def test_nothing_leaves_the_machine() -> None:
     assert "remote" not in config
 
 
-@pytest.mark.parametrize(("name", "recipe", "expected"), [
-    ("mini", "mini", "dead_leaves8-dit_mini-local_3x3_head-n16-s0"),
-    ("mixed", "paper", "mini-dead_leaves8-dit_mini-local_3x3_head-n16-s0"),
-])
+@pytest.mark.parametrize(
+    ("name", "recipe", "expected"),
+    [
+        ("mini", "mini", "dead_leaves8-dit_mini-local_3x3_head-n16-s0"),
+        ("mixed", "paper", "mini-dead_leaves8-dit_mini-local_3x3_head-n16-s0"),
+    ],
+)
 def test_a_stage_names_the_recipe_where_it_is_not_the_suites(name: str, recipe: str, expected: str) -> None:
     assert pipeline.stage_name(MINI, recipe) == expected

@@ -39,20 +39,33 @@ def tiny() -> spec.Spec:
 
 
 def bench_at(home: Path, seconds: float = 60.0) -> reproduce.Bench:
-    return reproduce.Bench(home=home, records=home / "build/records", device=torch.device("cpu"), checkpoint_seconds=seconds)
+    return reproduce.Bench(
+        home=home, records=home / "build/records", device=torch.device("cpu"), checkpoint_seconds=seconds
+    )
 
 
-def again(tiny: spec.Spec, home: Path, code: str = "a", tolerance: float = 1e-9, publish: bool = False) -> reproduce.Reproduction:
+def again(
+    tiny: spec.Spec, home: Path, code: str = "a", tolerance: float = 1e-9, publish: bool = False
+) -> reproduce.Reproduction:
     with Display() as display:
-        return reproduce.reproduce(tiny, bench_at(home), display, committed_in=home / "committed", tolerance=tolerance, code=code,
-                                   publish=publish)
+        return reproduce.reproduce(
+            tiny,
+            bench_at(home),
+            display,
+            committed_in=home / "committed",
+            tolerance=tolerance,
+            code=code,
+            publish=publish,
+        )
 
 
 def shifted(one: record.Record, by: float) -> record.Record:
     """A record whose training PSNR is another by that many dB at every step."""
     clipped = dataclasses.replace(one.psnr.clipped, train=tuple(value + by for value in one.psnr.clipped.train))
-    means = {name: sum(values) / len(values) for name, values in
-             (("psnr_train", clipped.train), ("psnr_test", clipped.test), ("psnr_gap", clipped.gap))}
+    means = {
+        name: sum(values) / len(values)
+        for name, values in (("psnr_train", clipped.train), ("psnr_test", clipped.test), ("psnr_gap", clipped.gap))
+    }
     return dataclasses.replace(one, psnr=dataclasses.replace(one.psnr, clipped=clipped), **means)
 
 
@@ -86,6 +99,7 @@ def test_a_killed_reproduction_resumes(tiny: spec.Spec, home: Path, monkeypatch:
         def stop() -> bool:
             steps.append(1)
             return len(steps) == 15
+
         return whole(*words, hooks=dataclasses.replace(hooks, stop=stop), **named)
 
     monkeypatch.setattr(run, "train", stopped)
@@ -97,9 +111,12 @@ def test_a_killed_reproduction_resumes(tiny: spec.Spec, home: Path, monkeypatch:
     assert again(tiny, home / "elsewhere").fresh.weights_sha256 == done.fresh.weights_sha256
 
 
-@pytest.mark.parametrize(("by", "tolerance", "problem"), [(0.02, 0.05, None), (0.2, 0.05, "psnr_train"), (-0.2, 0.05, "psnr_train")])
-def test_numbers_beyond_the_tolerance_fail_and_leave_no_verdict(tiny: spec.Spec, home: Path, by: float, tolerance: float,
-                                                                problem: str | None) -> None:
+@pytest.mark.parametrize(
+    ("by", "tolerance", "problem"), [(0.02, 0.05, None), (0.2, 0.05, "psnr_train"), (-0.2, 0.05, "psnr_train")]
+)
+def test_numbers_beyond_the_tolerance_fail_and_leave_no_verdict(
+    tiny: spec.Spec, home: Path, by: float, tolerance: float, problem: str | None
+) -> None:
     fresh = again(tiny, home, publish=True).fresh
     verdict = path_of(home / "build/verdicts", tiny.row)
     verdict.unlink()
@@ -115,14 +132,20 @@ def test_numbers_beyond_the_tolerance_fail_and_leave_no_verdict(tiny: spec.Spec,
 def test_the_gap_is_held_closer_than_its_two_sides(tiny: spec.Spec, home: Path) -> None:
     fresh = again(tiny, home).fresh
     assert [one.split()[0] for one in reproduce.differences(shifted(fresh, 5.0), fresh, 3.0)] == ["psnr_gap"]
-    assert [one.split()[0] for one in reproduce.differences(shifted(fresh, 5.0), fresh, 2.0)] == ["psnr_gap", "psnr_train"]
+    assert [one.split()[0] for one in reproduce.differences(shifted(fresh, 5.0), fresh, 2.0)] == [
+        "psnr_gap",
+        "psnr_train",
+    ]
     assert reproduce.differences(shifted(fresh, 5.0), fresh, 5.1) == []
 
 
 def test_other_images_or_another_budget_are_differences_whatever_the_tolerance(tiny: spec.Spec, home: Path) -> None:
     fresh = again(tiny, home).fresh
-    other = dataclasses.replace(fresh, data=dataclasses.replace(fresh.data, train_sha256="0" * 64),
-                                training=dataclasses.replace(fresh.training, parameters=1))
+    other = dataclasses.replace(
+        fresh,
+        data=dataclasses.replace(fresh.data, train_sha256="0" * 64),
+        training=dataclasses.replace(fresh.training, parameters=1),
+    )
     assert reproduce.differences(fresh, fresh, 0.0) == []
     found = reproduce.differences(other, fresh, 1e9)
     assert len(found) == 2 and "data.train_sha256" in found[0] and "training.parameters" in found[1]
@@ -138,13 +161,21 @@ def test_a_record_of_another_configuration_is_not_held_against_a_row(tiny: spec.
 
 
 def git(*words: str, at: Path) -> None:
-    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=at, check=True, capture_output=True)
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=at, check=True, capture_output=True
+    )
 
 
 def dvc(*words: str, at: Path) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run([sys.executable, "-m", "dvc", *words], cwd=at, capture_output=True, text=True, check=False,
-                          env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"})
+    return subprocess.run(
+        [sys.executable, "-m", "dvc", *words],
+        cwd=at,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -165,9 +196,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     with Display() as display:
         for row in spec.load_suite("mini", search).rows():
-            one = spec.resolve({axis: getattr(row, axis) for axis in spec.AXES}, subset=row.subset, seed=row.seed, search=search)
+            one = spec.resolve(
+                {axis: getattr(row, axis) for axis in spec.AXES}, subset=row.subset, seed=row.seed, search=search
+            )
             data.add(row.dataset, one.dataset.config, home=root, root=None)
-            run.run(one, run.Place(home=root, records=root / "leaderboard/records", device=torch.device("cpu")), display)
+            run.run(
+                one, run.Place(home=root, records=root / "leaderboard/records", device=torch.device("cpu")), display
+            )
     leaderboard.build(root / "leaderboard/records", root / "leaderboard", root / "leaderboard/published")
     subprocess.run([sys.executable, "-m", "benchmark.cli", "suite", "write"], cwd=root, check=True, capture_output=True)
     shutil.rmtree(root / "runs")
@@ -187,13 +222,15 @@ def test_a_fresh_clone_reproduces_and_an_edit_runs_only_its_rows(checkout: Path,
     assert dvc("pull", "data.dvc", at=clone).returncode == 0
     git("add", "dvc.lock", at=clone)
     git("diff", "--exit-code", "data.dvc", at=clone)
-    untracked = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True).stdout
+    untracked = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True
+    ).stdout
     assert untracked == "A  dvc.lock\n"
     verdicts = json.loads((clone / "build/verdicts/mini.json").read_text())
     assert [one["status"] for one in verdicts["rows"]] == ["recorded", "recorded"]
     assert "near" in (clone / "build/leaderboard/mini/README.md").read_text()
 
-    # A layout is edited and a committed record is forged: only these two rows run, one of them fails, the other is done.
+    # A layout is edited, a committed record is forged: only these two rows run; one fails, the other is done.
     lock = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]
     (clone / "registry/layouts/near.gin").write_text(NEAR.replace("first layer", "very first layer"))
     path = clone / "leaderboard/records/tiny/leaves_tiny/dit_tiny-global-n6-s0.json"
@@ -218,9 +255,17 @@ def test_a_flipped_byte_of_added_images_is_caught_and_restored(checkout: Path, t
     draw = np.random.default_rng(0)
     for i in range(303):
         Image.fromarray(draw.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(photos / f"{i:03}.png")
-    added = subprocess.run([sys.executable, "-m", "benchmark.cli", "data", "add", "natural8", "--root", str(photos)], cwd=clone,
-                           capture_output=True, text=True, check=False, env=os.environ | {"BENCH_HOME": str(clone)})
-    assert added.returncode == 0 and "commit data/natural8.json, packed/natural8.dvc, data.dvc" in added.stdout, added.stderr
+    added = subprocess.run(
+        [sys.executable, "-m", "benchmark.cli", "data", "add", "natural8", "--root", str(photos)],
+        cwd=clone,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"BENCH_HOME": str(clone)},
+    )
+    assert added.returncode == 0 and "commit data/natural8.json, packed/natural8.dvc, data.dvc" in added.stdout, (
+        added.stderr
+    )
     git("add", "data", "packed/natural8.dvc", "data.dvc", at=clone)  # none of them is ignored
     array = clone / "packed/natural8/images.npy"
     good = array.read_bytes()

@@ -20,7 +20,10 @@ TINY_ROW = Row("dit_tiny", "global", "leaves_tiny", 6, 0, "tiny")
 
 def test_flops_and_hours_are_those_of_the_budget(home: Path) -> None:
     """DiT-XS/1 at 32x32: 31.4 GFLOP forward, three times that in training, 400k steps of batch 128 (dagger: 256)."""
-    rows = [Row("dit_xs1", "global", "celeba", 10_000, 0, "paper"), Row("dit_xs1", "local_head", "celeba", 10_000, 1, "paper_dagger")]
+    rows = [
+        Row("dit_xs1", "global", "celeba", 10_000, 0, "paper"),
+        Row("dit_xs1", "local_head", "celeba", 10_000, 1, "paper_dagger"),
+    ]
     plain, dagger = costs(rows, home)
     assert plain.training_flops == pytest.approx(3 * 31.4e9 * 128 * 400_000, rel=0.01)
     assert dagger.training_flops == 2 * plain.training_flops
@@ -28,7 +31,8 @@ def test_flops_and_hours_are_those_of_the_budget(home: Path) -> None:
     assert plain.evaluation_flops == pytest.approx(31.4e9 * scored, rel=0.01)
     assert plain.hours_h100 == pytest.approx((plain.training_flops + plain.evaluation_flops) / (0.4 * 67e12) / 3600)
     assert plain.hours_h100_bf16 == pytest.approx(
-        (plain.training_flops / (0.4 * 989e12) + plain.evaluation_flops / (0.4 * 67e12)) / 3600)
+        (plain.training_flops / (0.4 * 989e12) + plain.evaluation_flops / (0.4 * 67e12)) / 3600
+    )
     assert plain.hours_here is None and plain.state == "open"
 
 
@@ -36,9 +40,17 @@ def test_a_row_is_done_where_its_record_describes_it(home: Path) -> None:
     one = spec.resolve({axis: getattr(TINY_ROW, axis) for axis in spec.AXES}, subset=6, seed=0, search=SEARCH)
     with Display() as display:
         made = run.run(one, run.Place(home=home, records=home / "records", device=torch.device("cpu")), display)
-    assert [cost.state for cost in costs([TINY_ROW, TINY_ROW._replace(seed=1)], home / "records", search=SEARCH)] == ["done", "open"]
-    other = spec.resolve({axis: getattr(TINY_ROW, axis) for axis in spec.AXES}, subset=6, seed=0, search=SEARCH,
-                         overrides=("recipe.steps=41",))
+    assert [cost.state for cost in costs([TINY_ROW, TINY_ROW._replace(seed=1)], home / "records", search=SEARCH)] == [
+        "done",
+        "open",
+    ]
+    other = spec.resolve(
+        {axis: getattr(TINY_ROW, axis) for axis in spec.AXES},
+        subset=6,
+        seed=0,
+        search=SEARCH,
+        overrides=("recipe.steps=41",),
+    )
     document = json.loads(path_of(home / "records", made.row).read_text())
     document |= {"spec": other.to_json(), "id": other.id}
     path_of(home / "records", made.row).write_text(json.dumps(document))

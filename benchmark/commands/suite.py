@@ -1,7 +1,6 @@
 """`bench suite` and `bench reproduce`: the rows of a suite, their stages, and running them again."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import registry
@@ -16,35 +15,68 @@ if TYPE_CHECKING:
 
 def add_suite(verbs: Any) -> None:
     """Add `bench suite` and its actions."""
-    group = verbs.add_parser("suite", help="the rows of a suite, their cost, their DVC stages", description="The suites and their stages.")
+    group = verbs.add_parser(
+        "suite", help="the rows of a suite, their cost, their DVC stages", description="The suites and their stages."
+    )
     actions = group.add_subparsers(metavar="ACTION", required=True)
-    show = command(actions, "show", suite_show, "the rows, what they cost, which are done",
-                   "bench suite show mini", "bench suite show paper_table1 --no-timing")
+    show = command(
+        actions,
+        "show",
+        suite_show,
+        "the rows, what they cost, which are done",
+        "bench suite show mini",
+        "bench suite show paper_table1 --no-timing",
+    )
     show.add_argument("suite", metavar="SUITE", help="a name from `bench list suites`")
     show.add_argument("--no-timing", action="store_true", help="time no training step on this machine")
     registry_flag(show)
     machine_flags(show)
     records_flag(show)
     json_flag(show)
-    write = command(actions, "write", suite_write, "make dvc.yaml, params.yaml and pipelines/ from the suites",
-                    "bench suite write", "bench suite write --check")
-    write.add_argument("--check", action="store_true", help="change nothing; fail where a file is not what the suites give")
-    verify = command(actions, "verify", suite_verify, "gather the verdicts of a reproduced suite and make its page",
-                     "bench suite verify mini")
+    write = command(
+        actions,
+        "write",
+        suite_write,
+        "make dvc.yaml, params.yaml and pipelines/ from the suites",
+        "bench suite write",
+        "bench suite write --check",
+    )
+    write.add_argument(
+        "--check", action="store_true", help="change nothing; fail where a file is not what the suites give"
+    )
+    verify = command(
+        actions,
+        "verify",
+        suite_verify,
+        "gather the verdicts of a reproduced suite and make its page",
+        "bench suite verify mini",
+    )
     verify.add_argument("suite", metavar="SUITE", help="a name from `bench list suites`")
     records_flag(verify)
 
 
 def add_reproduce(verbs: Any) -> None:
     """Add `bench reproduce`."""
-    parser = command(verbs, "reproduce", reproduce, "run a row again under build/ and hold it against the committed record",
-                     "bench reproduce --model dit_mini --layout global --dataset dead_leaves8 --subset 16 --recipe mini")
+    parser = command(
+        verbs,
+        "reproduce",
+        reproduce,
+        "run a row again under build/ and hold it against the committed record",
+        "bench reproduce --model dit_mini --layout global --dataset dead_leaves8 --subset 16 --recipe mini",
+    )
     for axis in ("model", "layout", "dataset", "recipe"):
         parser.add_argument(f"--{axis}", metavar="NAME", required=True, help=f"a name from `bench list {axis}s`")
     parser.add_argument("--subset", type=int, metavar="N", required=True, help="training images")
     parser.add_argument("--seed", type=int, metavar="K", default=0, help="(default: 0)")
-    parser.add_argument("--tolerance", type=float, metavar="DB", help="largest difference of the gap; twice that of PSNR train and test (default: 0.15)")
-    parser.add_argument("--publish", action="store_true", help="where no record of this row is committed, make this one it")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="DB",
+        help="largest difference of the gap; twice that of PSNR train and test (default: 0.15)",
+    )
+    parser.add_argument(
+        "--publish", action="store_true", help="where no record of this row is committed, make this one it"
+    )
     parser.add_argument("--force", action="store_true", help="run anew, even where the same code has done it")
     registry_flag(parser)
     machine_flags(parser)
@@ -62,18 +94,51 @@ def suite_show(options: argparse.Namespace) -> int:
     place = place_of(options)
     found = costs(rows, place.records, search=search, device=None if options.no_timing else place.device)
     if options.json:
-        print_json({"suite": options.suite, "device": str(place.device), "h100_flop_per_s": H100_PEAK, "h100_share": H100_SHARE,
-                    "rows": [vars(one) | {"row": one.row._asdict()} for one in found], "total": _total(found)})
+        print_json(
+            {
+                "suite": options.suite,
+                "device": str(place.device),
+                "h100_flop_per_s": H100_PEAK,
+                "h100_share": H100_SHARE,
+                "rows": [vars(one) | {"row": one.row._asdict()} for one in found],
+                "total": _total(found),
+            }
+        )
         return 0
-    lines = [(one.row.model, one.row.layout, one.row.dataset, one.row.recipe, one.row.subset, one.row.seed, *_said(vars(one)), one.state)
-             for one in found]
+    lines = [
+        (
+            one.row.model,
+            one.row.layout,
+            one.row.dataset,
+            one.row.recipe,
+            one.row.subset,
+            one.row.seed,
+            *_said(vars(one)),
+            one.state,
+        )
+        for one in found
+    ]
     total = _total(found)
-    lines.append((f"{total['rows']} rows", "", "", "", "", "", *_said(total), f"{total['done']} done, {duration(total['open_hours_h100'] * 3600)} to go (H100)"))
+    lines.append(
+        (
+            f"{total['rows']} rows",
+            "",
+            "",
+            "",
+            "",
+            "",
+            *_said(total),
+            f"{total['done']} done, {duration(total['open_hours_h100'] * 3600)} to go (H100)",
+        )
+    )
     columns = ("model", "layout", "dataset", "recipe", "N", "seed", "PFLOP", f"here ({place.device})", "H100", "state")
     print_table(f"suite {options.suite}", columns, lines)
-    print("Training and PSNR; FID costs extra. Here: from a timed step of a few images. H100: assumes "
-          f"{H100_SHARE:.0%} of {H100_PEAK['fp32'] / 1e12:.0f} TFLOP/s for fp32 recipes, of {H100_PEAK['bf16'] / 1e12:.0f} for bf16, and less for "
-          f"small networks; all of it trained in bf16: {duration(total['hours_h100_bf16'] * 3600)}.")
+    print(
+        "Training and PSNR; FID costs extra. Here: from a timed step of a few images. H100: assumes "
+        f"{H100_SHARE:.0%} of {H100_PEAK['fp32'] / 1e12:.0f} TFLOP/s for fp32 recipes, of {H100_PEAK['bf16'] / 1e12:.0f} for bf16, "
+        "and less for "
+        f"small networks; all of it trained in bf16: {duration(total['hours_h100_bf16'] * 3600)}."
+    )
     return 0
 
 
@@ -83,9 +148,14 @@ def suite_write(options: argparse.Namespace) -> int:
 
     changed = pipeline.stale(CHECKOUT) if options.check else pipeline.write(CHECKOUT)
     for path in changed:
-        print(f"{path}: {'not what the suites give' if options.check else 'written' if (CHECKOUT / path).exists() else 'removed'}")
+        print(
+            f"{path}: "
+            f"{'not what the suites give' if options.check else 'written' if (CHECKOUT / path).exists() else 'removed'}"
+        )
     if options.check and changed:
-        raise BenchError(f"{len(changed)} of the generated files are stale. `bench suite write` makes them; commit them.")
+        raise BenchError(
+            f"{len(changed)} of the generated files are stale. `bench suite write` makes them; commit them."
+        )
     if not changed:
         print("Every dvc.yaml and params.yaml is what the suites give.")
     return 0
@@ -96,8 +166,13 @@ def suite_verify(options: argparse.Namespace) -> int:
     from benchmark import reproduce as reproductions, spec  # noqa: PLC0415
 
     rows = list(spec.load_suite(options.suite).rows())
-    page = reproductions.gather(options.suite, rows, home(), records_of(options), CHECKOUT / "leaderboard" / "published")
-    print(f"{len(rows)} rows of the suite {options.suite} have their verdicts. The page of this machine's numbers: {near(page)}")
+    page = reproductions.gather(
+        options.suite, rows, home(), records_of(options), CHECKOUT / "leaderboard" / "published"
+    )
+    print(
+        f"{len(rows)} rows of the suite {options.suite} have their verdicts. "
+        f"The page of this machine's numbers: {near(page)}"
+    )
     return 0
 
 
@@ -114,31 +189,52 @@ def reproduce(options: argparse.Namespace) -> int:
     place = place_of(options)
     bench = reproductions.Bench(home=place.home, records=place.home / pipeline.BUILD / "records", device=place.device)
     with Display() as display:
-        result = reproductions.reproduce(resolved, bench, display, committed_in=committed_in, tolerance=tolerance,
-                                         code=pipeline.code_digest(resolved.row, CHECKOUT, search),
-                                         publish=options.publish, force=options.force)
+        result = reproductions.reproduce(
+            resolved,
+            bench,
+            display,
+            committed_in=committed_in,
+            tolerance=tolerance,
+            code=pipeline.code_digest(resolved.row, CHECKOUT, search),
+            publish=options.publish,
+            force=options.force,
+        )
     if options.json:
-        scores = {name: {"fresh": getattr(result.fresh, name), "committed": getattr(result.committed, name, None)}
-                  for name in reproductions.SCORES}
+        scores = {
+            name: {"fresh": getattr(result.fresh, name), "committed": getattr(result.committed, name, None)}
+            for name in reproductions.SCORES
+        }
         print_json(reproductions.verdict(result) | {"tolerance": tolerance, "scores": scores})
     elif result.committed is None:
-        print(f"{resolved.title}: gap {result.fresh.psnr_gap:.4f} dB. No record of this configuration is committed; the same "
-              "command with --publish makes this one it.")
+        print(
+            f"{resolved.title}: gap {result.fresh.psnr_gap:.4f} dB. "
+            "No record of this configuration is committed; the same "
+            "command with --publish makes this one it."
+        )
     else:
-        apart = ", ".join(f"{name.removeprefix('psnr_')} {abs(getattr(result.fresh, name) - getattr(result.committed, name)):.4f}"
-                          for name in reproductions.SCORES)
-        print(f"{resolved.title}: gap {result.fresh.psnr_gap:.4f} dB, {result.committed.psnr_gap:.4f} dB in the committed record. "
-              f"Apart, in dB: {apart}; allowed: {tolerance} of the gap, {2 * tolerance} of train and test.")
+        apart = ", ".join(
+            f"{name.removeprefix('psnr_')} {abs(getattr(result.fresh, name) - getattr(result.committed, name)):.4f}"
+            for name in reproductions.SCORES
+        )
+        print(
+            f"{resolved.title}: gap {result.fresh.psnr_gap:.4f} dB, {result.committed.psnr_gap:.4f} dB "
+            "in the committed record. "
+            f"Apart, in dB: {apart}; allowed: {tolerance} of the gap, {2 * tolerance} of train and test."
+        )
     return 0
 
 
 def _total(found: "list[Cost]") -> dict[str, Any]:
     here = None if any(one.hours_here is None for one in found) else sum(one.hours_here or 0.0 for one in found)
-    return {"rows": len(found), "done": sum(one.state == "done" for one in found),
-            "training_flops": sum(one.training_flops for one in found), "hours_here": here,
-            "hours_h100": sum(one.hours_h100 for one in found),
-            "hours_h100_bf16": sum(one.hours_h100_bf16 for one in found),
-            "open_hours_h100": sum(one.hours_h100 for one in found if one.state != "done")}
+    return {
+        "rows": len(found),
+        "done": sum(one.state == "done" for one in found),
+        "training_flops": sum(one.training_flops for one in found),
+        "hours_here": here,
+        "hours_h100": sum(one.hours_h100 for one in found),
+        "hours_h100_bf16": sum(one.hours_h100_bf16 for one in found),
+        "open_hours_h100": sum(one.hours_h100 for one in found if one.state != "done"),
+    }
 
 
 def _said(facts: dict[str, Any]) -> tuple[str, str, str]:
