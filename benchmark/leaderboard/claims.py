@@ -19,10 +19,11 @@ RULE = (
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a layout at a subset size."""
+    """One side of a comparison: a layout at a subset size; of another model than the contrast's where it names one."""
 
     layout: str
     subset: int
+    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Contrast:
     def title(self) -> str:
         """The comparison in words."""
         sign = "<" if self.expected == "lower" else ">"
+        if self.variant.model or self.baseline.model:
+            sides = [f"{side.model or self.model} {side.layout}" for side in (self.variant, self.baseline)]
+            return f"{sides[0]} {sign} {sides[1]}, N={self.variant.subset}"
         if self.variant.layout == self.baseline.layout:
             return f"{self.variant.layout}: N={self.variant.subset} {sign} N={self.baseline.subset}"
         return f"{self.variant.layout} {sign} {self.baseline.layout}, N={self.variant.subset}"
@@ -171,6 +175,6 @@ def _judged(records: Sequence[Record], claim: Claim, contrast: Contrast) -> Judg
 
 
 def _series(records: Sequence[Record], contrast: Contrast, side: Side) -> Series | None:
-    key = (contrast.model, side.layout, contrast.dataset, side.subset, contrast.recipe)
+    key = (side.model or contrast.model, side.layout, contrast.dataset, side.subset, contrast.recipe)
     found = gather(record for record in records if (*record.row[:4], record.row[5]) == key)
     return found[0] if found else None

@@ -29,7 +29,7 @@ def render(records: Sequence[Record]) -> "list[RenderableType]":
     sections = groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset))
     parts: list[RenderableType] = [_grid(list(group)) for _, group in sections]
     if run:
-        parts.append(Text("Claims, declared before the runs; paired differences in dB", style="bold"))
+        parts.append(Text("Claims, declared before the runs unless they say otherwise; paired differences in dB", style="bold"))
         parts += [Text(line) for claim in run for line in _claim_lines(claim, judged)]
         parts += [
             Text("\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it", style="bold")
