@@ -25,6 +25,6 @@ def test_record_is_of_what_the_registry_declares(made: record.Record) -> None:
     assert made.environment.modified is False
 
 
-@pytest.mark.parametrize("suite", ["mini", "small", "natural8"])
+@pytest.mark.parametrize("suite", ["mini", "small", "natural8", "mini_biases"])
 def test_suite_is_complete(suite: str) -> None:
     assert set(load_suite(suite).rows()) <= {made.row for made in RECORDS}

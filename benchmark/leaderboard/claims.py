@@ -118,9 +118,36 @@ CLAIMS = (
         "Placement matters: head has a lower gap than tail and than mix.",
         (_small(_HEAD, _TAIL), _small(_HEAD, _MIX)),
     ),
+    Claim(
+        "biases-1",
+        "mini_biases",
+        "A DiT has a lower gap than a UNet of equal multiply-adds (the paper's Fig. 2). Declared after the first rows were seen.",
+        (_mini(Side(BASELINE, 16), Side(BASELINE, 16, "unet_mini")),),
+    ),
+    Claim(
+        "biases-2",
+        "mini_biases",
+        "Local attention has a lower gap than shared attention parameters or PCA attention (the paper's section 3.1). "
+        "Declared after the first rows were seen.",
+        tuple(_mini(Side(_WINDOWED, 16), Side(BASELINE, 16, model)) for model in ("dit_mini_shared", "dit_mini_pca")),
+    ),
 )
 
 NOT_CLAIMED = (
+    *(
+        Claim(
+            f"biases: {model}",
+            "mini_biases",
+            f"That {what} lowers the gap.",
+            (_mini(Side(BASELINE, 16, model), Side(BASELINE, 16)),),
+        )
+        for model, what in (
+            ("dit_mini_shared", "sharing attention parameters"),
+            ("dit_mini_pca", "PCA attention, whose components come from 512 images more,"),
+            ("dit_mini_diverse", "DiverseDiT"),
+            ("dit_mini_gpsa", "gated positional attention"),
+        )
+    ),
     Claim("mini: placement", "mini", "That head is better than mix or tail at this scale; the suite has no such rows."),
     Claim("mini: window size", "mini", "That a smaller window lowers the gap more; the suite has no such rows."),
     Claim(

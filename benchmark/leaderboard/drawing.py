@@ -39,9 +39,11 @@ def gap(figure: "Figure", numbers: dict[str, Any]) -> None:
     axes = figure.subplots()
     axes.set_xscale("log")
     handles = []
-    for index, (label, series) in enumerate(numbers["series"].items()):
+    trained = [label for label in numbers["series"] if label not in numbers["references"]] or list(numbers["series"])
+    for index, label in enumerate(trained):
+        series = numbers["series"][label]
         # a little aside, so that the seeds of two series do not cover each other
-        aside = 1 + min(0.05, 0.2 / len(numbers["series"])) * (index - (len(numbers["series"]) - 1) / 2)
+        aside = 1 + min(0.05, 0.2 / len(trained)) * (index - (len(trained) - 1) / 2)
         look = _colour(index), _marker(index)
         axes.plot(
             [n * aside for n, _, _ in series["points"]],
@@ -65,10 +67,22 @@ def gap(figure: "Figure", numbers: dict[str, Any]) -> None:
         )
     axes.set_xticks(numbers["subsets"], [f"{n:,}" for n in numbers["subsets"]])
     axes.minorticks_off()
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    bottom, top = min(0.0, axes.get_ylim()[0]), axes.get_ylim()[1]
+    handles += [handle for label in numbers["references"] if label not in trained
+                for handle in _reference(axes, label, numbers["series"][label]["means"], top)]
+    axes.set_ylim(bottom, top)
     axes.set_xlabel("training images N")
     axes.set_ylabel("PSNR gap (dB)")
     _legend(figure, handles, "small: a seed, large: the mean")
+
+
+def _reference(axes: "Axes", label: str, means: list[list[float]], top: float) -> list[Line2D]:
+    """Draw a row that is fitted in closed form as a level at its N, or say its value where it lies above the trained rows."""
+    said = f" {label}: " + ", ".join(f"{value:.1f} dB at N = {n:,}" for n, value in means) + " (closed form)"
+    for n, value in means:
+        if value <= top:
+            axes.plot([n / 1.25, n * 1.25], [value, value], color="grey", linestyle=DASHED, linewidth=1.2)
+    return [Line2D([], [], color="grey", linestyle=DASHED if any(v <= top for _, v in means) else "none", label=said)]
 
 
 def paired(figure: "Figure", numbers: dict[str, Any]) -> None:
@@ -128,9 +142,26 @@ def curves(figure: "Figure", numbers: dict[str, Any]) -> None:
             _curve(grid[1][column], index, lines["diffusion_steps"], lines["gap"])
         grid[0][column].set_title(f"N = {panel['subset']:,}", fontsize=9)
         grid[1][column].set_xlabel("diffusion step t")
+    _fit_to_trained(grid[0][0], numbers, ("train", "test"))
+    _fit_to_trained(grid[1][0], numbers, ("gap",))
     grid[0][0].set_ylabel("PSNR (dB)")
     grid[1][0].set_ylabel("gap (dB)")
     _curves_legend(figure, numbers["labels"])
+
+
+def _fit_to_trained(axes: "Axes", numbers: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Let the trained rows set the scale; what is fitted in closed form may leave it."""
+    values = [
+        value
+        for panel in numbers["panels"]
+        for label, lines in panel["series"].items()
+        if label not in numbers["references"]
+        for name in names
+        for value in lines[name]
+    ]
+    if values and numbers["references"]:
+        margin = 0.05 * (max(values) - min(values) or 1.0)
+        axes.set_ylim(min(values) - margin, max(values) + margin)
 
 
 def _curve(axes: "Axes", index: int, steps: list[int], values: list[float], *, dashed: bool = False) -> None:

@@ -15,7 +15,7 @@ from benchmark.leaderboard.statistics import Paired, estimate
 from benchmark.leaderboard.tables import Row, Series, Table, gather
 from benchmark.record import Record
 
-STYLE = 1  # raise it when the same numbers are to be drawn differently
+STYLE = 2  # raise it when the same numbers are to be drawn differently
 # Okabe and Ito's colours, which stay apart for colour-blind readers; black is the baseline.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -72,7 +72,7 @@ def run_picture(record: Record) -> Picture:
     """Return the picture of one run: PSNR on training and test images, and the gap, over the diffusion steps."""
     (series,) = gather([record])
     panel = {"subset": record.row.subset, "series": {series.layout: _mean_curves(series)}}
-    numbers = {"panels": [panel], "labels": [series.layout]}
+    numbers = {"panels": [panel], "labels": [series.layout], "references": []}
     return Picture("curves", PurePosixPath("psnr.svg"), "PSNR and gap over the diffusion steps", numbers)
 
 
@@ -122,12 +122,12 @@ def draw(picture: Picture) -> str:
 
 def _gap(tables: Sequence[Table], labels: dict[tuple[str, str], str]) -> dict[str, Any]:
     """gap[series] = points (N, seed, gap) and the mean at every N."""
-    series: dict[str, Any] = {label: {"points": [], "means": []} for label in labels.values()}
+    series: dict[str, Any] = {labels[_key(row.series)]: {"points": [], "means": []} for _, row in _every_row(tables)}
     for table, row in _every_row(tables):
         mine = series[labels[_key(row.series)]]
         mine["points"] += [[table.subset, seed, _short(gap)] for seed, gap in row.series.values("psnr_gap").items()]
         mine["means"].append([table.subset, _short(row.psnr_gap.mean)])
-    return {"series": series, "subsets": [table.subset for table in tables]}
+    return {"series": series, "subsets": [table.subset for table in tables], "references": _references(tables, labels)}
 
 
 def _differences(tables: Sequence[Table]) -> dict[str, Any] | None:
@@ -168,7 +168,13 @@ def _curves(tables: Sequence[Table], labels: dict[tuple[str, str], str]) -> dict
             for row in sorted(table.rows, key=lambda row: _order(row.series))
         }
         panels.append({"subset": table.subset, "series": lines})
-    return {"panels": panels, "labels": list(labels.values())}
+    return {"panels": panels, "labels": list(labels.values()), "references": _references(tables, labels)}
+
+
+def _references(tables: Sequence[Table], labels: dict[tuple[str, str], str]) -> list[str]:
+    """Return the labels of the rows that are fitted in closed form: drawn as lines to hold the trained ones against."""
+    fitted = {_key(row.series) for _, row in _every_row(tables) if all(r.training.steps == 0 for r in row.series.runs.values())}
+    return [label for key, label in labels.items() if key in fitted]
 
 
 def _mean_curves(series: Series) -> dict[str, Any]:

@@ -117,7 +117,8 @@ def cautions_of(judged: Sequence[Judged]) -> list[str]:
     lines = []
     for one in judged:
         variant, baseline = one.contrast.variant, one.contrast.baseline
-        if baseline.layout != BASELINE or variant.subset != baseline.subset or not one.equal_steps:
+        other_model = variant.model or baseline.model
+        if baseline.layout != BASELINE or variant.subset != baseline.subset or other_model or not one.equal_steps:
             continue
         words = [f"{one.claim.name}: {signed(one.equal_steps.estimate.mean)} dB at equal steps"]
         fit = f"{signed(one.equal_fit.estimate.mean)} dB at equal PSNR train" if one.equal_fit else "no common level"
