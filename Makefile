@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STAMP := .venv/installed
 
-.PHONY: setup demo test lock
+.PHONY: setup demo test bench lock
 
 setup: $(STAMP)
 
@@ -22,6 +22,10 @@ demo: setup
 
 test: setup
 	.venv/bin/python -m pytest -n auto --maxprocesses 8
+
+# Side-by-side measurements, interleaved, medians; slow, and no part of the tests.
+bench: setup
+	.venv/bin/python -m pytest -o addopts= tests/perf
 
 # The lock: every package at one version with its hashes, for any platform.
 lock:

@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from benchmark import checkpoint, data, environment, record
+from benchmark.cost import forward_flops, parameters, peak_memory_bytes
 from benchmark.diffusion import random_key
 from benchmark.errors import BenchError, UsageError
 from benchmark.leaderboard import plots
-from benchmark.cost import forward_flops, parameters, peak_memory_bytes
 from benchmark.progress import Display
 from benchmark.psnr import mean, psnr
 from benchmark.record import METRIC_VERSION, Data, Point, Psnr, Record

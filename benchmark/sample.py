@@ -16,8 +16,8 @@ from benchmark.contract import Count, FieldError, Fraction, ImageShape, Positive
 from benchmark.diffusion import random_key
 from benchmark.errors import BenchError, UsageError
 from benchmark.packing import digest
-from benchmark.sample_store import Store, held
 from benchmark.progress import Display
+from benchmark.sample_store import Store, held
 from benchmark.samplers import guided, kept_steps, predictor, signal_levels, trajectory
 from benchmark.spec import from_record
 

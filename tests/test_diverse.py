@@ -13,7 +13,12 @@ from benchmark.spec import load
 from registry.backbones import dit_diverse
 from registry.backbones.dit import DiT
 from registry.backbones.dit_diverse import (
-    DiverseDiT, DiverseTransformer, diversity_loss, mean_similarity, token_similarity, usage_variance,
+    DiverseDiT,
+    DiverseTransformer,
+    diversity_loss,
+    mean_similarity,
+    token_similarity,
+    usage_variance,
 )
 
 IMAGES = ImageShape(3, 4)

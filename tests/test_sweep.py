@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmark import record, registry, spec, sweep as sweeps
+from benchmark import record, registry, spec
+from benchmark import sweep as sweeps
 from benchmark.errors import UsageError
 from benchmark.record import Record
 from benchmark.suite import Row

@@ -63,7 +63,8 @@ def _components(stored: "Record", options: argparse.Namespace, place: "Place", d
     """Return the components of a finished run's network on its training images, and where they come from."""
     import torch  # noqa: PLC0415
 
-    from benchmark import run as runs, spec as specs  # noqa: PLC0415
+    from benchmark import run as runs  # noqa: PLC0415
+    from benchmark import spec as specs
     from benchmark.analysis.attention import attention_layers  # noqa: PLC0415
     from benchmark.analysis.pca import attention_components  # noqa: PLC0415
 

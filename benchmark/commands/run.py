@@ -102,7 +102,8 @@ def _mirror(options: argparse.Namespace, folder: Path, mirrors: list[Any]) -> No
 
 def evaluate(options: argparse.Namespace) -> int:
     """`bench evaluate`."""
-    from benchmark import quality, run as runs  # noqa: PLC0415
+    from benchmark import quality  # noqa: PLC0415
+    from benchmark import run as runs
     from benchmark.progress import Display  # noqa: PLC0415
 
     if (options.run is None) == (options.weights is None):
@@ -153,7 +154,8 @@ def spec_of(options: argparse.Namespace) -> "Spec":
 
 
 def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
-    from benchmark import cost, data, run as runs  # noqa: PLC0415
+    from benchmark import cost, data  # noqa: PLC0415
+    from benchmark import run as runs
 
     total, trainable = cost.parameters(cost.on_meta(spec))
     recipe = spec.recipe.config

@@ -163,7 +163,8 @@ def suite_write(options: argparse.Namespace) -> int:
 
 def suite_verify(options: argparse.Namespace) -> int:
     """`bench suite verify`."""
-    from benchmark import reproduce as reproductions, spec  # noqa: PLC0415
+    from benchmark import reproduce as reproductions  # noqa: PLC0415
+    from benchmark import spec
 
     rows = list(spec.load_suite(options.suite).rows())
     page = reproductions.gather(
@@ -178,7 +179,8 @@ def suite_verify(options: argparse.Namespace) -> int:
 
 def reproduce(options: argparse.Namespace) -> int:
     """`bench reproduce`."""
-    from benchmark import pipeline, reproduce as reproductions, spec  # noqa: PLC0415
+    from benchmark import pipeline, spec  # noqa: PLC0415
+    from benchmark import reproduce as reproductions
     from benchmark.progress import Display  # noqa: PLC0415
 
     search = registry.roots(options.registry)

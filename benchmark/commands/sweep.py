@@ -27,7 +27,8 @@ def add(verbs: Any) -> None:
 
 def sweep(options: argparse.Namespace) -> int:
     """`bench sweep`."""
-    from benchmark import spec, sweep as sweeps  # noqa: PLC0415
+    from benchmark import spec  # noqa: PLC0415
+    from benchmark import sweep as sweeps
 
     search = registry.roots(options.registry)
     rows = list(spec.load_suite(options.suite, search).rows())

@@ -30,7 +30,8 @@ def weights_flags(parser: argparse.ArgumentParser) -> None:
 
 def evaluate_weights(options: argparse.Namespace, spec: "Spec", place: "Place") -> tuple["Record", Path]:
     """Score weights from elsewhere; return the record and where it lies."""
-    from benchmark import record, run as runs, weights  # noqa: PLC0415  torch
+    from benchmark import record, weights  # noqa: PLC0415  torch
+    from benchmark import run as runs
     from benchmark.progress import Display  # noqa: PLC0415
 
     if options.format is None:
