@@ -72,9 +72,9 @@ def data_pack(options: argparse.Namespace) -> int:
 
 def data_list(options: argparse.Namespace) -> int:
     """`bench data list`."""
-    from benchmark import data  # noqa: PLC0415
+    from benchmark import data, spec  # noqa: PLC0415
 
-    rows = [(name, file.description, *data.status(name, home())) for name, file in
+    rows = [(name, file.description, *data.status(name, home(), spec.load(file).config)) for name, file in
             registry.entries("dataset", registry.roots(options.registry)).items()]
     columns = ("name", "what it is", "images", "state")
     if options.json:
