@@ -25,7 +25,10 @@ def load_module(name: str, folders: Sequence[Path]) -> ModuleType:
         _refuse_namesake(file)
         importlib.invalidate_caches()  # the file may be younger than Python's listing of its folder
     with _import_path(folders):
-        module = importlib.import_module(name)
+        try:
+            module = importlib.import_module(name)
+        except SystemExit as problem:  # no Exception: it would end the command without a word
+            raise UsageError(f"The module '{name}' ends the program where it is imported: sys.exit({problem.code!r}).") from None
     for beside in (path for folder in folders if file and folder == _folder(file) for path in modules_in(folder)):
         if _stem(beside) in sys.modules:  # what the module imported in turn
             _refuse_namesake(beside)

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import math
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -75,7 +76,8 @@ def read(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UsageError(f"There is no file {path}.") from None
     except pickle.UnpicklingError as problem:
-        reason = " ".join(str(problem).split("\n\t")[-1].split())[:300]
+        named = re.search(r"GLOBAL ([\w.]+)", str(problem))  # that alone: the rest is torch's advice to allow the code
+        reason = f"it names {named[1]}" if named else "torch cannot read it as such"
         raise BenchError(f"{path} is a pickle that is not plain tensors, and loading it could run code: refused ({reason}). "
                          "Where it was trained, save its state_dict() alone, or as safetensors.") from None
     except (OSError, RuntimeError, SafetensorError, EOFError, ValueError, KeyError, AttributeError) as problem:

@@ -72,6 +72,11 @@ def test_code_from_anywhere_else_is_refused(tmp_path: Path, line: str, message: 
     assert message in str(refusal.value)
 
 
+def test_a_module_that_ends_the_program_is_named_and_does_not_end_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"mine\.gin.*'exiting_module' ends the program where it is imported: sys\.exit\(3\)"):
+        load(layout(tmp_path, "exiting_module", "Exiting", code="import sys\nsys.exit(3)\n"))
+
+
 def test_a_record_cannot_name_any_code_but_an_entrys() -> None:
     stored = {"name": "x", "kind": "os:system", "config": {}}
     with pytest.raises(UsageError, match="There is no module 'os'"):

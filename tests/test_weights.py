@@ -54,8 +54,12 @@ class Evil:
 def test_a_pickle_that_is_more_than_tensors_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"ema": {"a": torch.zeros(1)}, "x": Evil()}, "w.pt")
-    with pytest.raises(BenchError, match="not plain tensors"):
+    with pytest.raises(BenchError, match="not plain tensors") as refusal:
         weights.read(tmp_path / "w.pt")
+    assert f"(it names {os.mkdir.__module__}.mkdir)" in str(refusal.value)
+    torch.save({"ema": {"a": torch.zeros(1)}, "activation": torch.nn.functional.relu}, "function.pt")
+    with pytest.raises(BenchError, match=r"refused \(it names torch\.nn\.functional\.relu\)\. Where it was trained, save"):
+        weights.read(tmp_path / "function.pt")
     (tmp_path / "old.pt").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(BenchError, match="refused|cannot be read"):
         weights.read(tmp_path / "old.pt")
