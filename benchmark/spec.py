@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import hashlib
 import json
+import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -183,7 +184,7 @@ def from_record(document: Mapping[str, Any], *, overrides: Sequence[str] = (), a
 def _statements(file: registry.EntryFile) -> list[Any]:
     try:
         return list(config_parser.ConfigParser(file.path.read_text(encoding="utf-8"), config.ParserDelegate()))
-    except (SyntaxError, ValueError, OSError) as problem:
+    except (SyntaxError, tokenize.TokenError, ValueError, OSError) as problem:
         raise UsageError(f"The {file.axis} entry {file.path} is not valid gin: {problem}") from None
 
 

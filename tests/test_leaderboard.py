@@ -20,6 +20,7 @@ from benchmark.leaderboard.text import amount, escaped
 from benchmark.record import METRIC_VERSION, Record, Score, path_of, write
 from benchmark.spec import load_suite, spec_id
 from tests.record_factory import made, point, save, suites
+from tests.records import make_record
 
 PUBLISHED = Path(__file__).parent.parent / "leaderboard" / "published"
 HOSTILE = "a|b`c<script>\n# d [e](http://evil.example) $x$ **f** \u202e_g_ @h ![i](j)"
@@ -484,3 +485,18 @@ def test_an_empty_leaderboard_says_so(tmp_path: Path) -> None:
 )
 def test_amounts(count: int, words: str) -> None:
     assert amount(count) == words
+
+
+def test_published_samples_stand_on_the_page_and_make_it_stale_until_it_is_written(tmp_path: Path) -> None:
+    one = make_record(layout="local_head", seed=1)
+    write(one, path_of(tmp_path / "records", one.row))
+    leaderboard.build(tmp_path / "records", tmp_path, PUBLISHED)
+    assert "## Samples" not in (tmp_path / "README.md").read_text()
+    grid = tmp_path / "samples" / "mini" / "dead_leaves8" / "dit_mini-local_head-n16-s1.png"
+    grid.parent.mkdir(parents=True)
+    grid.write_bytes(b"png")
+    assert problems(tmp_path)
+    leaderboard.build(tmp_path / "records", tmp_path, PUBLISHED)
+    assert problems(tmp_path) == []
+    text = (tmp_path / "README.md").read_text()
+    assert "| dit_mini local_head, seed 1 | ![samples](samples/mini/dead_leaves8/dit_mini-local_head-n16-s1.png) |" in text

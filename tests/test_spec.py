@@ -35,6 +35,7 @@ def entry(folder: Path, text: str, axis: str = "recipe") -> registry.EntryFile:
     ("include 'other.gin'\nRecipe.steps = 3\n", "more than imports"),
     ("import benchmark.recipe\n", "binds nothing"),
     ("Recipe.steps = = 3\n", "not valid gin"),
+    ("import benchmark.recipe\nRecipe.betas = (0.9,\n", "not valid gin"),
     ("import no_such_module\nRecipe.steps = 3\n", "no_such_module"),
     ("import benchmark.suite\nSuite.recipe = 'x'\nSuite.blocks = ()\n", "is no Recipe"),
     ("# x\n# assumed: colour: because\nimport benchmark.recipe\nRecipe.steps = 3\n", "'colour' as assumed"),

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import registry
-from benchmark.commands.flags import command, json_flag, machine_flags, registry_flag
+from benchmark.commands.flags import command, json_flag, machine_flags, records_flag, registry_flag
 from benchmark.commands.output import near, print_json, print_table
-from benchmark.commands.place import place_of, run_folder
+from benchmark.commands.place import place_of, records_of, run_folder
 from benchmark.errors import UsageError
 from benchmark.fields import FieldError
 
@@ -20,13 +20,17 @@ def add_sample(verbs: Any) -> None:
     parser = command(verbs, "sample", sample, "draw images from a finished run; the same command again resumes it",
                      "bench sample 1a2b3c4d5e6f --count 64 --sampler dpm --grid samples.png",
                      "bench sample 1a2b3c4d5e6f --count 50000 --batch 512 --device cuda",
+                     "bench sample 1a2b3c4d5e6f --publish",
                      "bench sample 1a2b3c4d5e6f --count 1024 --sampler ddim --steps 100 --eta 0.5 --seed 1")
     parser.add_argument("run", metavar="RUN", help="a run's id, its first digits, or its folder")
     _request_flags(parser, "ancestral")
     parser.add_argument("--eta", type=float, default=0.0, help="noise of ddim, 0 (none) to 1 (as ancestral) (default: 0)")
     parser.add_argument("--guidance", type=float, metavar="W", help="classifier-free guidance, where the model has classes (1: none)")
     parser.add_argument("--grid", type=Path, metavar="FILE.png", help="draw the first 64 samples, 8 by 8")
+    parser.add_argument("--publish", action="store_true",
+                        help="put the page's grid beside its records: 64 samples, dpm with 20 steps, seed 0, whatever else is said")
     _machine(parser)
+    records_flag(parser)
 
 
 def add_compare(verbs: Any) -> None:
@@ -48,6 +52,10 @@ def sample(options: argparse.Namespace) -> int:
     from benchmark.record import write_bytes  # noqa: PLC0415
 
     folder, request = run_folder(options.run), _request(options, eta=options.eta, guidance=options.guidance)
+    if options.publish:
+        options.count, options.sampler, options.steps, options.seed = 64, "dpm", 20, 0
+        options.grid = _published_grid(folder, records_of(options))
+        request = _request(options, eta=0.0, guidance=None)
     if options.grid and options.grid.suffix.lower() != ".png":
         raise UsageError(f"--grid {options.grid} must be the name of a .png file.")
     place = place_of(options)
@@ -63,6 +71,17 @@ def sample(options: argparse.Namespace) -> int:
     if options.grid:
         print(f"The first {min(64, request.count)}: {near(options.grid.resolve())}")
     return 0
+
+
+def _published_grid(folder: Path, records: Path) -> Path:
+    """Return where the page looks for the grid of a run; refuse a run that is not on the page."""
+    from benchmark import record  # noqa: PLC0415
+    from benchmark.leaderboard.samples import grid_path  # noqa: PLC0415
+
+    made = record.read(folder / "record.json")
+    if not record.path_of(records, made.row).exists():
+        raise UsageError(f"The run {folder.name} has no record under {records}, so the page has no row for its samples.")
+    return grid_path(records.parent, made)
 
 
 def compare(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import BenchError
-from benchmark.leaderboard import plots, terminal
+from benchmark.leaderboard import plots, samples, terminal
 from benchmark.leaderboard import published as reported
 from benchmark.leaderboard.page import write_page
 from benchmark.record import Record, read_all, write_text
@@ -62,7 +62,10 @@ def as_json(records_dir: Path) -> dict[str, Any]:
 
 
 def _page(records_dir: Path, out: Path, published: Path) -> tuple[str, list[plots.Picture]]:
-    return write_page(_records(records_dir), reported.load(published), Path(os.path.relpath(records_dir, out)))
+    records = _records(records_dir)
+    text, pictures = write_page(records, reported.load(published), Path(os.path.relpath(records_dir, out)))
+    grids = samples.section(records, out)
+    return text + (f"\n{grids}\n" if grids else ""), pictures
 
 
 def _records(records_dir: Path) -> Sequence[Record]:
