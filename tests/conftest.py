@@ -1,6 +1,7 @@
 """What several test files share: a home of their own, one thread, tiny entries."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background of a script ignores Ctrl-C, and hands that on
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ENTRIES = Path(__file__).parent / "entries"
 TINY = ["--model", "dit_tiny", "--layout", "global", "--dataset", "leaves_tiny", "--recipe", "tiny", "--subset", "6",
