@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import data, memorisation, record, run
+from benchmark import data, record, run
+from benchmark.data.packing import Packed
 from benchmark.errors import UsageError
-from benchmark.fidelity import Quality, prepare, reference, score
+from benchmark.fidelity import Quality, memorisation, prepare, reference, score
 from benchmark.fidelity.features import Extractor, extract
-from benchmark.packing import Packed
 from benchmark.progress import Display
 from benchmark.record import Record, Score
-from benchmark.sample import Request, Samples, sample_run
+from benchmark.sampling import Request, Samples, sample_run
 from benchmark.spec import Spec, from_record
 
 

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import data, manifest, registry, spec
+from benchmark import data, registry, spec
+from benchmark.data import manifest
+from benchmark.data.manifest import Manifest
 from benchmark.errors import BenchError, UsageError
 from benchmark.fields import from_json
-from benchmark.manifest import Manifest
 from registry.datasets.dead_leaves import DeadLeaves
 from registry.datasets.image_folder import ImageFolder
 

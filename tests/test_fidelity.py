@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from benchmark import data, fidelity
+from benchmark.data.packing import digest
+from benchmark.data.subsets import order
 from benchmark.errors import BenchError, UsageError
 from benchmark.fidelity import Quality, Reference, features, randconv
 from benchmark.fidelity.features import Extractor, check_images, extract
 from benchmark.fidelity.frechet import frechet_distance, gaussian
 from benchmark.fidelity.reference import reference
-from benchmark.packing import digest
-from benchmark.subset import order
 from registry.datasets.dead_leaves import DeadLeaves
 
 CPU = torch.device("cpu")

@@ -1,4 +1,4 @@
-"""benchmark/neighbours.py, memorisation.py and compare.py against loops in float64."""
+"""Nearest neighbours, memorisation and the comparison of samples against loops in float64."""
 
 import io
 import json
@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from benchmark.cli import main
-from benchmark.compare import likeness
 from benchmark.errors import BenchError
-from benchmark.memorisation import contact_sheet, distinct, memorisation
-from benchmark.neighbours import nearest
+from benchmark.fidelity.memorisation import contact_sheet, distinct, memorisation
+from benchmark.sampling.compare import likeness
+from benchmark.sampling.neighbours import nearest
 from tests.conftest import ENTRIES, TINY
 
 FLAGS = ["--registry", str(ENTRIES), "--device", "cpu", "--threads", "1"]

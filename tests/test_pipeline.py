@@ -1,4 +1,4 @@
-"""benchmark/pipeline.py: suites to DVC stages, and the files at the top of the project."""
+"""benchmark/suite/pipeline.py: suites to DVC stages, and the files at the top of the project."""
 
 import hashlib
 import json
@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark import pipeline, registry
+from benchmark import registry
 from benchmark.registry import STOCK
 from benchmark.spec import load_suite
-from benchmark.suite import Row
+from benchmark.suite import Row, pipeline
 
 ROOT = STOCK.parent
 MINI = Row("dit_mini", "local_3x3_head", "dead_leaves8", 16, 0, "mini")

@@ -1,4 +1,4 @@
-"""benchmark/reproduce.py and the stages around it: fresh numbers against committed ones, alone and under DVC."""
+"""benchmark/suite/reproduce.py and the stages around it: fresh numbers against committed ones, alone and under DVC."""
 
 import dataclasses
 import json
@@ -13,11 +13,13 @@ import pytest
 import torch
 import yaml
 
-from benchmark import data, leaderboard, record, reproduce, run, spec, versioning
+from benchmark import data, leaderboard, record, run, spec
+from benchmark.data import versioning
 from benchmark.errors import BenchError
 from benchmark.progress import Display
 from benchmark.record import path_of
 from benchmark.registry import STOCK
+from benchmark.suite import reproduce
 from benchmark.train import Interrupted
 from tests.conftest import ENTRIES
 

@@ -1,4 +1,4 @@
-"""benchmark/sample.py and sample_store.py: what a sample depends on, real kills, and what is refused."""
+"""benchmark/sampling: what a sample depends on, real kills, and what is refused."""
 
 import io
 import json
@@ -17,13 +17,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmark import pictures
 from benchmark.cli import main
 from benchmark.contract import Attention, ImageShape
 from benchmark.diffusion import random_key, scaled
 from benchmark.errors import BenchError, UsageError
-from benchmark.sample import Request, draw_samples, grey_levels, labels, noise_source, samples
-from benchmark.samplers import SAMPLERS, guided
+from benchmark.sampling import Request, draw_samples, grey_levels, labels, noise_source, pictures, samples
+from benchmark.sampling.samplers import SAMPLERS, guided
 from registry.backbones.dit import DiT
 from tests.conftest import ENTRIES, TINY
 

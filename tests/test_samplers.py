@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmark.diffusion import alphas_cumprod
 from benchmark.psnr import psnr
-from benchmark.samplers import SAMPLERS, ancestral, ddim, dpm, kept_steps, predictor, signal_levels, trajectory
+from benchmark.sampling.samplers import SAMPLERS, ancestral, ddim, dpm, kept_steps, predictor, signal_levels, trajectory
 from tests.gaussian import Gaussian, correlated, diagonal
 
 COUNT = 20_000

@@ -1,4 +1,4 @@
-"""benchmark/suite_cost.py: what the rows of a suite cost, and which are done."""
+"""benchmark/suite/cost.py: what the rows of a suite cost, and which are done."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from benchmark.progress import Display
 from benchmark.record import path_of
 from benchmark.registry import STOCK
 from benchmark.suite import Row
-from benchmark.suite_cost import costs
+from benchmark.suite.cost import costs
 from tests.conftest import ENTRIES, Bench
 
 SEARCH = (STOCK, ENTRIES)

@@ -20,7 +20,7 @@ from benchmark.errors import UsageError
 from benchmark.record import Record
 from benchmark.suite import Row
 from benchmark.sweep import Outcome, Task, sweep
-from benchmark.sweep_view import duration, eta, state
+from benchmark.sweep.view import duration, eta, state
 from tests.conftest import ENTRIES
 from tests.records import make_record
 

@@ -17,9 +17,9 @@ import pytest
 from benchmark import record, track
 from benchmark.errors import UsageError
 from benchmark.fields import to_json
-from benchmark.mirror import parameters, progress, shown
 from benchmark.record import Curves, Data, Environment, Point, Psnr, Record, Training
 from benchmark.spec import spec_id
+from benchmark.track.mirror import parameters, progress, shown
 
 pytest.importorskip("mlflow", reason="the tracking extra is not installed")
 TRAIN, TEST = "ab" * 32, "cd" * 32

@@ -41,7 +41,8 @@ def add(verbs: Any) -> None:
 
 def data_add(options: argparse.Namespace) -> int:
     """`bench data add`."""
-    from benchmark import data, spec, versioning  # noqa: PLC0415
+    from benchmark import data, spec  # noqa: PLC0415
+    from benchmark.data import versioning
     from benchmark.progress import Display  # noqa: PLC0415
 
     entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))

@@ -12,7 +12,7 @@ from benchmark.fields import FieldError
 if TYPE_CHECKING:
     from benchmark.fidelity import Quality
     from benchmark.record import Record
-    from benchmark.sample import Request
+    from benchmark.sampling import Request
 
 
 def add(verbs: Any) -> None:
@@ -42,7 +42,7 @@ def quality_flags(parser: argparse.ArgumentParser) -> None:
 def wanted(options: argparse.Namespace) -> "tuple[bool, Quality | None, Request | None]":
     """Return whether PSNR is asked for, and which metrics of which samples; None where there is none."""
     from benchmark import fidelity  # noqa: PLC0415  torch
-    from benchmark.sample import DEFAULT_STEPS, Request  # noqa: PLC0415
+    from benchmark.sampling import DEFAULT_STEPS, Request  # noqa: PLC0415
 
     names = tuple(name.strip() for name in options.metrics.split(",") if name.strip())
     if not names:

@@ -12,7 +12,7 @@ from benchmark.errors import UsageError
 from benchmark.fields import FieldError
 
 if TYPE_CHECKING:
-    from benchmark.sample import Request
+    from benchmark.sampling import Request
 
 
 def add_sample(verbs: Any) -> None:
@@ -46,10 +46,10 @@ def add_compare(verbs: Any) -> None:
 
 def sample(options: argparse.Namespace) -> int:
     """`bench sample`."""
-    from benchmark import pictures  # noqa: PLC0415  numpy
-    from benchmark import sample as sampling  # noqa: PLC0415  torch
+    from benchmark import sampling  # noqa: PLC0415  torch
     from benchmark.progress import Display  # noqa: PLC0415
     from benchmark.record import write_bytes  # noqa: PLC0415
+    from benchmark.sampling import pictures  # noqa: PLC0415  numpy
 
     folder, request = run_folder(options.run), _request(options, eta=options.eta, guidance=options.guidance)
     if options.publish:
@@ -86,9 +86,9 @@ def _published_grid(folder: Path, records: Path) -> Path:
 
 def compare(options: argparse.Namespace) -> int:
     """`bench compare`."""
-    from benchmark import compare as comparing  # noqa: PLC0415  torch
     from benchmark.fields import to_json  # noqa: PLC0415
     from benchmark.progress import Display  # noqa: PLC0415
+    from benchmark.sampling import compare as comparing  # noqa: PLC0415  torch
 
     folders = tuple(run_folder(name) for name in options.runs)
     request = _request(options)
@@ -123,7 +123,7 @@ def _machine(parser: argparse.ArgumentParser) -> None:
 
 
 def _request(options: argparse.Namespace, eta: float = 0.0, guidance: float | None = None) -> "Request":
-    from benchmark.sample import DEFAULT_STEPS, Request  # noqa: PLC0415
+    from benchmark.sampling import DEFAULT_STEPS, Request  # noqa: PLC0415
 
     if options.batch is not None and options.batch < 1:
         raise UsageError(f"--batch {options.batch} must be at least 1.")

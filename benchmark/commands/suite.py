@@ -10,7 +10,7 @@ from benchmark.commands.place import CHECKOUT, home, place_of, records_of
 from benchmark.errors import BenchError
 
 if TYPE_CHECKING:
-    from benchmark.suite_cost import Cost
+    from benchmark.suite.cost import Cost
 
 
 def add_suite(verbs: Any) -> None:
@@ -87,7 +87,7 @@ def add_reproduce(verbs: Any) -> None:
 def suite_show(options: argparse.Namespace) -> int:
     """`bench suite show`."""
     from benchmark import spec  # noqa: PLC0415
-    from benchmark.suite_cost import H100_PEAK, H100_SHARE, costs  # noqa: PLC0415
+    from benchmark.suite.cost import H100_PEAK, H100_SHARE, costs  # noqa: PLC0415
 
     search = registry.roots(options.registry)
     rows = list(spec.load_suite(options.suite, search).rows())
@@ -144,7 +144,7 @@ def suite_show(options: argparse.Namespace) -> int:
 
 def suite_write(options: argparse.Namespace) -> int:
     """`bench suite write`."""
-    from benchmark import pipeline  # noqa: PLC0415
+    from benchmark.suite import pipeline  # noqa: PLC0415
 
     changed = pipeline.stale(CHECKOUT) if options.check else pipeline.write(CHECKOUT)
     for path in changed:
@@ -163,8 +163,8 @@ def suite_write(options: argparse.Namespace) -> int:
 
 def suite_verify(options: argparse.Namespace) -> int:
     """`bench suite verify`."""
-    from benchmark import reproduce as reproductions  # noqa: PLC0415
     from benchmark import spec
+    from benchmark.suite import reproduce as reproductions  # noqa: PLC0415
 
     rows = list(spec.load_suite(options.suite).rows())
     page = reproductions.gather(
@@ -179,9 +179,10 @@ def suite_verify(options: argparse.Namespace) -> int:
 
 def reproduce(options: argparse.Namespace) -> int:
     """`bench reproduce`."""
-    from benchmark import pipeline, spec  # noqa: PLC0415
-    from benchmark import reproduce as reproductions
+    from benchmark import spec  # noqa: PLC0415
     from benchmark.progress import Display  # noqa: PLC0415
+    from benchmark.suite import pipeline
+    from benchmark.suite import reproduce as reproductions
 
     search = registry.roots(options.registry)
     names = {axis: getattr(options, axis) for axis in spec.AXES}

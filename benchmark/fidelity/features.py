@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
+from benchmark.data.packing import digest
 from benchmark.errors import BenchError
 from benchmark.fidelity.frechet import Gaussian, gaussian
-from benchmark.packing import digest
 from benchmark.record import write_bytes
 
 Progress = Callable[..., None]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.data.manifest import packed_folder
+from benchmark.data.packing import Packed, digest
+from benchmark.data.subsets import order
 from benchmark.fidelity.features import Extractor
-from benchmark.manifest import packed_folder
-from benchmark.packing import Packed, digest
-from benchmark.subset import order
 
 LIMIT = 100_000
 

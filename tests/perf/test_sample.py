@@ -8,7 +8,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 
 from benchmark.contract import Attention, ImageShape
-from benchmark.sample import Request, draw_samples
+from benchmark.sampling import Request, draw_samples
 from registry.backbones.dit import DiT
 
 CPU = torch.device("cpu")

@@ -1,6 +1,6 @@
 """The process that copies runs into MLflow; the only file that imports mlflow.
 
-`python -m benchmark.mirror follow RUN_DIR` copies one run while it happens, `… sync` the runs whose folders it reads
+`python -m benchmark.track.mirror follow RUN_DIR` copies one run while it happens, `… sync` the runs whose folders it reads
 from stdin; benchmark/track.py starts them. What has been copied into which store stands in the run's tracking.json, so
 that a resumed run goes on in the same MLflow run, and a replay adds exactly what is missing.
 """
@@ -346,7 +346,7 @@ def _main_prepare(store: str) -> int:
 
 def main() -> int:
     """Run one of the mirror's processes; the store is named by MLFLOW_TRACKING_URI."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.mirror")
+    parser = argparse.ArgumentParser(prog="python -m benchmark.track.mirror")
     verbs = parser.add_subparsers(dest="verb", required=True)
     follow = verbs.add_parser("follow")
     follow.add_argument("run_dir", type=Path)

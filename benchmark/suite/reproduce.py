@@ -14,12 +14,12 @@ from typing import Any, Literal, NamedTuple
 from benchmark import record, run
 from benchmark.errors import BenchError
 from benchmark.fields import to_json
-from benchmark.pipeline import BUILD, VERDICTS
 from benchmark.progress import Display
 from benchmark.record import Record, path_of
 from benchmark.run import Place
 from benchmark.spec import Spec
 from benchmark.suite import Row
+from benchmark.suite.pipeline import BUILD, VERDICTS
 
 TOLERANCE = 0.15  # dB, of the gap; docs/reproduce.md says what it was measured from
 SCORES = {"psnr_gap": 1, "psnr_train": 2, "psnr_test": 2}  # in tolerances: what moves both sides cancels in the gap

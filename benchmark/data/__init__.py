@@ -9,7 +9,7 @@ An embedded dataset is generated into packed/ on first use. `bench data add` pac
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmark import manifest
 from benchmark.contract import Dataset, ImageError, Source
+from benchmark.data import manifest
+from benchmark.data.manifest import Manifest
+from benchmark.data.packing import Packed, Progress, digest, open_images, pack, way_out
+from benchmark.data.subsets import HELD_OUT, Subset, order, subset
 from benchmark.errors import BenchError, UsageError
 from benchmark.fields import hints, to_json
-from benchmark.manifest import Manifest
-from benchmark.packing import Packed, Progress, digest, open_images, pack, way_out
 from benchmark.spec import Spec
-from benchmark.subset import HELD_OUT, Subset, order, subset
 
 __all__ = ["HELD_OUT", "Added", "Packed", "Subset", "add", "facts", "load", "order", "packed_name", "packed_names",
            "status", "subset", "verify"]

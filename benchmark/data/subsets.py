@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmark.data.manifest import Manifest
+from benchmark.data.packing import Packed, digest
 from benchmark.errors import UsageError
-from benchmark.manifest import Manifest
-from benchmark.packing import Packed, digest
 
 HELD_OUT = 300  # PSNR test images: the first of the order, never trained on
 

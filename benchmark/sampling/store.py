@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.data.packing import HEADER, digest, npy_header
 from benchmark.errors import BenchError, UsageError
-from benchmark.packing import HEADER, digest, npy_header
 from benchmark.record import write_text
 
 

@@ -8,11 +8,11 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from benchmark.contract import Dataset
 from benchmark.errors import BenchError, UsageError
-from benchmark.fields import Count, FieldError, Positive, checked, from_json, to_json
+from benchmark.fields import FieldError, Positive, checked, from_json, to_json
 from benchmark.record import write_text
 
 ORDERING = "image i of the array is ids[i]; ids null: the decimal index i; a subset sorts by sha256('dataset:seed:id')"

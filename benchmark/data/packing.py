@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import manifest
 from benchmark.contract import Dataset, ImageError, Source
+from benchmark.data import manifest
+from benchmark.data.manifest import ORDERING, Manifest, Skipped, packed_folder
 from benchmark.errors import BenchError
 from benchmark.fields import to_json
-from benchmark.manifest import ORDERING, Manifest, Skipped, packed_folder
 
 Progress = Callable[[int, int], None]
 

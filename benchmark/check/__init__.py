@@ -112,7 +112,7 @@ def _entry_rules(path: Path, search: tuple[Path, ...], light: bool, compiled: bo
 
 def _axis_rules(axis: str, config: Any, search: tuple[Path, ...], light: bool, compiled: bool) -> Rules:
     if axis == "model":
-        from benchmark import check_backbone  # noqa: PLC0415  checking records must not cost the import of torch
+        from benchmark.check import backbone as check_backbone  # noqa: PLC0415  checking records must not cost the import of torch
 
         yield from check_backbone.rules(config, light=light, compiled=compiled)
     elif axis == "layout":

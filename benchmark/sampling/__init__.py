@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from benchmark import record, run
 from benchmark.contract import Count, FieldError, Fraction, ImageShape, Positive, Range, checked
+from benchmark.data.packing import digest
 from benchmark.diffusion import random_key
 from benchmark.errors import BenchError, UsageError
-from benchmark.packing import digest
 from benchmark.progress import Display
-from benchmark.sample_store import Store, held
-from benchmark.samplers import guided, kept_steps, predictor, signal_levels, trajectory
+from benchmark.sampling.samplers import guided, kept_steps, predictor, signal_levels, trajectory
+from benchmark.sampling.store import Store, held
 from benchmark.spec import from_record
 
 Progress = Callable[[int, int, str], None]

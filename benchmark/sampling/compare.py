@@ -12,13 +12,13 @@ import numpy as np
 
 from benchmark import record, run
 from benchmark.contract import Count, Positive, Range, checked
+from benchmark.data.subsets import Subset
 from benchmark.errors import UsageError
 from benchmark.fields import to_json
-from benchmark.neighbours import nearest
 from benchmark.progress import Display
-from benchmark.sample import Request, sample_run
+from benchmark.sampling import Request, sample_run
+from benchmark.sampling.neighbours import nearest
 from benchmark.spec import Spec, from_record
-from benchmark.subset import Subset
 
 if TYPE_CHECKING:
     from benchmark.run import Place

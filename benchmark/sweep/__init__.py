@@ -21,7 +21,7 @@ from benchmark import record, registry
 from benchmark.errors import BenchError, UsageError
 from benchmark.spec import AXES, resolve
 from benchmark.suite import Row
-from benchmark.sweep_view import View
+from benchmark.sweep.view import View
 from benchmark.track import Replay, default_store, shown
 
 __all__ = ["COMMAND", "Job", "Outcome", "Process", "Task", "default_store", "sweep"]

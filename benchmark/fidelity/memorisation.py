@@ -12,8 +12,8 @@ import torch
 
 from benchmark.contract import Count, Fraction, Positive, Range, checked
 from benchmark.errors import BenchError
-from benchmark.neighbours import Neighbours, Progress, nearest
-from benchmark.pictures import pairs
+from benchmark.sampling.neighbours import Neighbours, Progress, nearest
+from benchmark.sampling.pictures import pairs
 
 THRESHOLD = 1 / 3
 VERSION = "memorisation-1"

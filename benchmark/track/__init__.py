@@ -1,7 +1,7 @@
 """MLflow beside the runs: start a mirror, replay what it missed, open its pages.
 
 No run ever waits for MLflow or imports it: metrics.jsonl and the record are the truth, and a process of its own
-(benchmark/mirror.py) copies them.
+(benchmark/track/mirror.py) copies them.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from benchmark.errors import BenchError, UsageError
-from benchmark.mirror import SQLITE, progress, shown
+from benchmark.track.mirror import SQLITE, progress, shown
 
 MISSING = ("MLflow is not installed, so nothing is mirrored: pip install 'dit-generalization-bench[tracking]', "
            "then `bench track sync` replays the runs.")
@@ -149,9 +149,9 @@ def ui(home: Path, store: str, host: str = "127.0.0.1", port: int = 5000) -> int
 
 
 def _spawn(*words: str, store: str, out: int | IO[bytes], errors: IO[bytes],
-           module: str = "benchmark.mirror") -> subprocess.Popen[bytes]:
+           module: str = "benchmark.track.mirror") -> subprocess.Popen[bytes]:
     """Start a process with the store in its environment, where no process list shows its password."""
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parent.parent.parent)
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     where = {"MLFLOW_TRACKING_URI": store, "MLFLOW_BACKEND_STORE_URI": store, "PYTHONPATH": path}
     return subprocess.Popen([sys.executable, "-P", "-m", module, *words], stdin=subprocess.PIPE, stdout=out,
