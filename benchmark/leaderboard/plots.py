@@ -4,16 +4,20 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import BenchError
 from benchmark.leaderboard.statistics import Paired, estimate
 from benchmark.leaderboard.tables import Row, Series, Table, gather
 from benchmark.record import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLE = 2  # raise it when the same numbers are to be drawn differently
 # Okabe and Ito's colours, which stay apart for colour-blind readers; black is the baseline.
@@ -87,6 +91,16 @@ def digest_in(svg: Path) -> str | None:
 
 def draw(picture: Picture) -> str:
     """Draw a picture as SVG, the same text for the same numbers."""
+    with styled(picture.digest) as figure:
+        from benchmark.leaderboard import drawing
+
+        drawing.DRAW[picture.kind](figure, picture.numbers)
+        return as_svg(figure, {"Title": picture.alt, "Identifier": picture.digest})
+
+
+@contextmanager
+def styled(salt: str) -> "Iterator[Figure]":
+    """Give an empty figure in the one style of all pictures, to be drawn and saved inside; `salt` makes its SVG repeatable."""
     try:
         import matplotlib.style
         from matplotlib.figure import Figure
@@ -95,10 +109,8 @@ def draw(picture: Picture) -> str:
             "The pictures need matplotlib, which is not installed here. `make setup` installs everything; "
             "`pip install 'dit-generalization-bench[leaderboard]'` only what the leaderboard needs."
         ) from None
-    from benchmark.leaderboard import drawing
-
     style = {
-        "svg.hashsalt": picture.digest,
+        "svg.hashsalt": salt,
         "svg.fonttype": "path",
         "font.family": "DejaVu Sans",
         "font.size": 9,
@@ -108,15 +120,13 @@ def draw(picture: Picture) -> str:
         "grid.alpha": 0.25,
     }
     with matplotlib.style.context(["default", style]):  # the reader's own matplotlibrc has no say
-        figure = Figure(layout="constrained")
-        drawing.DRAW[picture.kind](figure, picture.numbers)
-        buffer = io.StringIO()
-        figure.savefig(
-            buffer,
-            format="svg",
-            facecolor="white",
-            metadata={"Date": None, "Creator": None, "Title": picture.alt, "Identifier": picture.digest},
-        )
+        yield Figure(layout="constrained")
+
+
+def as_svg(figure: "Figure", metadata: dict[str, str]) -> str:
+    """Return a figure as SVG, the same text for the same drawing."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None, "Creator": None, **metadata})
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
