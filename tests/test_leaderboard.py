@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmark import leaderboard
 from benchmark.errors import BenchError
 from benchmark.leaderboard import plots, published
-from benchmark.leaderboard.claims import CLAIMS, NOT_CLAIMED, judge, verdict
+from benchmark.leaderboard.claims import declared, judge, verdict
 from benchmark.leaderboard.tables import tabulate
 from benchmark.leaderboard.text import amount, escaped
 from benchmark.record import METRIC_VERSION, Record, Score, path_of, write
@@ -415,7 +415,7 @@ def _first(text: str, start: str) -> int:
 
 
 def test_claims_are_rows_of_their_suites() -> None:
-    for claim in (*CLAIMS, *NOT_CLAIMED):
+    for claim in (*declared().claim, *declared().not_claimed):
         rows = [(row.recipe, row.dataset, row.model, row.layout, row.subset) for row in load_suite(claim.suite).rows()]
         for contrast in claim.contrasts:
             for side in (contrast.variant, contrast.baseline):
@@ -427,14 +427,14 @@ def test_the_page_lists_every_claim_once_and_what_is_not_claimed(built: Path) ->
     text = (built / "README.md").read_text(encoding="utf-8")
     section = text.split("## Claims")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
-    assert len(rows) == sum(len(claim.contrasts) for claim in CLAIMS)
+    assert len(rows) == sum(len(claim.contrasts) for claim in declared().own)
     mini_2 = next(row for row in rows if "**mini-2**" in row)
     assert "| −0.253 [−0.325, −0.182]; shown, lower in 3 of 3 seeds |" in mini_2
     assert sum("natural8 | not run | not run |" in row for row in rows) == 1
     assert "- mini-2: −0.253 dB at equal steps, −0.177 dB at equal PSNR train, sd of the gap of global over" in section
     listed = text.split("## What these suites do not show")[1].split("\n## ")[0]
     assert [line.split(".")[0][2:] for line in listed.splitlines() if line.startswith("- ")] == [
-        claim.name for claim in NOT_CLAIMED
+        claim.name for claim in declared().not_claimed
     ]
     assert "local_3x6_tail &#62; global, N=8: +0.123 dB [−0.299, +0.546], higher in 2 of 3 seeds" in listed
 

@@ -1,13 +1,24 @@
-"""What the committed suites are run to show, declared before they run, and what not; records give the verdicts."""
+"""What the suites are run to show, and what not, from registry/claims.toml; the records give the verdicts."""
 
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Literal
 
-from benchmark.leaderboard.statistics import Estimate, Paired, estimate
-from benchmark.leaderboard.tables import BASELINE, Series, at_equal_fit, at_equal_steps, gather
-from benchmark.record import METRIC_VERSION, Record
+from benchmark.contract import Positive, Range, checked
+from benchmark.errors import BenchError
+from benchmark.fields import FieldError, from_json
+from benchmark.leaderboard.columns import SCORE_TITLES
+from benchmark.leaderboard.published import VARIANTS
+from benchmark.leaderboard.statistics import Estimate, Paired, estimate, paired
+from benchmark.leaderboard.tables import Series, at_equal_fit, common_seeds, gather
+from benchmark.record import METRIC_VERSION, Record, Score
+from benchmark.registry import STOCK
 
+FILE = STOCK / "claims.toml"
 RULE = (
     "Statistic: the mean over seeds of the paired difference, in dB. A claim is *shown* where its 95% t-interval "
     "lies wholly on the claimed side of 0, *contradicted* where it lies wholly on the other side, *not separated* "
@@ -15,6 +26,11 @@ RULE = (
     "applied twice: to the final gaps (equal steps, the paper's comparison) and to the gaps at equal PSNR train. "
     "The intervals are not corrected for the number of claims."
 )
+
+ANALYSES = ("jacobian", "attention", "representations", "receptive-field")
+PSNR = ("psnr_gap", "psnr_train", "psnr_test")
+Expected = Literal["lower", "higher", "equal"]
+Numbers = Mapping[str, Mapping[str, float]]  # by the record's id: the numbers of its analyses, "<what>.<number>"
 
 
 @dataclass(frozen=True)
@@ -28,20 +44,25 @@ class Side:
 
 @dataclass(frozen=True)
 class Contrast:
-    """`variant` - `baseline` of one model under one recipe on one dataset, expected below 0 (or above)."""
+    """`variant` - `baseline` of one model under one recipe on one dataset, expected below 0, above, or within the margin.
+
+    `quantity` is one of PSNR, the name of a score, or "<what>.<number>" of an analysis; `relative` is in percent.
+    """
 
     recipe: str
     dataset: str
     model: str
     variant: Side
     baseline: Side
-    quantity: Literal["psnr_gap", "psnr_test"] = "psnr_gap"
-    expected: Literal["lower", "higher"] = "lower"
+    quantity: str = "psnr_gap"
+    expected: Expected = "lower"
+    relative: bool = False
+    margin: float | None = None
 
     @property
     def title(self) -> str:
         """The comparison in words."""
-        sign = "<" if self.expected == "lower" else ">"
+        sign = {"lower": "<", "higher": ">", "equal": "≈"}[self.expected]
         if self.variant.model or self.baseline.model:
             sides = [f"{side.model or self.model} {side.layout}" for side in (self.variant, self.baseline)]
             return f"{sides[0]} {sign} {sides[1]}, N={self.variant.subset}"
@@ -50,14 +71,104 @@ class Contrast:
         return f"{self.variant.layout} {sign} {self.baseline.layout}, N={self.variant.subset}"
 
 
-@dataclass(frozen=True)
+@checked
+class Part:
+    """What a side of a comparison has of its own; the rest is the product's."""
+
+    model: str | None = None
+    layout: str | None = None
+    subset: Positive | None = None
+
+
+@checked
+class Over:
+    """One comparison for each of its models, datasets, subsets and layouts."""
+
+    recipe: str
+    models: tuple[str, ...]
+    datasets: tuple[str, ...]
+    subsets: tuple[Positive, ...] = ()
+    layouts: tuple[str, ...] = ()
+    variant: Part = Part()
+    baseline: Part = Part()
+
+    def validate(self) -> None:
+        """Refuse sides that lack a part, and sides that are the same."""
+        for name, given in (("models", self.models), ("datasets", self.datasets)):
+            if not given:
+                raise FieldError(f"{name} = () must name at least one")
+        for part, several in (("layout", self.layouts), ("subset", self.subsets)):
+            for side in ("variant", "baseline"):
+                if not several and getattr(getattr(self, side), part) is None:
+                    raise FieldError(f"{side} names no {part}, and there are no {part}s: one of the two must say it")
+        if self.variant == self.baseline:
+            raise FieldError(f"variant and baseline are the same: {self.variant}")
+
+    def contrasts(self) -> list[Contrast]:
+        """Return the comparisons, in order of model, dataset, subset and layout."""
+        return [
+            Contrast(self.recipe, dataset, model, *(_side(part, subset, layout) for part in (self.variant, self.baseline)))
+            for model, dataset, subset, layout in product(
+                self.models, self.datasets, self.subsets or (None,), self.layouts or (None,)
+            )
+        ]
+
+
+@checked
 class Claim:
-    """A statement about one suite and the comparisons that decide it."""
+    """A statement about one suite, the comparisons that decide it, and the figures and tables that it is about."""
 
     name: str
     suite: str
     statement: str
-    contrasts: tuple[Contrast, ...] = ()
+    shows: tuple[str, ...] = ()
+    statistic: str = "psnr_gap"
+    relative: bool = False
+    expected: Expected = "lower"
+    margin: Annotated[float, Range(above=0)] | None = None
+    over: tuple[Over, ...] = ()
+
+    def validate(self) -> None:
+        """Refuse an unknown statistic; demand a margin where equality is expected, and only there."""
+        what, dot, number = self.statistic.partition(".")
+        if not (what in ANALYSES and number if dot else what in (*PSNR, *SCORE_TITLES)):
+            known = [*PSNR, *SCORE_TITLES, *(f"{name}.<number>" for name in ANALYSES)]
+            raise FieldError(f"statistic = {self.statistic!r} must be one of {', '.join(known)}")
+        if (self.expected == "equal") != (self.margin is not None):
+            raise FieldError(f"margin = {self.margin} belongs to expected = 'equal', and only to it")
+
+    @property
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """The comparisons, with the claim's statistic and rule."""
+        return tuple(
+            replace(contrast, quantity=self.statistic, expected=self.expected, relative=self.relative, margin=self.margin)
+            for over in self.over
+            for contrast in over.contrasts()
+        )
+
+    @property
+    def of_the_paper(self) -> bool:
+        """Whether the claim is decided by rows under the paper's own recipe."""
+        return any(over.recipe in VARIANTS for over in self.over)
+
+
+@checked
+class Declared:
+    """The claims, and what is not claimed."""
+
+    claim: tuple[Claim, ...]
+    not_claimed: tuple[Claim, ...] = ()
+
+    def validate(self) -> None:
+        """Refuse one name for two claims."""
+        names = [claim.name for claim in (*self.claim, *self.not_claimed)]
+        if doubled := next((name for name in names if names.count(name) > 1), None):
+            raise FieldError(f"two claims are called '{doubled}'")
+
+    @property
+    def own(self) -> tuple[Claim, ...]:
+        """The claims of this project's own suites about PSNR: those of the leaderboard."""
+        return tuple(claim for claim in self.claim if not claim.of_the_paper and claim.statistic in PSNR)
 
 
 @dataclass(frozen=True)
@@ -71,134 +182,102 @@ class Judged:
     baseline: Estimate | None  # of the quantity itself, on the baseline's side
 
 
-def _mini(variant: Side, baseline: Side, dataset: str = "dead_leaves8") -> Contrast:
-    return Contrast("mini", dataset, "dit_mini", variant, baseline)
+@cache
+def declared(path: Path = FILE) -> Declared:
+    """Read the claims; raise BenchError where the file is not what it must be."""
+    try:
+        return from_json(Declared, tomllib.loads(path.read_text(encoding="utf-8")), "claims")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise BenchError(f"The claims {path} cannot be read: {problem}") from None
+    except (FieldError, tomllib.TOMLDecodeError) as problem:
+        raise BenchError(f"The claims {path} are not valid: {problem}") from None
 
 
-def _small(variant: str, baseline: str) -> Contrast:
-    return Contrast("small", "dead_leaves8", "dit_small", Side(variant, 8), Side(baseline, 8))
+def judge(records: Sequence[Record], claims: Sequence[Claim] | None = None, numbers: Numbers | None = None) -> list[Judged]:
+    """Compute every comparison of `claims` from the ranked records of the current metric version.
 
-
-def _higher(contrast: Contrast, quantity: Literal["psnr_gap", "psnr_test"] = "psnr_gap") -> Contrast:
-    return replace(contrast, quantity=quantity, expected="higher")
-
-
-_WINDOWED = "local_3x3_head"
-_HEAD, _MIX, _TAIL = "local_3x6_head", "local_3x6_mix", "local_3x6_tail"
-_MINI_LOCAL = _mini(Side(_WINDOWED, 16), Side(BASELINE, 16))
-_NATURAL_LOCAL = replace(_MINI_LOCAL, dataset="natural8")
-
-CLAIMS = (
-    Claim(
-        "mini-1",
-        "mini",
-        "The gap falls as the number of training images N grows.",
-        tuple(
-            _mini(Side(layout, more), Side(layout, fewer))
-            for layout in (BASELINE, _WINDOWED)
-            for fewer, more in ((16, 64), (64, 512))
-        ),
-    ),
-    Claim("mini-2", "mini", "Local attention in the first layers lowers the gap at N = 16.", (_MINI_LOCAL,)),
-    Claim(
-        "natural8",
-        "natural8",
-        "The same on real photographs: local attention in the first layers lowers the gap at N = 16.",
-        (_NATURAL_LOCAL,),
-    ),
-    Claim(
-        "small-1",
-        "small",
-        "At N = 8, local attention in the first layers (head) lowers the gap.",
-        (_small(_HEAD, BASELINE),),
-    ),
-    Claim(
-        "small-2",
-        "small",
-        "Placement matters: head has a lower gap than tail and than mix.",
-        (_small(_HEAD, _TAIL), _small(_HEAD, _MIX)),
-    ),
-    Claim(
-        "biases-1",
-        "mini_biases",
-        "A DiT has a lower gap than a UNet of equal multiply-adds (the paper's Fig. 2). Declared after the first rows were seen.",
-        (_mini(Side(BASELINE, 16), Side(BASELINE, 16, "unet_mini")),),
-    ),
-    Claim(
-        "biases-2",
-        "mini_biases",
-        "Local attention has a lower gap than shared attention parameters or PCA attention (the paper's section 3.1). "
-        "Declared after the first rows were seen.",
-        tuple(_mini(Side(_WINDOWED, 16), Side(BASELINE, 16, model)) for model in ("dit_mini_shared", "dit_mini_pca")),
-    ),
-)
-
-NOT_CLAIMED = (
-    *(
-        Claim(
-            f"biases: {model}",
-            "mini_biases",
-            f"That {what} lowers the gap.",
-            (_mini(Side(BASELINE, 16, model), Side(BASELINE, 16)),),
-        )
-        for model, what in (
-            ("dit_mini_shared", "sharing attention parameters"),
-            ("dit_mini_pca", "PCA attention, whose components come from 512 images more,"),
-            ("dit_mini_diverse", "DiverseDiT"),
-            ("dit_mini_gpsa", "gated positional attention"),
-        )
-    ),
-    Claim("mini: placement", "mini", "That head is better than mix or tail at this scale; the suite has no such rows."),
-    Claim("mini: window size", "mini", "That a smaller window lowers the gap more; the suite has no such rows."),
-    Claim(
-        "mini: test PSNR",
-        "mini",
-        "That local attention raises PSNR on test images.",
-        (_higher(_MINI_LOCAL, "psnr_test"),),
-    ),
-    Claim("natural8: test PSNR", "natural8", "The same on real photographs.", (_higher(_NATURAL_LOCAL, "psnr_test"),)),
-    Claim(
-        "small: tail and mix",
-        "small",
-        "That tail or mix have a higher gap than global attention.",
-        (_higher(_small(_TAIL, BASELINE)), _higher(_small(_MIX, BASELINE))),
-    ),
-    Claim("small: window size", "small", "That a smaller window lowers the gap more; the suite has no such rows."),
-    Claim(
-        "small: test PSNR",
-        "small",
-        "That the head placement raises PSNR on test images.",
-        (_higher(_small(_HEAD, BASELINE), "psnr_test"),),
-    ),
-)
-
-
-def judge(records: Sequence[Record], claims: Sequence[Claim] = CLAIMS) -> list[Judged]:
-    """Compute every comparison of `claims` from the ranked records of the current metric version."""
+    Without `claims`, those of the leaderboard; `numbers` are the analyses' of each record, where a claim rests on them.
+    """
     usable = [record for record in records if record.ranked and record.metric_version == METRIC_VERSION]
-    return [_judged(usable, claim, contrast) for claim in claims for contrast in claim.contrasts]
+    claims = declared().own if claims is None else claims
+    return [_judged(usable, claim, contrast, numbers or {}) for claim in claims for contrast in claim.contrasts]
+
+
+def side_of(contrast: Contrast, difference: Paired) -> int:
+    """Return 1 where the interval lies wholly where it was expected, -1 where wholly elsewhere, 0 where neither."""
+    if contrast.expected != "equal":
+        return difference.side * (-1 if contrast.expected == "lower" else 1)
+    low, high, margin = difference.estimate.low, difference.estimate.high, contrast.margin
+    if low is None or high is None or margin is None:
+        return 0
+    return (-margin < low and high < margin) - (low >= margin or high <= -margin)
+
+
+def agreeing(contrast: Contrast, difference: Paired) -> int:
+    """Return in how many seeds the difference lies where it was expected."""
+    return sum(holds(contrast, value) for value in difference.differences.values())
+
+
+def holds(contrast: Contrast, difference: float) -> bool:
+    """Whether one difference lies where the contrast expects it."""
+    if contrast.expected == "equal":
+        return contrast.margin is not None and abs(difference) < contrast.margin
+    return difference < 0 if contrast.expected == "lower" else difference > 0
+
+
+def percent(value: float, baseline: float) -> float:
+    """Return how far `value` lies above `baseline`, in percent of it."""
+    if baseline <= 0:
+        raise BenchError(f"A difference in percent of {baseline} has no meaning: a score of a record is not above 0.")
+    return 100 * (value / baseline - 1)
 
 
 def verdict(one: Judged, difference: Paired | None) -> str:
     """Return the verdict in words on one of the two differences of a comparison, by RULE."""
     if difference is None:
         return "not run" if one.equal_steps is None else "not available: no common level"
-    contrast = one.contrast
-    wanted = -1 if contrast.expected == "lower" else 1
-    agreeing = difference.lower if wanted < 0 else difference.higher
+    contrast, seeds = one.contrast, agreeing(one.contrast, difference)
     if difference.estimate.n == 1:
-        return contrast.expected if agreeing else f"not {contrast.expected}"
-    word = {wanted: "shown", -wanted: "contradicted", 0: "not separated"}[difference.side]
-    return f"{word}, {contrast.expected} in {agreeing} of {difference.estimate.n} seeds"
+        return contrast.expected if seeds else f"not {contrast.expected}"
+    word = {1: "shown", -1: "contradicted", 0: "not separated"}[side_of(contrast, difference)]
+    return f"{word}, {contrast.expected} in {seeds} of {difference.estimate.n} seeds"
 
 
-def _judged(records: Sequence[Record], claim: Claim, contrast: Contrast) -> Judged:
+def _side(part: Part, subset: int | None, layout: str | None) -> Side:
+    own_layout, own_subset = part.layout or layout, part.subset or subset
+    if own_layout is None or own_subset is None:  # Over.validate has refused it
+        raise FieldError("a side of a comparison needs a layout and a subset")
+    return Side(own_layout, own_subset, part.model)
+
+
+def _judged(records: Sequence[Record], claim: Claim, contrast: Contrast, numbers: Numbers) -> Judged:
     variant, baseline = _series(records, contrast, contrast.variant), _series(records, contrast, contrast.baseline)
     if variant is None or baseline is None:
         return Judged(claim, contrast, None, None, None)
     met = at_equal_fit(variant, baseline) if contrast.quantity == "psnr_gap" else None
-    spread = estimate(list(baseline.values(contrast.quantity).values()))
-    return Judged(claim, contrast, at_equal_steps(variant, baseline, contrast.quantity), met, spread)
+    seeds, _ = common_seeds(variant, baseline)
+    sides = [_values(side, seeds, contrast.quantity, numbers) for side in (variant, baseline)]
+    same = [seed for seed in seeds if all(seed in side for side in sides) and sides[0][seed][1] == sides[1][seed][1]]
+    mine, theirs = ({seed: side[seed][0] for seed in same} for side in sides)
+    if contrast.relative:
+        mine, theirs = {seed: percent(mine[seed], theirs[seed]) for seed in same}, dict.fromkeys(same, 0.0)
+    of_baseline = [value for value, _ in _values(baseline, list(baseline.runs), contrast.quantity, numbers).values()]
+    return Judged(claim, contrast, paired(mine, theirs), met, estimate(of_baseline) if of_baseline else None)
+
+
+def _values(series: Series, seeds: Sequence[int], quantity: str, numbers: Numbers) -> dict[int, tuple[float, Score | None]]:
+    """Return the quantity by seed where it was measured, and beside a score all that it depends on."""
+    found: dict[int, tuple[float, Score | None]] = {}
+    for seed in seeds:
+        record = series.runs[seed]
+        if quantity in PSNR:
+            found[seed] = getattr(record, quantity), None
+        elif quantity in record.scores:
+            score = record.scores[quantity]
+            found[seed] = score.value, replace(score, value=0.0, sd=None)
+        elif quantity in numbers.get(record.id, {}):
+            found[seed] = numbers[record.id][quantity], None
+    return found
 
 
 def _series(records: Sequence[Record], contrast: Contrast, side: Side) -> Series | None:

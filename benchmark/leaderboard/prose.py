@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from benchmark.leaderboard.claims import CLAIMS, NOT_CLAIMED, RULE, Judged, judge, verdict
+from benchmark.leaderboard.claims import RULE, Judged, agreeing, declared, judge, verdict
 from benchmark.leaderboard.statistics import Paired
 from benchmark.leaderboard.tables import BASELINE
 from benchmark.leaderboard.text import NONE, escaped, interval, plain, signed
@@ -54,8 +54,8 @@ def claims(records: Sequence[Record]) -> str:
     """Return the claims, declared before the runs, with what the records say about each."""
     judged = judge(records)
     lines = ["| claim | comparison | at equal steps, dB | at equal PSNR train, dB |", "| --- | --- | --- | --- |"]
-    for claim in CLAIMS:
-        mine = [one for one in judged if one.claim is claim]
+    for claim in declared().own:
+        mine = [one for one in judged if one.claim == claim]
         for one in mine:
             what = f"**{claim.name}** {claim.statement}" if one is mine[0] else ""
             lines.append(
@@ -84,10 +84,11 @@ def not_claimed(records: Sequence[Record]) -> str:
 
 def not_claimed_lines(records: Sequence[Record], suites: Sequence[str] | None = None) -> list[str]:
     """Return what is not claimed, in plain text, one line each; of all suites or of these."""
-    judged = judge(records, NOT_CLAIMED)
+    not_claimed = declared().not_claimed
+    judged = judge(records, not_claimed)
     lines = []
-    for claim in NOT_CLAIMED:
-        measured = [f"{one.contrast.title}: {measured_words(one)}" for one in judged if one.claim is claim]
+    for claim in not_claimed:
+        measured = [f"{one.contrast.title}: {measured_words(one)}" for one in judged if one.claim == claim]
         if suites is None or claim.suite in suites:
             lines.append(
                 f"{claim.name}. {claim.statement}" + (f" Measured: {'; '.join(measured)}." if measured else "")
@@ -107,8 +108,7 @@ def measured_words(one: Judged) -> str:
     difference = one.equal_steps
     if difference is None:
         return "not run"
-    agreeing = difference.lower if one.contrast.expected == "lower" else difference.higher
-    count = f"{one.contrast.expected} in {agreeing} of {difference.estimate.n} seeds"
+    count = f"{one.contrast.expected} in {agreeing(one.contrast, difference)} of {difference.estimate.n} seeds"
     return f"{signed(difference.estimate.mean)} dB {interval(difference.estimate, sign=True)}, {count}"
 
 

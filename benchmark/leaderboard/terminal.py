@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from benchmark.leaderboard import prose
-from benchmark.leaderboard.claims import CLAIMS, Claim, Judged, judge, verdict
+from benchmark.leaderboard.claims import Claim, Judged, declared, judge, verdict
 from benchmark.leaderboard.statistics import Estimate, Paired
 from benchmark.leaderboard.tables import BASELINE, Row, Table, fits, tabulate
 from benchmark.leaderboard.text import mean_sd, one_line, paired_lines, rank_words, signed
@@ -25,7 +25,7 @@ def render(records: Sequence[Record]) -> "list[RenderableType]":
     if not tables:
         return [Text("No ranked record yet: `bench sweep mini` makes the first.")]
     judged = judge(records)
-    run = [claim for claim in CLAIMS if any(one.claim is claim and one.equal_steps for one in judged)]
+    run = [claim for claim in declared().own if any(one.claim == claim and one.equal_steps for one in judged)]
     sections = groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset))
     parts: list[RenderableType] = [_grid(list(group)) for _, group in sections]
     if run:
@@ -81,7 +81,7 @@ def _grid(tables: Sequence[Table]) -> "Grid":
 
 def _claim_lines(claim: Claim, judged: Sequence[Judged]) -> list[str]:
     lines = [f"{claim.name}: {claim.statement}"]
-    for one in (one for one in judged if one.claim is claim):
+    for one in (one for one in judged if one.claim == claim):
         lines.append(f"  {one.contrast.title}")
         for when, difference in (("equal steps     ", one.equal_steps), ("equal PSNR train", one.equal_fit)):
             seeds = (
