@@ -107,7 +107,7 @@ class Over:
     def contrasts(self) -> list[Contrast]:
         """Return the comparisons, in order of model, dataset, subset and layout."""
         return [
-            Contrast(self.recipe, dataset, model, *(_side(part, subset, layout) for part in (self.variant, self.baseline)))
+            Contrast(self.recipe, dataset, model, _side(self.variant, subset, layout), _side(self.baseline, subset, layout))
             for model, dataset, subset, layout in product(
                 self.models, self.datasets, self.subsets or (None,), self.layouts or (None,)
             )
