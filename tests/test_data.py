@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -182,7 +182,7 @@ def test_an_embedded_dataset_is_generated_on_first_use(home: Path) -> None:
     packed = data.load("leaves", LEAVES, home=home, progress=lambda done, total: calls.append((done, total)))
     source = LEAVES.open()
     assert np.array_equal(packed.images, np.stack([source.read(i) for i in source.ids]))
-    assert packed.manifest.ids is None and packed.manifest.image_ids == source.ids and calls[-1] == (330, 330)
+    assert packed.manifest.ids is None and packed.ids == source.ids and calls[-1] == (330, 330)
     assert set(everything(home)) == {"packed/leaves/images.npy", "packed/leaves/manifest.json"}  # git sees nothing
     before = (home / "packed/leaves/images.npy").stat().st_ino
     assert data.load("leaves", LEAVES, home=home).manifest == packed.manifest
@@ -329,6 +329,7 @@ def test_a_killed_process_leaves_nothing_in_the_way(home: Path) -> None:
 
 
 def test_code_that_returns_something_else_than_it_declares_is_named(home: Path) -> None:
+    @dataclass(frozen=True)
     class Wrong:
         resolution, channels, embedded, preprocessing = 8, 1, True, "1"
         ids, fingerprint = ("0",), "0" * 64

@@ -15,11 +15,13 @@ def add(verbs: Any) -> None:
     group = verbs.add_parser("data", help="add, list, show and verify the images", description="The images of the datasets.")
     actions = group.add_subparsers(metavar="ACTION", required=True)
     add = command(actions, "add", data_add, "pack the images of a dataset, once",
-                   "bench data add natural32 --root ~/pictures/cifar10", "bench data add lsun_church --root /data/lsun")
+                   "bench data add natural32 --root ~/pictures/cifar10", "bench data add lsun_church --root /data/lsun",
+                   "bench data add imagenet --root /data/ILSVRC2012 --limit 100300")
     add.add_argument("name", metavar="NAME", help="a name from `bench list datasets`")
     add.add_argument("--root", type=Path, metavar="PATH", help="the folder that holds the images")
     add.add_argument("--skip-corrupt", action="store_true", help="leave out files that cannot be read, and record their names")
-    add.add_argument("--limit", type=int, metavar="N", help="pack only the first N images in the order of their names")
+    add.add_argument("--limit", type=int, metavar="N", help="pack only N of the images, chosen by the sha256 of their ids")
+    add.add_argument("--resolution", type=int, metavar="R", help="pixels a side that are expected; the entry fixes them")
     add.add_argument("--no-dvc", action="store_true", help="do not version the images with DVC (default: where the home is a DVC repository)")
     registry_flag(add)
     json_flag(add)
@@ -48,7 +50,8 @@ def data_add(options: argparse.Namespace) -> int:
     entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
     with Display() as display:
         added = data.add(entry.name, entry.config, home=home(), root=options.root, skip_corrupt=options.skip_corrupt,
-                         limit=options.limit, progress=display.bar(f"packing {entry.name}"))
+                         limit=options.limit, resolution=options.resolution,
+                         progress=display.bar(f"packing {entry.name}"), note=display.note)
     versioned = None
     if not options.no_dvc and versioning.usable(home()):
         versioned = versioning.version(entry.name, home(), embedded=entry.config.embedded)

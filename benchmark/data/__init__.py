@@ -1,6 +1,7 @@
 """Spec to images: add and load packed arrays, and take nested subsets of them beside a held-out split.
 
     <home>/packed/<name>/images.npy, manifest.json    the array (uint8, N x C x R x R) and what it is
+    <home>/packed/<name>/ids.json                     the ids of more images than a manifest holds itself
     <home>/data/<name>.json                           the manifest again, tracked by git: what the array must be
 
 An embedded dataset is generated into packed/ on first use. `bench data add` packs any other, and pins either kind.
@@ -20,7 +21,15 @@ import numpy as np
 from benchmark.contract import Dataset, ImageError, Source
 from benchmark.data import manifest
 from benchmark.data.manifest import Manifest
-from benchmark.data.packing import Packed, Progress, digest, open_images, pack, way_out
+from benchmark.data.packing import (
+    Note,
+    Packed,
+    Progress,
+    digest,
+    open_images,
+    pack,
+    way_out,
+)
 from benchmark.data.subsets import HELD_OUT, Subset, order, subset
 from benchmark.errors import BenchError, UsageError
 from benchmark.fields import hints, to_json
@@ -58,26 +67,29 @@ def packed_name(spec: Spec) -> str:
 
 
 def add(name: str, dataset: Dataset, *, home: Path, root: Path | None, skip_corrupt: bool = False,
-        limit: int | None = None, progress: Progress | None = None) -> Added:
+        limit: int | None = None, resolution: int | None = None, progress: Progress | None = None,
+        note: Note | None = None) -> Added:
     """Pack the images of a dataset and pin them in data/<name>.json; do nothing where both are there already.
 
     The source is compared by the path and size of every file. `limit` takes that many images, chosen by their hash.
+    `resolution` is the entry's to fix: another one is refused. A packing that was stopped goes on where it was.
     """
-    _check_request(name, dataset, root, limit)
+    _check_request(name, dataset, root, limit, resolution)
     with _lock(home, name):
+        if note and root:
+            note(f"Looking through {root} for the images of '{name}'.")
         source = _open(name, dataset, root)
         here, pinned = manifest.read(manifest.beside(home, name)), manifest.read(manifest.pin(home, name))
-        same = here and here == pinned and here.difference(dataset) is None
-        same = same and (here.fingerprint, here.limit) == (source.fingerprint, limit)
-        if same and (skip_corrupt or not here.skipped) and not verify(name, home=home):
+        same = (here is not None and here == pinned and here.difference(dataset) is None
+                and (here.fingerprint, here.limit) == (source.fingerprint, limit) and (skip_corrupt or not here.skipped))
+        if here is not None and same and not verify(name, home=home):
             return Added(here, "unchanged",
                          f"{name}: nothing to do. Its {here.count:,} images are packed, no file's path or size has "
                          f"changed, and every byte is as pinned. To pack anew, remove packed/{name}.")
         chosen = source.ids if limit is None else [source.ids[i] for i in sorted(order(name, 0, source.ids)[:limit])]
         made = pack(name, dataset, source, home=home, skip_corrupt=skip_corrupt, limit=limit, ids=chosen,
-                    progress=progress)
-        manifest.write(manifest.pin(home, name), made)
-    return _added(made, pinned or here)
+                    pinned=True, progress=progress, note=note)
+    return _added(made, pinned or here, _unlike_official(dataset, len(source.ids)))
 
 
 def load(name: str, dataset: Dataset, *, home: Path, progress: Progress | None = None) -> Packed:
@@ -105,7 +117,7 @@ def load(name: str, dataset: Dataset, *, home: Path, progress: Progress | None =
                          f"{_add_again(name, dataset)}.")
     if pinned and not pinned.same_images(here):
         raise BenchError(_not_as_pinned(here, pinned))
-    return Packed(_checked_images(home, here), here)
+    return Packed(_checked_images(home, here), here, manifest.read_ids(home, here))
 
 
 def verify(name: str, *, home: Path) -> list[str]:
@@ -116,10 +128,11 @@ def verify(name: str, *, home: Path) -> list[str]:
             return [f"there are no images of that name; `bench data add {name} --root PATH` adds them"]
         if here is None:
             missing = f"pinned, but not packed here; `bench data add {name} --root PATH` packs them"
-            return [] if pinned.embedded else [missing]
+            return [] if pinned and pinned.embedded else [missing]
         if pinned and not pinned.same_images(here):
             return [_not_as_pinned(here, pinned)]
         _checked_images(home, here)
+        manifest.read_ids(home, here)
     except BenchError as problem:
         return [str(problem)]
     return []
@@ -160,7 +173,7 @@ def facts(name: str, home: Path) -> dict[str, Any]:
     return _facts(found)
 
 
-def _check_request(name: str, dataset: Dataset, root: Path | None, limit: int | None) -> None:
+def _check_request(name: str, dataset: Dataset, root: Path | None, limit: int | None, resolution: int | None) -> None:
     if dataset.embedded and (root is not None or limit is not None):
         raise UsageError(f"'{name}' is generated, not read from files: leave --root and --limit out.")
     if not dataset.embedded and root is None:
@@ -168,6 +181,17 @@ def _check_request(name: str, dataset: Dataset, root: Path | None, limit: int | 
                          "holds them.")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} must be at least 1.")
+    if resolution not in (None, dataset.resolution):
+        raise UsageError(_other_resolution(name, dataset, resolution))
+
+
+def _other_resolution(name: str, dataset: Dataset, resolution: int) -> str:
+    begin = (f"--resolution {resolution}: the images of '{name}' are {dataset.resolution}x{dataset.resolution}, and its name "
+             "stands for them in every record")
+    if dataset.embedded:
+        return f"{begin}. `--set dataset.resolution={resolution}` of `bench run` generates others, under a name of their own."
+    return (f"{begin}. Copy its .gin file as datasets/{name}_{resolution}.gin into a folder of your own, change `resolution` "
+            f"there, and run `bench data add {name}_{resolution} --root PATH --registry DIR` with that folder as DIR.")
 
 
 @contextmanager
@@ -225,22 +249,32 @@ def _not_as_pinned(here: Manifest, pinned: Manifest) -> str:
     return f"{begin}. Restore the pinned images, or take these: `bench data add {here.name} --root PATH`."
 
 
-def _added(made: Manifest, before: Manifest | None) -> Added:
+def _unlike_official(dataset: Dataset, found: int) -> str:
+    """Say where a source has more or fewer images than the official distribution of the dataset."""
+    official = getattr(dataset, "official_count", None)
+    if official in (None, found):
+        return ""
+    return (f" The source has {found:,} images, the official distribution {official:,}: results are comparable with those on "
+            "the same images alone (`bench data show` prints their sha256).")
+
+
+def _added(made: Manifest, before: Manifest | None, remark: str) -> Added:
     packed = f"{made.name}: packed {made.count:,} images of {made.resolution}x{made.resolution}"
     left_out = f" {len(made.skipped)} unreadable images were left out; the manifest names them." if made.skipped else ""
+    remarks = left_out + remark
     if before is None:
         pinned = f"sha256 {made.sha256[:12]}, pinned in data/{made.name}.json"
-        return Added(made, "new", f"{packed}, {pinned}.{left_out}")
+        return Added(made, "new", f"{packed}, {pinned}.{remarks}")
     if before.same_images(made):
-        return Added(made, "restored", f"{packed}, the same bytes as before.{left_out}")
+        return Added(made, "restored", f"{packed}, the same bytes as before.{remarks}")
     change = f"it had {before.count:,} images, sha256 {before.sha256[:12]}, and has sha256 {made.sha256[:12]} now"
-    sentence = f"{packed}, a new version: {change}. Results on the two are not comparable.{left_out}"
+    sentence = f"{packed}, a new version: {change}. Results on the two are not comparable.{remarks}"
     return Added(made, "changed", sentence)
 
 
 def _facts(described: Manifest) -> dict[str, Any]:
     left_out = ("ids", "duplicates", "skipped", "format")
-    facts = {key: value for key, value in to_json(described).items() if key not in left_out}
+    facts = {key: value for key, value in described.document().items() if key not in left_out}
     copies = sum(len(group) - 1 for group in described.duplicates)
     skipped = [one.id for one in described.skipped]
     return facts | {"manifest_sha256": described.digest, "duplicates": copies, "skipped": skipped}

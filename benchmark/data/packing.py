@@ -1,71 +1,76 @@
 """A source of images to one packed array on disk, and that array back: streamed, hashed, whole or not at all."""
 
 import hashlib
+import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmark.contract import Dataset, ImageError, Source
 from benchmark.data import manifest
 from benchmark.data.manifest import ORDERING, Manifest, Skipped, packed_folder
+from benchmark.data.partial import ARRAY, HEADER, Partial, Tally, discard
 from benchmark.errors import BenchError
 from benchmark.fields import to_json
+from benchmark.record import write_bytes
 
 Progress = Callable[[int, int], None]
+Note = Callable[[str], None]
 
 CHUNK = 64  # images that a thread reads before it hands them on
-HEADER = 128  # bytes of the .npy header, the same for any count, so that it can be written last
+MOST_THREADS = 16
 NAMED = 10  # unreadable images that an error names
 
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """The images of a dataset, uint8 (N, C, R, R), mapped from disk, and their manifest."""
+    """The images of a dataset, uint8 (N, C, R, R), mapped from disk, their manifest and their ids."""
 
     images: np.ndarray
     manifest: Manifest
+    ids: Sequence[str]  # in the order of the array
 
 
-def pack(name: str, dataset: Dataset, source: Source, *, home: Path, skip_corrupt: bool = False,
-         limit: int | None = None, ids: Sequence[str] | None = None, progress: Progress | None = None) -> Manifest:
+def pack(name: str, dataset: Dataset, source: Source, *, home: Path, skip_corrupt: bool = False, limit: int | None = None,
+         ids: Sequence[str] | None = None, pinned: bool = False, progress: Progress | None = None,
+         note: Note | None = None) -> Manifest:
     """Write packed/<name>/images.npy and its manifest from an opened source, and return the manifest.
 
-    `ids` are the images to take (default: all), `limit` is only written down. The caller holds the dataset's lock.
-    Memory does not grow with the images, only with their number (an id and a digest each). Raise BenchError naming
-    the unreadable images (unless `skip_corrupt`), or the path that cannot be written; then nothing has changed.
+    `ids` are the images to take (default: all), `limit` is only written down; `pinned` writes the pin as well. The
+    caller holds the dataset's lock. Memory does not grow with the images, only with their number (an id and a digest
+    each). The same call takes up what a killed or interrupted process left. Raise BenchError naming the unreadable
+    images (unless `skip_corrupt`), or the path that cannot be written; then nothing has changed.
     """
     folder = packed_folder(home, name)
-    aside = folder / "images.npy.tmp"
+    facts = {"name": name, "kind": manifest.kind_of(dataset), "config": to_json(dataset), "limit": limit,
+             "preprocessing": dataset.preprocessing, "fingerprint": source.fingerprint}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shape = (dataset.channels, dataset.resolution, dataset.resolution)
-        kept, skipped, groups, sha256 = _stream(aside, source, source.ids if ids is None else ids, shape, progress)
-        if skipped and not skip_corrupt:
-            raise BenchError(_unreadable(name, skipped))
-        if not kept:
-            raise BenchError(f"Dataset '{name}': none of the {len(skipped)} images can be read. {_named(skipped)}.")
-        made = Manifest(
-            format=1, name=name, kind=manifest.kind_of(dataset), config=to_json(dataset), embedded=dataset.embedded,
-            count=len(kept), channels=dataset.channels, resolution=dataset.resolution, ids=_compact(kept),
-            ordering=ORDERING, sha256=sha256, preprocessing=dataset.preprocessing, fingerprint=source.fingerprint,
-            limit=limit, skipped=tuple(skipped), duplicates=tuple(tuple(kept[i] for i in group) for group in groups),
-        )
-        manifest.beside(home, name).unlink(missing_ok=True)  # never an array under another array's manifest
-        os.replace(aside, folder / "images.npy")
-        manifest.write(manifest.beside(home, name), made)
+        tally = _stream(folder, facts, source, source.ids if ids is None else ids, shape, progress, note)
+        if tally.skipped and not skip_corrupt:
+            raise BenchError(_unreadable(name, tally.skipped))
+        if not tally.kept:
+            raise BenchError(f"Dataset '{name}': none of the {len(tally.skipped)} images can be read. "
+                             f"{_named(tally.skipped)}.")
+        made = _described(dataset, facts, tally)
+        _put(home, made, tally.kept, pinned=pinned)
         return made
     except OSError as problem:
+        discard(folder)
         raise BenchError(f"{folder} cannot be written: {problem.strerror or problem}. Free space or make the folder "
                          "writable, then run again.") from None
-    finally:
-        _discard(aside)
+    except BenchError:
+        discard(folder)
+        raise
 
 
 def open_images(home: Path, described: Manifest) -> np.ndarray:
@@ -97,45 +102,71 @@ def way_out(described: Manifest) -> str:
     return f"`bench data add {described.name} --root PATH` packs them again."
 
 
-def _stream(path: Path, source: Source, ids: Sequence[str], shape: tuple[int, int, int],
-            progress: Progress | None) -> tuple[list[str], list[Skipped], list[list[int]], str]:
-    """Write the images of `ids`; return the ids kept, those skipped, the groups of equal images, and the sha256."""
-    kept: list[str] = []
-    skipped: list[Skipped] = []
-    first: dict[bytes, int] = {}
-    groups: dict[int, list[int]] = {}
-    total = hashlib.sha256()
-    with path.open("wb") as file, closing(_read_all(source, ids)) as images:
-        file.write(bytes(HEADER))
-        for done, (image_id, image) in enumerate(images, 1):
+def _stream(folder: Path, facts: dict[str, Any], source: Source, ids: Sequence[str], shape: tuple[int, int, int],
+            progress: Progress | None, note: Note | None) -> Tally:
+    """Write the images of `ids` aside and return what they are."""
+    partial = Partial(folder, facts, ids, math.prod(shape))
+    tally = partial.tally
+    if note and tally.done:
+        note(f"{tally.done:,} of {len(ids):,} images are here from a packing that was stopped; going on from there.")
+    with closing(partial), closing(_read_all(source, ids, tally.done)) as images:
+        for image_id, image in images:
             if isinstance(image, ImageError):
-                skipped.append(Skipped(id=image_id, reason=str(image).removeprefix(f"{image_id}: ")))
+                partial.skip(image_id, str(image).removeprefix(f"{image_id}: "))
             else:
                 _check(image_id, image, shape)
-                content = image.tobytes()
-                file.write(content)
-                total.update(content)
-                seen = first.setdefault(hashlib.sha256(content).digest(), len(kept))
-                if seen != len(kept):
-                    groups.setdefault(seen, [seen]).append(len(kept))
-                kept.append(image_id)
-            if progress and (done % CHUNK == 0 or done == len(ids)):
-                progress(done, len(ids))
-        file.seek(0)
-        file.write(npy_header((len(kept), *shape)))
-        file.flush()
-        os.fsync(file.fileno())
-    return kept, skipped, list(groups.values()), total.hexdigest()
+                partial.keep(image_id, image.tobytes())
+            if progress and (tally.done % CHUNK == 0 or tally.done == len(ids)):
+                progress(tally.done, len(ids))
+        partial.complete(npy_header((len(tally.kept), *shape)))
+    return tally
 
 
-def _read_all(source: Source, ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray | ImageError]]:
-    """Read the images in order, a few chunks ahead, on as many threads as there are cores (decoders free the lock)."""
+def _described(dataset: Dataset, facts: dict[str, Any], tally: Tally) -> Manifest:
+    """Return the manifest of what was written aside."""
+    ids = _compact(tally.kept)
+    many = ids is not None and len(ids) > manifest.LISTED
+    return Manifest(
+        format=1, **facts, embedded=dataset.embedded, count=len(tally.kept), channels=dataset.channels,
+        resolution=dataset.resolution, ids=None if many else ids, ordering=ORDERING, sha256=tally.sha256.hexdigest(),
+        skipped=tuple(tally.skipped),
+        duplicates=tuple(tuple(tally.kept[i] for i in group) for group in tally.groups.values()),
+        ids_sha256=hashlib.sha256(manifest.encoded_ids(tally.kept)).hexdigest() if many else None,
+    )
+
+
+def _put(home: Path, made: Manifest, ids: Sequence[str], *, pinned: bool) -> None:
+    """Write what goes beside the array aside, then rename everything into place: no write can fail midway."""
+    folder, beside = packed_folder(home, made.name), manifest.beside(home, made.name)
+    texts = {manifest.ids_file(home, made.name): manifest.encoded_ids(ids)} if made.ids_sha256 else {}
+    texts |= {manifest.pin(home, made.name): manifest.encoded(made)} if pinned else {}
+    texts |= {beside: manifest.encoded(made)}  # last: the array counts once its manifest is there
+    aside = {path: path.with_name(f".{path.name}.tmp") for path in texts}
+    try:
+        for path, content in texts.items():
+            write_bytes(aside[path], content)
+        beside.unlink(missing_ok=True)  # never an array under another array's manifest
+        os.replace(folder / ARRAY, folder / "images.npy")
+        for path, written in aside.items():
+            os.replace(written, path)
+        if not made.ids_sha256:
+            manifest.ids_file(home, made.name).unlink(missing_ok=True)
+    finally:
+        for written in aside.values():
+            with suppress(OSError):  # its folder is no folder: the error on its way out says so
+                written.unlink(missing_ok=True)
+    discard(folder)  # the journal, and what an earlier kill may have left
+
+
+def _read_all(source: Source, ids: Sequence[str], done: int) -> Generator[tuple[str, np.ndarray | ImageError], None, None]:
+    """Read the images from number `done` on in order, a few chunks ahead, on a thread a core (decoders free the lock)."""
 
     def read(chunk: Sequence[str]) -> list[np.ndarray | ImageError]:
         return [_read(source, image_id) for image_id in chunk]
 
-    threads = min(8, os.cpu_count() or 1)
-    chunks = (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = min(MOST_THREADS, threads)
+    chunks = (ids[start : start + CHUNK] for start in range(done, len(ids), CHUNK))
     pool = ThreadPoolExecutor(threads)
     try:
         ahead = deque((chunk, pool.submit(read, chunk)) for chunk in islice(chunks, 2 * threads))
@@ -180,9 +211,3 @@ def _unreadable(name: str, skipped: Sequence[Skipped]) -> str:
     return (f"Dataset '{name}': {count} cannot be read. {_named(skipped)}. Replace or remove them, or leave them out "
             "with --skip-corrupt (the manifest then names them).")
 
-
-def _discard(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:  # the folder itself is gone or refuses; the error on its way out says so
-        pass

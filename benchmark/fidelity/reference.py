@@ -47,5 +47,5 @@ def reference(packed: Packed, dataset_name: str, home: Path, limit: int = LIMIT)
     folder = packed_folder(home, described.name) / "fidelity" / described.preprocessing
     if described.count <= limit:
         return Reference(packed.images, described.sha256, folder)
-    chosen = Chosen(packed.images, sorted(order(dataset_name, 0, packed.manifest.image_ids)[:limit]))
+    chosen = Chosen(packed.images, sorted(order(dataset_name, 0, packed.ids)[:limit]))
     return Reference(chosen, digest(chosen), folder)
