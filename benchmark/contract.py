@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar, datacla
 
 import gin
 
-from benchmark.fields import Count, FieldError, Fraction, Positive, Range, checked
+from benchmark.fields import Count, FieldError, Fraction, Positive, Range, added, checked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ __all__ = ["ArtifactMissing", "Attention", "Backbone", "Count", "Dataset", "Fiel
 T = TypeVar("T")
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True)
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(added,))
 def entry(cls: type[T]) -> type[T]:
     """Declare `cls` as something that a .gin file can configure: checked frozen fields, known to gin by its name."""
     return gin.configurable(cls.__name__, module=cls.__module__)(checked(cls))

@@ -7,7 +7,7 @@ type never gets past the constructor, whether it came from gin, from a flag or f
 import dataclasses
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -47,7 +47,16 @@ Positive = Annotated[int, Range(least=1)]
 Fraction = Annotated[float, Range(least=0, most=1)]
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True)
+def added(default: Any) -> Any:
+    """Declare a field that its class gained after it was first stored: left out of the JSON while at its default.
+
+    What was stored before then keeps its content, and a spec its id.
+    """
+    made: Callable[[], Any] = (lambda: dict(default)) if isinstance(default, dict) else (lambda: default)
+    return dataclasses.field(default_factory=made, metadata={"added": True})
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field, added))
 def checked(cls: type[T]) -> type[T]:
     """Make `cls` a frozen, keyword-only dataclass whose constructor raises FieldError on a wrong type or range.
 
@@ -142,12 +151,16 @@ def _spelled(hint: Any) -> str:
 def to_json(value: Any) -> Any:
     """Return `value` (a checked dataclass, or what one holds) as plain dicts, lists, numbers, strings and None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value) if not _unsaid(value, field)}
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     return value
+
+
+def _unsaid(value: Any, field: "dataclasses.Field[Any]") -> bool:
+    return bool(field.metadata.get("added")) and getattr(value, field.name) == field.default_factory()  # type: ignore[misc]
 
 
 def from_json(cls: type[T], data: Any, where: str = "") -> T:
@@ -170,7 +183,8 @@ def from_json(cls: type[T], data: Any, where: str = "") -> T:
 def json_schema(cls: type) -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of what `to_json` writes for `cls`."""
     fields = {name: _hint_schema(hint) for name, hint in hints(cls).items()}
-    document = {"type": "object", "additionalProperties": False, "required": list(fields), "properties": fields}
+    required = [field.name for field in dataclasses.fields(cls) if not field.metadata.get("added")]
+    document = {"type": "object", "additionalProperties": False, "required": required, "properties": fields}
     if cls.__doc__:
         document["description"] = " ".join(cls.__doc__.split())
     return document

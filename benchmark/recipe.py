@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from benchmark.contract import Count, FieldError, Fraction, Positive, Range, entry
+from benchmark.fields import added
 
 Beta = Annotated[float, Range(least=0, below=1)]
 
@@ -25,6 +26,8 @@ class Recipe:
     clip: Annotated[float, Range(above=0)] | None = None  # global gradient norm
     ema: Beta = 0.9999
     precision: Literal["fp32", "bf16"] = "fp32"  # of the training step; evaluation is always fp32
+    tf32: bool = added(False)  # fp32 matrix products of the training step with TF32 inputs, on a GPU that has it
+    compile: Literal["none", "blocks", "graphs"] = added("none")  # the network block by block; graphs: and as CUDA graphs
     psnr_steps: Annotated[int, Range(least=1, most=1000)] = 50  # evenly respaced diffusion steps
     psnr_images: Positive = 300  # K of Eq. 4, per split
     trajectory: tuple[Positive, ...] = ()  # training steps at which PSNR is taken; those past `steps` are not reached

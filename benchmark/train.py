@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark import checkpoint, diffusion
+from benchmark import checkpoint
 from benchmark.checkpoint import Checkpoint
 from benchmark.errors import BenchError
+from benchmark.memory import out_of_memory
 from benchmark.recipe import Recipe
 from benchmark.record import Point
+from benchmark.step import Work, learning_rate, prepare, take_step
 
 REPORT_EVERY = 50  # steps, or a second, whichever comes first: how often the host looks at the device
 
@@ -88,27 +90,34 @@ def start(network: nn.Module, recipe: Recipe) -> Training:
     return Training(network, ema, optimizer, buffers)
 
 
-def train(training: Training, images: Tensor, recipe: Recipe, *, seed: int, folder: Path, hooks: Hooks) -> Training:
+def train(training: Training, images: Tensor, recipe: Recipe, *, seed: int, folder: Path, hooks: Hooks,
+          work: Work | None = None) -> Training:
     """Train to the end of the recipe from the last intact checkpoint in `folder`. images: (N, C, R, R) uint8 on the device.
 
-    Raises BenchError at the first loss that is not finite (no checkpoint after it is written), Interrupted when
+    `work` says how a step is computed, where not in one process, eagerly and all at once. Raises BenchError at the first
+    loss that is not finite (no checkpoint after it is written) and where memory does not suffice, Interrupted when
     `hooks.stop` says so, after writing a checkpoint.
     """
-    if saved := checkpoint.last(folder, hooks.warn):
+    work = work or Work(recipe, seed, warn=hooks.warn)
+    processes, device = work.processes, images.device
+    if saved := processes.ask_first(lambda: checkpoint.last(folder, hooks.warn)):
         training.restore(saved)
     training.network.train()
-    device, abar = images.device, diffusion.alphas_cumprod().to(images.device)
+    processes.spread((training.network, training.ema))
+    prepare(training.network, work, device)
     losses: list[Tensor] = []  # on the device: the host looks at them only when it reports
     sitting, reported, saved_at = time.monotonic() - training.wall_seconds, time.monotonic(), time.monotonic()
     while training.step < recipe.steps:
-        losses.append(_step(training, images, recipe, seed, abar))
+        losses.append(_step(training, images, work))
         training.step += 1
-        now, last_step = time.monotonic(), training.step == recipe.steps
-        point_due, stopping = training.step in recipe.trajectory, hooks.stop()
-        save_due = last_step or stopping or now - saved_at >= hooks.checkpoint_seconds
-        if point_due or save_due or len(losses) >= REPORT_EVERY or now - reported >= 1:
+        now, last_step, point_due = time.monotonic(), training.step == recipe.steps, training.step in recipe.trajectory
+        stopping, save_due, report_due = processes.any(  # the first process looks at the clock; anyone may be asked to stop
+            hooks.stop(), processes.first and now - saved_at >= hooks.checkpoint_seconds,
+            processes.first and (len(losses) >= REPORT_EVERY or now - reported >= 1))
+        save_due = save_due or last_step or stopping
+        if point_due or save_due or report_due:
             rate = len(losses) / max(now - reported, 1e-9)
-            metrics = _collect(training, losses) | {"learning_rate": learning_rate(recipe, training.step - 1)}
+            metrics = _collect(training, losses, work) | {"learning_rate": learning_rate(recipe, training.step - 1)}
             hooks.report(training.step, metrics | {"steps_per_second": rate})
             losses, reported = [], now
         if point_due:
@@ -119,7 +128,7 @@ def train(training: Training, images: Tensor, recipe: Recipe, *, seed: int, fold
         if save_due:
             _synchronize(device)
             training.wall_seconds = time.monotonic() - sitting
-            training.save(folder)
+            processes.ask_first(lambda: training.save(folder))
             saved_at = time.monotonic()
         if stopping and not last_step:
             raise Interrupted(f"Stopped at step {training.step} of {recipe.steps}; the checkpoint is written. "
@@ -127,48 +136,20 @@ def train(training: Training, images: Tensor, recipe: Recipe, *, seed: int, fold
     return training
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Return the learning rate of a step (0 is the first): linear warm-up, then constant or a cosine to its final fraction."""
-    if step < recipe.warmup:
-        return recipe.learning_rate * (step + 1) / recipe.warmup
-    if recipe.schedule == "constant":
-        return recipe.learning_rate
-    way = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    final = recipe.final_learning_rate
-    return recipe.learning_rate * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * way)))
+def _step(training: Training, images: Tensor, work: Work) -> Tensor:
+    try:
+        return take_step(training, images, work)
+    except (RuntimeError, MemoryError) as problem:  # outside the gradient, which deals with it: the optimizer, the EMA
+        if not out_of_memory(problem):
+            raise
+        reason = str(problem).strip().split("\n")[0]
+    raise BenchError(f"Out of memory on {images.device} beside the gradient, where a smaller micro-batch does not help: {reason}. "
+                     "Take a smaller model or a device with more memory.")
 
 
-def _step(training: Training, images: Tensor, recipe: Recipe, seed: int, abar: Tensor) -> Tensor:
-    """Take one optimiser step and return its loss, without waiting for the device."""
-    torch.manual_seed(diffusion.random_key("train", seed, training.step))  # the batch, the noise and any dropout
-    device = images.device
-    x0 = diffusion.scaled(images[torch.randint(len(images), (recipe.batch,), device=device)])
-    t = torch.randint(diffusion.STEPS, (recipe.batch,), device=device)
-    noise = torch.randn(x0.shape, device=device)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16"):
-        loss = diffusion.loss(training.network, x0, t, noise, abar)
-    loss.backward()
-    if recipe.clip is not None:
-        nn.utils.clip_grad_norm_(training.network.parameters(), recipe.clip)
-    for group in training.optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, training.step)
-    training.optimizer.step()
-    training.optimizer.zero_grad(set_to_none=True)
-    _average(training.ema, training.network, training.buffers, recipe.ema)
-    return loss.detach()
-
-
-@torch.no_grad()
-def _average(ema: nn.Module, network: nn.Module, buffers: list[tuple[Tensor, Tensor]], decay: float) -> None:
-    """Move the EMA weights towards the network's, and copy what is saved but is no weight (running statistics)."""
-    torch._foreach_lerp_(list(ema.parameters()), list(network.parameters()), 1 - decay)
-    for own, theirs in buffers:
-        own.copy_(theirs)
-
-
-def _collect(training: Training, losses: list[Tensor]) -> dict[str, float]:
+def _collect(training: Training, losses: list[Tensor], work: Work) -> dict[str, float]:
     """Bring the losses of the last steps to the host; raise BenchError at the first that is not finite."""
-    values = torch.stack(losses).double().cpu()
+    values = work.processes.total(torch.stack(losses).double()).cpu()
     if (bad := (~values.isfinite()).nonzero()).numel():
         step = training.step - len(losses) + int(bad[0]) + 1
         raise BenchError(f"The loss is {values[bad[0]].item()} at step {step}. The last checkpoint before it is kept; "

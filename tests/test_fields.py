@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import jsonschema
 import pytest
 
-from benchmark.fields import FieldError, Range, checked, from_json, json_schema, to_json
+from benchmark.fields import FieldError, Range, added, checked, from_json, json_schema, to_json
 
 
 @checked
@@ -78,3 +78,27 @@ def test_json_schema_agrees_with_the_constructor() -> None:
         if message in ("finite", "whole number"):
             continue  # JSON has no NaN, and JSON Schema counts 3.0 as an integer
         assert not validator.is_valid(full | document if isinstance(document, dict) else document), document
+
+
+@checked
+class Grown:
+    """A class that gained two fields after it was first stored."""
+
+    size: int
+    fast: bool = added(False)
+    notes: dict[str, int] = added({})
+
+
+def test_an_added_field_is_stored_only_where_it_says_something() -> None:
+    old = {"size": 3}
+    assert to_json(from_json(Grown, old)) == old
+    new = Grown(size=3, fast=True, notes={"a": 1})
+    assert to_json(new) == {"size": 3, "fast": True, "notes": {"a": 1}}
+    assert from_json(Grown, to_json(new)) == new
+    assert Grown(size=1).notes is not Grown(size=1).notes
+    with pytest.raises(FieldError, match="fast = 1 must be True or False"):
+        Grown(size=3, fast=1)
+    validator = jsonschema.Draft202012Validator(json_schema(Grown))
+    assert validator.is_valid(old)
+    assert validator.is_valid(to_json(new))
+    assert not validator.is_valid({"fast": True})

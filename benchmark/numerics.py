@@ -1,0 +1,104 @@
+"""What the recipe says of arithmetic, put into practice: TF32, compiled blocks; and recomputed activations."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from benchmark.errors import UsageError
+
+GRAPHS_SAID = "recipe.compile = 'graphs': CUDA graphs need a GPU; compiled by blocks without them."
+TF32_SAID = "recipe.tf32: the CPU has no TF32; the training step is computed in full fp32."
+
+
+@contextmanager
+def tf32(wanted: bool) -> Iterator[None]:
+    """Allow TF32 in fp32 matrix products for the time of the block, or forbid it; scores are made without."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def blocks(network: nn.Module) -> list[nn.Module]:
+    """Return the blocks of a network: what its outermost module lists hold; the network itself where it has none."""
+
+    def within(module: nn.Module) -> Iterator[nn.Module]:
+        for child in module.children():
+            yield from within(child) if isinstance(child, nn.ModuleList) else [child]
+
+    lists = [child for child in network.children() if isinstance(child, nn.ModuleList)]
+    return [block for each in lists for block in within(each)] or [network]
+
+
+def keep_compiled(folder: Path) -> None:
+    """Keep what torch.compile makes in `folder`, unless TORCHINDUCTOR_CACHE_DIR names another one."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+
+
+def compile_blocks(network: nn.Module, how: str, device: torch.device) -> str | None:
+    """Have every block compiled at its first call; return what of the wish `how` this device cannot do, if anything."""
+    if how == "none":
+        return None
+    import torch._dynamo  # noqa: PLC0415  slow to import
+
+    torch._dynamo.config.recompile_limit = 64  # windows, batch sizes, training and scoring each make a version of a block
+    graphs = how == "graphs" and device.type == "cuda"
+    for block in blocks(network):
+        block.compile(mode="reduce-overhead" if graphs else None, dynamic=False)
+    return GRAPHS_SAID if how == "graphs" and not graphs else None
+
+
+def uncompile(network: nn.Module) -> None:
+    """Go back to eager blocks."""
+    for block in blocks(network):
+        block._compiled_call_impl = None
+
+
+def compile_failed(problem: BaseException) -> bool:
+    """Tell whether an exception is torch.compile's own, not the network's."""
+    from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415  slow to import
+
+    return isinstance(problem, TorchDynamoException)
+
+
+def failure_said(problem: BaseException) -> str:
+    """Say once that torch.compile failed, and why."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return f"torch.compile failed, so the blocks are not compiled: {lines[0][:200] if lines else type(problem).__name__}"
+
+
+def new_step(how: str) -> None:
+    """Tell CUDA graphs that the results of the pass before are no longer needed."""
+    if how == "graphs":
+        torch.compiler.cudagraph_mark_step_begin()
+
+
+def recompute(network: nn.Module) -> None:
+    """Keep only the inputs of every block in the forward pass and compute the rest again in the backward pass."""
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+        raise UsageError("--recompute: this network keeps running statistics, which computing its blocks twice would count twice.")
+    for block in blocks(network):
+        if block is network:
+            raise UsageError("--recompute: this network has no list of blocks that could be computed again one by one.")
+        block.forward = _twice(block.forward)
+
+
+def whole_batch_only(network: nn.Module) -> str | None:
+    """Say why the gradient of a batch is not the mean over its parts, for a network of which that is so."""
+    if hasattr(network, "estimate_with_loss"):
+        return "it adds a loss of its own over the whole batch"
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+        return "it normalises over the whole batch"
+    return None
+
+
+def _twice(forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    return partial(checkpoint, forward, use_reentrant=False)
