@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from benchmark.cost import forward_flops, parameters, peak_memory_bytes
 from benchmark.diffusion import random_key
 from benchmark.errors import BenchError, UsageError
 from benchmark.leaderboard import plots
+from benchmark.lease import Folder, Held, Lease, held
 from benchmark.progress import Display
 from benchmark.psnr import mean, psnr
 from benchmark.record import METRIC_VERSION, Data, Point, Psnr, Record
@@ -40,6 +41,7 @@ class Place:
     device: torch.device
     suite: str | None = None
     checkpoint_seconds: float = 60.0
+    wait: bool = False  # for another process that works on the run, instead of refusing
 
     def folder(self, spec: Spec) -> Path:
         """Return the folder of a run."""
@@ -53,7 +55,7 @@ def run(spec: Spec, place: Place, display: Display, *, force: bool = False,
     `started` is called with the run's folder once it describes the run, before the training.
     """
     folder = place.folder(spec)
-    with only_one(folder):
+    with only_one(folder, place.wait, display.note) as lease:
         if force:
             _clear(folder)
         elif done := finished(spec, place):
@@ -62,9 +64,10 @@ def run(spec: Spec, place: Place, display: Display, *, force: bool = False,
         network = build(spec).to(place.device)  # first: what cannot be built leaves no run behind
         describe(spec, place, subset)
         started(folder)
-        trained = _fit(network, place, subset) if hasattr(network, "fit") else _train(spec, place, display, network, subset)
+        trained = _fit(network, place, subset) if hasattr(network, "fit") else _train(spec, place, display, network, subset, lease)
         measured, seconds = score(spec, place, display, trained.ema, subset)
         result = _record(spec, place, trained, measured, subset, seconds)
+        lease.check()
         record.write(result, folder / "record.json")
         draw(result, folder / "figures" / "psnr.svg", display)
         return publish(result, spec, place)
@@ -163,7 +166,7 @@ def draw(result: Record, path: Path, display: Display) -> None:
         display.note(f"No picture of this run: {problem}")
 
 
-def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subset: data.Subset) -> Training:
+def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subset: data.Subset, lease: Lease) -> Training:
     """Train by the recipe, appending to metrics.jsonl and taking the trajectory on the way."""
     folder, recipe = place.folder(spec), spec.recipe.config
     images, test_images = _on_device(subset, place.device)
@@ -186,7 +189,11 @@ def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subse
             report(step, means)
             return Point(step=step, loss=loss, **means)
 
-        hooks = Hooks(report=report, measure=measure, warn=display.note, stop=stop, checkpoint_seconds=place.checkpoint_seconds)
+        def stopping() -> bool:
+            lease.check()  # before the step's results are written: this process may have slept while another took over
+            return stop()
+
+        hooks = Hooks(report=report, measure=measure, warn=display.note, stop=stopping, checkpoint_seconds=place.checkpoint_seconds)
         return train(start(network, recipe), images, recipe, seed=spec.seed, folder=folder / "checkpoints", hooks=hooks)
 
 
@@ -231,21 +238,37 @@ def _on_device(subset: data.Subset, device: torch.device) -> tuple[torch.Tensor,
 
 def _clear(folder: Path) -> None:
     for child in folder.iterdir():
-        if child.name != "lock":
+        if child.name not in ("lock", "lease"):
             shutil.rmtree(child) if child.is_dir() else child.unlink()
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run; a second process is told so instead of writing into it."""
+def only_one(folder: Path, wait: bool = False, note: Callable[[str], None] = lambda text: None) -> Iterator[Lease]:
+    """Hold the folder of a run; a second process is told so, or waits, instead of writing into it.
+
+    A file lock holds on one machine and ends with its process; the lease holds on every machine that sees the folder.
+    """
+    what = f"The run {folder.name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w")
     except OSError as problem:
         raise BenchError(f"The run folder {folder} cannot be made: {problem.strerror}. Free space or make it writable.") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"The run {folder.name} is in progress in another process. Wait for it, or stop it first.") from None
-        yield
+        locked = _lock(lock, what, wait, note)
+        with held(Folder(folder / "lease"), what, alone=locked, wait=wait, note=note) as lease:
+            yield lease
+
+
+def _lock(lock: IO[str], what: str, wait: bool, note: Callable[[str], None]) -> bool:
+    """Lock a file against other processes of this machine; False where its file system has no locks."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            raise Held(f"{what} is in progress in another process. Wait for it, or stop it first.") from None
+        note(f"{what} is in progress in another process. Waiting for it to end.")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True

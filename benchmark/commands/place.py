@@ -35,7 +35,8 @@ def place_of(options: argparse.Namespace) -> "Place":
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.allow_tf32 = False  # scores are fp32
     return Place(home=home(), records=records_of(options), device=choose_device(options.device),
-                 suite=getattr(options, "suite", None), checkpoint_seconds=getattr(options, "checkpoint_every", 60.0))
+                 suite=getattr(options, "suite", None), checkpoint_seconds=getattr(options, "checkpoint_every", 60.0),
+                 wait=getattr(options, "wait", False))
 
 
 def records_of(options: argparse.Namespace) -> Path:
