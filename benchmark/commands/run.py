@@ -39,6 +39,7 @@ def add_run(verbs: Any) -> None:
     parser.add_argument("--force", action="store_true", help="run anew, dropping the run's checkpoints and record")
     parser.add_argument("--checkpoint-every", type=float, metavar="SECONDS", default=60.0, help="(default: 60)")
     parser.add_argument("--suite", metavar="NAME", help="the suite this row belongs to, for tracking")
+    parser.add_argument("--wait", action="store_true", help="where another process works on this run, wait for it to end")
     registry_flag(parser)
     machine_flags(parser)
     records_flag(parser)
