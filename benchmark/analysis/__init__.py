@@ -1,0 +1,27 @@
+"""Run to reasons: what a trained network does inside, as numbers, arrays and pictures.
+
+Each analysis is a module with a VERSION, raised when the same run gives other numbers, and a function
+`analyse(network, images, request, progress, parts) -> study.Result`. benchmark/analysis/study.py calls it and writes:
+
+    runs/<id>/analysis/<what>.json                              what was analysed, how, and the numbers
+    runs/<id>/analysis/<what>.npz                               the arrays
+    runs/<id>/analysis/<what>-<figure>.svg, .png                the pictures
+    leaderboard/analysis/<recipe>/<dataset>/<record>/<what>.*   with --publish: the JSON, and the first picture as SVG
+"""
+
+from typing import NamedTuple
+
+
+class What(NamedTuple):
+    """One analysis: where its code is, how many images it takes unless told, what it asks."""
+
+    module: str
+    images: int
+    question: str
+
+
+# Nothing here imports torch: the command line reads this table.
+WHATS = {
+    "receptive-field": What("benchmark.analysis.receptive_field", 8, "how far does a pixel's output reach?"),
+}
+TIMESTEPS = (50, 200, 500, 950)

@@ -1,0 +1,215 @@
+"""A finished run and a request to a finished analysis: the frame that every analysis stands in."""
+
+import fcntl
+import importlib
+import io
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark import record, run
+from benchmark.analysis import TIMESTEPS, WHATS, files
+from benchmark.contract import Count, FieldError, Positive, Range, checked
+from benchmark.diffusion import (
+    STEPS,
+    Levels,
+    alphas_cumprod,
+    levels,
+    noised,
+    random_key,
+    scaled,
+)
+from benchmark.errors import BenchError, UsageError
+from benchmark.leaderboard import plots
+from benchmark.progress import Display
+from benchmark.record import Record, write_bytes, write_text
+from benchmark.spec import from_record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Progress = Callable[..., None]  # (done, total, detail='')
+Step = Annotated[int, Range(least=0, most=STEPS - 1)]
+DOTS_PER_INCH = 150  # of the PNG
+
+
+@checked
+class Request:
+    """Which images at which noise levels; `leading` is of the Jacobian alone (None: as its size allows)."""
+
+    images: Positive
+    timesteps: tuple[Step, ...] = TIMESTEPS
+    seed: Count = 0  # of the noise
+    split: Literal["test", "train"] = "test"
+    leading: Positive | None = None
+
+    def validate(self) -> None:
+        if not self.timesteps or len(set(self.timesteps)) != len(self.timesteps):
+            raise FieldError(f"timesteps = {self.timesteps} must name at least one step, each once")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an analysis returns. A figure is drawn by a function onto an empty one; the first is the one to publish."""
+
+    numbers: dict[str, float]
+    arrays: dict[str, np.ndarray]
+    figures: "dict[str, Callable[[Figure], None]]"
+    settings: dict[str, Any] = field(default_factory=dict)  # what it chose by itself
+
+
+class Parts:
+    """Arrays that are kept on the way, so that an interrupted analysis goes on where it stopped."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the tensors called `name`, made now or in an earlier attempt."""
+        path = self.folder / f"{name}.npz"
+        if path.exists():
+            with np.load(path) as stored:
+                return {key: torch.from_numpy(stored[key]) for key in stored.files}
+        made = {key: value.cpu() for key, value in make().items()}
+        write_bytes(path, _npz({key: value.numpy() for key, value in made.items()}))
+        return made
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where an analysis is made and what of earlier attempts counts."""
+
+    place: run.Place
+    display: Display
+    search: tuple[Path, ...]
+    force: bool = False
+
+
+def noisy(images: Tensor, timestep: int, request: Request) -> tuple[Tensor, Levels]:
+    """Return x_t (K, C, R, R) of images (uint8, that shape) at one step, and its noise level.
+
+    The noise of (image, step) is a function of the request's seed, the same for every run and every analysis.
+    """
+    noise = torch.stack([torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(
+        random_key("analysis", request.seed, request.split, k, timestep))) for k in range(len(images))])
+    t = torch.full((len(images),), timestep, device=images.device)
+    level = levels(alphas_cumprod().to(images.device), t)
+    return noised(scaled(images), noise.to(images.device), level), level
+
+
+def analyse(folder: Path, what: str, request: Request, work: Work) -> files.Analysis:
+    """Return one analysis of a finished run, made now unless the same one is there."""
+    if not (folder / "record.json").exists():
+        raise UsageError(f"The run {folder.name} is not finished, so there is nothing to analyse. `bench run` finishes it.")
+    of, module = record.read(folder / "record.json"), importlib.import_module(WHATS[what].module)
+    settings = json.loads(json.dumps({"version": module.VERSION} | asdict(request)))
+    target = folder / files.FOLDER
+    with _alone(target, what):
+        if not work.force and (done := _finished(target / f"{what}.json", of, settings)):
+            return done
+        began = time.monotonic()
+        parts = Parts(target / f"{what}.parts" / f"{random_key(of.weights_sha256, json.dumps(settings, sort_keys=True)):016x}")
+        if work.force and parts.folder.exists():
+            shutil.rmtree(parts.folder)
+        network, images = _subject(of, request, work)
+        result = module.analyse(network, images, request, work.display.bar(f"{what} of {folder.name}"), parts)
+        found = files.Analysis(what=what, schema=1, run=of.id, spec=of.row._asdict(), weights_sha256=of.weights_sha256,
+                               settings=settings | result.settings | {"figures": list(result.figures)}, numbers=_rounded(what, result.numbers),
+                               seconds=round(time.monotonic() - began, 2))
+        _write(target, found, result)
+        shutil.rmtree(target / f"{what}.parts", ignore_errors=True)
+    return found
+
+
+def publish(folder: Path, what: str, of: Record, leaderboard: Path) -> list[Path]:
+    """Put the JSON and the first picture of a finished analysis beside the records; return the paths."""
+    found = files.read(folder / files.FOLDER / f"{what}.json")
+    target, first = files.published_folder(leaderboard, of.row), found.settings["figures"][0]
+    sources = {target / f"{what}.json": f"{what}.json", target / f"{what}.svg": f"{what}-{first}.svg"}
+    contents = {path: (folder / files.FOLDER / source).read_bytes() for path, source in sources.items()}
+    for path, content in contents.items():
+        files.check_size(path, len(content))
+    for path, content in contents.items():
+        write_bytes(path, content)
+    return list(contents)
+
+
+def _finished(path: Path, of: Record, settings: dict[str, Any]) -> files.Analysis | None:
+    """Return the analysis in `path` where it is of these weights and these settings."""
+    if not path.exists():
+        return None
+    before = files.read(path)
+    same = before.weights_sha256 == of.weights_sha256 and all(before.settings.get(key) == value for key, value in settings.items())
+    return before if same else None
+
+
+def _subject(of: Record, request: Request, work: Work) -> tuple[torch.nn.Module, Tensor]:
+    """Return the network of a run as it was scored, and the first images (uint8) of the split that is asked for."""
+    spec = from_record(of.spec, overrides=of.overrides, assumed=of.assumed, search=work.search)
+    subset = run.load_subset(spec, work.place, work.display)
+    images = subset.train if request.split == "train" else subset.test
+    if len(images) < request.images:
+        raise UsageError(f"--images {request.images} must be at most {len(images)}, the {request.split} images of run {of.id}.")
+    network = run.trained_network(spec, work.place, work.display, subset, of.weights_sha256)
+    return network.requires_grad_(False), torch.from_numpy(images[:request.images]).to(work.place.device)
+
+
+def _rounded(what: str, numbers: dict[str, float]) -> dict[str, float]:
+    """Return the numbers with six digits, which is what fp32 gives; raise where one is not finite."""
+    if bad := [name for name, value in numbers.items() if not np.isfinite(value)]:
+        raise BenchError(f"The {what} analysis found no finite {bad[0]}: the network returned NaN or inf. Nothing was written; "
+                         "score the run with `bench evaluate` to see at which steps it fails.")
+    return {name: float(f"{value:.6g}") for name, value in numbers.items()}
+
+
+def _write(target: Path, found: files.Analysis, result: Result) -> None:
+    """Write arrays, pictures and, last, the JSON that says that all is there."""
+    write_bytes(target / f"{found.what}.npz", _npz(result.arrays))
+    row = " ".join(f"{value}" for value in found.spec.values())
+    for name, draw in result.figures.items():
+        svg, png = pictures(draw, f"{found.what}, {name}: {row}")
+        write_text(target / f"{found.what}-{name}.svg", svg)
+        write_bytes(target / f"{found.what}-{name}.png", png)
+    write_text(target / f"{found.what}.json", files.text(found))
+
+
+def pictures(draw: "Callable[[Figure], None]", title: str) -> tuple[str, bytes]:
+    """Return a figure as SVG and as PNG, in the style of the leaderboard's plots."""
+    with plots.styled(title) as figure:
+        draw(figure)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", facecolor="white", dpi=DOTS_PER_INCH)
+        return plots.as_svg(figure, {"Title": title}), buffer.getvalue()
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+
+@contextmanager
+def _alone(target: Path, what: str) -> Iterator[None]:
+    """Hold one analysis of a run; a second process is told so instead of writing beside it."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        lock = (target / f".{what}.lock").open("w")
+    except OSError as problem:
+        raise BenchError(f"The analysis cannot be written to {target}: {problem.strerror}. Free space or make it writable.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"The {what} analysis of run {target.parent.name} is in progress in another process. Wait for it, "
+                             "or stop it first.") from None
+        yield
