@@ -15,16 +15,16 @@ WIDTH = 8.0  # inches: as wide as a page
 DASHED = (0, (3, 2))
 
 
-def _colour(index: int) -> str:
+def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def _marker(index: int) -> str:
+def marker(index: int) -> str:
     """Return a marker that makes, with the colour, a pair of its own for the first 49 series."""
     return MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
 
 
-def _legend(figure: "Figure", handles: list[Line2D], title: str | None = None) -> None:
+def legend(figure: "Figure", handles: list[Line2D], title: str | None = None) -> None:
     """Put the legend below the axes, in as many columns as the longest label allows."""
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = min(4, len(handles), max(1, int(figure.get_figwidth() * 14 / (longest + 8))))  # 14 letters an inch
@@ -44,7 +44,7 @@ def gap(figure: "Figure", numbers: dict[str, Any]) -> None:
         series = numbers["series"][label]
         # a little aside, so that the seeds of two series do not cover each other
         aside = 1 + min(0.05, 0.2 / len(trained)) * (index - (len(trained) - 1) / 2)
-        look = _colour(index), _marker(index)
+        look = colour(index), marker(index)
         axes.plot(
             [n * aside for n, _, _ in series["points"]],
             [value for _, _, value in series["points"]],
@@ -73,7 +73,7 @@ def gap(figure: "Figure", numbers: dict[str, Any]) -> None:
     axes.set_ylim(bottom, top)
     axes.set_xlabel("training images N")
     axes.set_ylabel("PSNR gap (dB)")
-    _legend(figure, handles, "small: a seed, large: the mean")
+    legend(figure, handles, "small: a seed, large: the mean")
 
 
 def _reference(axes: "Axes", label: str, means: list[list[float]], top: float) -> list[Line2D]:
@@ -105,7 +105,7 @@ def paired(figure: "Figure", numbers: dict[str, Any]) -> None:
         [], [], linestyle="none", marker="o", markersize=5, color=COLOURS[1], markeredgewidth=0, label="a seed"
     )
     mean = Line2D([], [], marker="D", markersize=5, color=COLOURS[2], linewidth=1.8, label="mean and its 95% interval")
-    _legend(figure, [seed, mean])
+    legend(figure, [seed, mean])
 
 
 def _paired_line(axes: "Axes", height: int, difference: dict[str, Any] | None) -> None:
@@ -168,8 +168,8 @@ def _curve(axes: "Axes", index: int, steps: list[int], values: list[float], *, d
     axes.plot(
         steps,
         values,
-        color=_colour(index),
-        marker=_marker(index) if index >= len(COLOURS) else None,  # where colours come again
+        color=colour(index),
+        marker=marker(index) if index >= len(COLOURS) else None,  # where colours come again
         markersize=4,
         markevery=max(1, len(steps) // 5),
         linewidth=1.3,
@@ -178,7 +178,7 @@ def _curve(axes: "Axes", index: int, steps: list[int], values: list[float], *, d
 
 
 def _curves_legend(figure: "Figure", labels: list[str]) -> None:
-    looks = [(_colour(index), _marker(index) if index >= len(COLOURS) else None) for index in range(len(labels))]
+    looks = [(colour(index), marker(index) if index >= len(COLOURS) else None) for index in range(len(labels))]
     handles = [
         Line2D([], [], color=colour, marker=marker, markersize=4, label=f" {label}")
         for (colour, marker), label in zip(looks, labels, strict=True)
@@ -187,7 +187,7 @@ def _curves_legend(figure: "Figure", labels: list[str]) -> None:
         Line2D([], [], color="grey", label="train"),
         Line2D([], [], color="grey", linestyle=DASHED, label="test"),
     ]
-    _legend(figure, handles)
+    legend(figure, handles)
 
 
 DRAW: dict[str, Callable[["Figure", dict[str, Any]], None]] = {"gap": gap, "paired": paired, "curves": curves}

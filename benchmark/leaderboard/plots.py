@@ -75,7 +75,7 @@ def section_pictures(tables: Sequence[Table]) -> list[Picture]:
 def run_picture(record: Record) -> Picture:
     """Return the picture of one run: PSNR on training and test images, and the gap, over the diffusion steps."""
     (series,) = gather([record])
-    panel = {"subset": record.row.subset, "series": {series.layout: _mean_curves(series)}}
+    panel = {"subset": record.row.subset, "series": {series.layout: mean_curves(series)}}
     numbers = {"panels": [panel], "labels": [series.layout], "references": []}
     return Picture("curves", PurePosixPath("psnr.svg"), "PSNR and gap over the diffusion steps", numbers)
 
@@ -135,8 +135,8 @@ def _gap(tables: Sequence[Table], labels: dict[tuple[str, str], str]) -> dict[st
     series: dict[str, Any] = {labels[_key(row.series)]: {"points": [], "means": []} for _, row in _every_row(tables)}
     for table, row in _every_row(tables):
         mine = series[labels[_key(row.series)]]
-        mine["points"] += [[table.subset, seed, _short(gap)] for seed, gap in row.series.values("psnr_gap").items()]
-        mine["means"].append([table.subset, _short(row.psnr_gap.mean)])
+        mine["points"] += [[table.subset, seed, short(gap)] for seed, gap in row.series.values("psnr_gap").items()]
+        mine["means"].append([table.subset, short(row.psnr_gap.mean)])
     return {"series": series, "subsets": [table.subset for table in tables], "references": _references(tables, labels)}
 
 
@@ -161,10 +161,10 @@ def _paired(difference: Paired | None) -> dict[str, Any] | None:
     if difference is None:
         return None
     mine = difference.estimate
-    ends = None if mine.low is None or mine.high is None else [_short(mine.low), _short(mine.high)]
+    ends = None if mine.low is None or mine.high is None else [short(mine.low), short(mine.high)]
     return {
-        "seeds": [[seed, _short(value)] for seed, value in difference.differences.items()],
-        "mean": _short(mine.mean),
+        "seeds": [[seed, short(value)] for seed, value in difference.differences.items()],
+        "mean": short(mine.mean),
         "interval": ends,
     }
 
@@ -174,7 +174,7 @@ def _curves(tables: Sequence[Table], labels: dict[tuple[str, str], str]) -> dict
     panels = []
     for table in tables:
         lines = {
-            labels[_key(row.series)]: _mean_curves(row.series)
+            labels[_key(row.series)]: mean_curves(row.series)
             for row in sorted(table.rows, key=lambda row: _order(row.series))
         }
         panels.append({"subset": table.subset, "series": lines})
@@ -187,12 +187,13 @@ def _references(tables: Sequence[Table], labels: dict[tuple[str, str], str]) -> 
     return [label for key, label in labels.items() if key in fitted]
 
 
-def _mean_curves(series: Series) -> dict[str, Any]:
+def mean_curves(series: Series) -> dict[str, Any]:
+    """Return PSNR train and test and the gap at every scored diffusion step, means over seeds."""
     records = list(series.runs.values())
     curves = [record.psnr.clipped for record in records]
     means = {
         name: [
-            _short(estimate(column).mean) for column in zip(*(getattr(curve, name) for curve in curves), strict=True)
+            short(estimate(column).mean) for column in zip(*(getattr(curve, name) for curve in curves), strict=True)
         ]
         for name in ("train", "test", "gap")
     }
@@ -220,7 +221,8 @@ def _order(series: Series) -> tuple[str, bool, str]:
     return series.model, series.layout != "global", series.layout
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
+    """Return a number as pictures keep it, six decimals."""
     return round(value, 6) + 0.0  # no -0.0, no last digits that differ between machines
 
 
