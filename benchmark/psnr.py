@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.diffusion import alphas_cumprod, denoised, levels, noised, random_key, respaced, scaled
+from benchmark.distributed import ALONE, Processes
+from benchmark.memory import Fitting
+from benchmark.partial_scores import PartialScores
 from benchmark.record import Curves, Psnr
 
 Progress = Callable[[int, int], None]
@@ -32,11 +36,14 @@ def splits(train: Tensor, test: Tensor, images: int) -> tuple[Split, Split]:
 
 
 def psnr(network: nn.Module, train: Tensor, test: Tensor, *, seed: int, steps: int, images: int,
-         batch: int = 256, progress: Progress | None = None) -> Psnr:
+         batch: int = 256, progress: Progress | None = None, processes: Processes = ALONE,
+         partial: PartialScores | None = None) -> Psnr:
     """Score a network on training and test images (uint8, (K, C, R, R)) at `steps` evenly respaced diffusion steps.
 
     The noise of (image, step, draw) is a function of the seed alone, so the result depends on neither the batch size
-    (to 1e-4 dB) nor the model. The network's mode and gradient state are left as they were.
+    (to 1e-4 dB) nor the model. The network's mode and gradient state are left as they were. Several processes take the
+    batches in turn; `partial` keeps the errors of those that are done, so that a kill loses little. A batch that does
+    not fit into memory is taken in halves. None of it changes the result of a batch, nor the order of the sums.
     """
     timesteps = respaced(steps)
     pair = splits(train, test, images)
@@ -47,7 +54,7 @@ def psnr(network: nn.Module, train: Tensor, test: Tensor, *, seed: int, steps: i
     network.eval()
     for side in pair:
         sums = torch.zeros(len(READINGS), len(timesteps), dtype=torch.float64)
-        for places, errors in _errors(network, side, timesteps, seed, batch):
+        for places, errors in _errors(network, side, timesteps, seed, batch, processes, partial):
             sums.index_add_(1, places, errors)
             done += len(places)
             if progress:
@@ -73,24 +80,43 @@ def _decibel(mse: float) -> float:
     return 10 * (math.log10(4) - math.log10(max(mse, SMALLEST_MSE)))
 
 
-@torch.no_grad()
-def _errors(network: nn.Module, side: Split, timesteps: list[int], seed: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _errors(network: nn.Module, side: Split, timesteps: list[int], seed: int, batch: int, processes: Processes,
+            partial: PartialScores | None) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield, batch by batch, the place of each pair in `timesteps` (B,) and its four mean squared errors (4, B)."""
-    device = side.images.device
-    abar = alphas_cumprod().to(device)
     pairs = [(i, d, p) for i in range(len(side.images)) for d in range(side.draws) for p in range(len(timesteps))]
+    batches = [pairs[start:start + batch] for start in range(0, len(pairs), batch)]
+    fitting, done = Fitting(batch), 0
+    for first in range(0, len(batches), processes.size):
+        turn = batches[first:first + processes.size]  # one batch for each process
+        ends = [0, *accumulate(map(len, turn))]
+        errors = partial.errors(side.name, done, ends[-1]) if partial else None
+        if errors is None:
+            errors = torch.zeros(len(READINGS), ends[-1], dtype=torch.float64)
+            if processes.rank < len(turn):
+                mine = _of_batch(network, side, turn[processes.rank], timesteps, seed, fitting)
+                errors[:, ends[processes.rank]:ends[processes.rank + 1]] = mine
+            errors = processes.total(errors)  # the others' part of it is zero
+            if partial:
+                partial.keep(side.name, done, errors)
+        done += ends[-1]
+        for chunk, start, end in zip(turn, ends, ends[1:], strict=False):
+            yield torch.tensor([p for _, _, p in chunk]), errors[:, start:end]
+
+
+@torch.no_grad()
+def _of_batch(network: nn.Module, side: Split, chunk: list[tuple[int, int, int]], timesteps: list[int], seed: int,
+              fitting: Fitting) -> Tensor:
+    """Return the four mean squared errors (4, B) of a batch of pairs (image, draw, place in `timesteps`), on the CPU."""
+    device = side.images.device
     shape = tuple(side.images.shape[1:])
-    for start in range(0, len(pairs), batch):
-        chunk = pairs[start:start + batch]
-        index = torch.tensor([i for i, _, _ in chunk], device=device)
-        t = torch.tensor([timesteps[p] for _, _, p in chunk], device=device)
-        noise = torch.stack([_noise(shape, seed, side.name, i, d, timesteps[p]) for i, d, p in chunk]).to(device)
-        x0, level = scaled(side.images[index]), levels(abar, t)
-        xt = noised(x0, noise, level)
-        estimate = network(xt, t).float()
-        targets = [(image, x0) for image in denoised(xt, estimate, level)] + [(estimate, noise)]
-        errors = torch.stack([(a.double() - b.double()).square().mean(dim=(1, 2, 3)) for a, b in targets])
-        yield torch.tensor([p for _, _, p in chunk]), errors.cpu()
+    index = torch.tensor([i for i, _, _ in chunk], device=device)
+    t = torch.tensor([timesteps[p] for _, _, p in chunk], device=device)
+    noise = torch.stack([_noise(shape, seed, side.name, i, d, timesteps[p]) for i, d, p in chunk]).to(device)
+    x0, level = scaled(side.images[index]), levels(alphas_cumprod().to(device), t)
+    xt = noised(x0, noise, level)
+    estimate = fitting.over(len(chunk), lambda part: network(xt[part], t[part]).float(), device)
+    targets = [(image, x0) for image in denoised(xt, estimate, level)] + [(estimate, noise)]
+    return torch.stack([(a.double() - b.double()).square().mean(dim=(1, 2, 3)) for a, b in targets]).cpu()
 
 
 def _noise(shape: tuple[int, ...], seed: int, side: str, image: int, draw: int, t: int) -> Tensor:
