@@ -20,6 +20,7 @@ from benchmark.errors import UsageError
 from benchmark.record import Record
 from benchmark.suite import Row
 from benchmark.sweep import Outcome, Task, sweep
+from benchmark.sweep.local import Local, Process
 from benchmark.sweep.view import duration, eta, state
 from tests.conftest import ENTRIES
 from tests.records import make_record
@@ -70,12 +71,15 @@ def spec_of(row):
     return spec.resolve(fields, subset=fields.pop("subset"), seed=fields.pop("seed"), search=SEARCH)
 
 
+def command(home):
+    return [sys.executable, str(home / "fake.py"), str(home)]
+
+
 @pytest.fixture
 def place(tmp_path):
     """Where the made-up rows run: the arguments of a sweep."""
     (tmp_path / "fake.py").write_text(FAKE)
-    command = [sys.executable, str(tmp_path / "fake.py"), str(tmp_path)]
-    return {"suite": "four", "home": tmp_path, "records": tmp_path / "records", "search": SEARCH, "command": command,
+    return {"suite": "four", "home": tmp_path, "records": tmp_path / "records", "search": SEARCH, "engine": Local(command(tmp_path)),
             "extra_flags": ["--device", "cpu"]}
 
 
@@ -158,10 +162,10 @@ def test_finished_rows_are_skipped_unless_their_spec_changed_or_force(place):
 def test_interrupt_lets_rows_save_and_leaves_no_process(place, number):
     folders = plan(place["home"], 4, _1={"seconds": 60}, _2={"seconds": 60})
     code = (f"import sys; sys.path.insert(0, {str(Path.cwd())!r})\n"
-            "from pathlib import Path; from benchmark import registry; from benchmark.suite import Row; from benchmark.sweep import sweep\n"
+            "from pathlib import Path; from benchmark import registry; from benchmark.suite import Row; from benchmark.sweep import sweep; from benchmark.sweep.local import Local\n"
             f"sweep([Row(*row) for row in {[tuple(row) for row in rows(4)]}], jobs=2, suite='four', home=Path({str(place['home'])!r}),\n"
             f"      records=Path({str(place['records'])!r}), search=registry.roots([Path({str(ENTRIES)!r})]),\n"
-            f"      command={place['command']}, extra_flags=['--device', 'cpu'])")
+            f"      engine=Local({command(place['home'])}), extra_flags=['--device', 'cpu'])")
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not ((folders[2] / "metrics.jsonl").exists() and (folders[0] / "ended").exists()):
@@ -181,7 +185,7 @@ def test_a_row_that_ignores_ctrl_c_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps, "STOP_SECONDS", 0.3)
     code = ("import pathlib, signal, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
             "pathlib.Path(sys.argv[1]).touch(); time.sleep(60)")
-    job = sweeps.Process([sys.executable, "-c", code, str(tmp_path / "deaf")])
+    job = Process([sys.executable, "-c", code, str(tmp_path / "deaf")])
     while not (tmp_path / "deaf").exists():
         assert job.poll() is None
     began = time.monotonic()
@@ -244,7 +248,7 @@ def test_progress_skips_half_lines_and_earlier_attempts(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 50, "ti')
     task.look()
     assert task.step == 40
-    task.step, task.began, task.job = 0, 100.0, sweeps.Process(["true"])
+    task.step, task.began, task.job = 0, 100.0, Process(["true"])
     task.look()
     assert (task.step, task.loss, task.psnr_gap) == (40, 0.5, 0.25)
     task.step, task.began = 0, 300.0

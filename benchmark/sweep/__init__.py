@@ -1,32 +1,32 @@
-"""The rows of a suite as separate processes, J at a time: finished rows are skipped, a failed row stops no other."""
+"""The rows of a suite, each a `bench run` of its own: finished rows are skipped, a failed row stops no other.
+
+sweep() decides what runs and says what became of it; an engine (engine.py) runs it: local.py, cluster.py, slurm.py.
+"""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from rich.console import Console
 
 from benchmark import record, registry
-from benchmark.errors import BenchError, UsageError
+from benchmark.errors import BenchError
 from benchmark.spec import AXES, resolve
 from benchmark.suite import Row
+from benchmark.sweep.engine import Engine, Job, Site
+from benchmark.sweep.local import Local
 from benchmark.sweep.view import View
 from benchmark.track import Replay, default_store, shown
 
-__all__ = ["COMMAND", "Job", "Outcome", "Process", "Task", "default_store", "sweep"]
+__all__ = ["Outcome", "Task", "default_store", "sweep"]
 
-COMMAND = (sys.executable, "-m", "benchmark.cli", "run")
 STOP_SECONDS = 30.0  # for a checkpoint, once a row was asked to stop
 TAIL_LINES = 5
 
@@ -43,47 +43,6 @@ class Outcome(NamedTuple):
     psnr_gap: float | None
     record: str | None
     problem: str
-
-
-class Job(Protocol):
-    """A row at work. Another engine (a cluster's queue) is another function from a command line to one of these."""
-
-    def poll(self) -> int | None:
-        """Return the exit code, None while at work."""
-
-    def signal(self, number: int) -> None:
-        """Pass a signal on; do nothing where the job has ended."""
-
-    def output(self) -> tuple[str, str]:
-        """Return stdout and stderr of a job that has ended."""
-
-
-class Process:
-    """A job in a process group of its own on this machine, so that a Ctrl-C reaches it only through the sweep."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()
-        out, errors = self._files
-        self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors,
-                                         start_new_session=True)
-
-    def poll(self) -> int | None:
-        """Return the exit code, None while at work."""
-        return self._process.poll()
-
-    def signal(self, number: int) -> None:
-        """Signal the whole group."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
-
-    def output(self) -> tuple[str, str]:
-        """Return stdout and stderr, and let go of them."""
-        texts = []
-        for file in self._files:
-            with file:
-                file.seek(0)
-                texts.append(file.read().decode(errors="replace"))
-        return texts[0], texts[1]
 
 
 @dataclass
@@ -131,12 +90,12 @@ class Task:
 
 def sweep(rows: Sequence[Row], *, suite: str, home: Path, records: Path, jobs: int | None = None,
           search: tuple[Path, ...] = (registry.STOCK,), extra_flags: Sequence[str] = (),
-          command: Sequence[str] = COMMAND, store: str | None = None, force: bool = False, dry_run: bool = False,
-          console: Console | None = None, launch: Callable[[Sequence[str]], Job] = Process) -> list[Outcome]:
+          engine: Engine | None = None, store: str | None = None, force: bool = False, dry_run: bool = False,
+          console: Console | None = None) -> list[Outcome]:
     """Run the rows that are not finished, `jobs` at a time, and say what became of each.
 
-    jobs: None is one per core, or per GPU. store: the MLflow store for the finished rows, None for none. Raise
-    UsageError before anything starts where a row does not resolve; on Ctrl-C stop every row at a checkpoint and raise
+    jobs: None leaves it to the engine. engine: None is this machine. store: the MLflow store for the finished rows,
+    None for none. Raise UsageError before anything starts where a row does not resolve; on Ctrl-C stop every row at a checkpoint and raise
     KeyboardInterrupt.
     """
     console = console or Console(stderr=True, highlight=False)
@@ -145,16 +104,15 @@ def sweep(rows: Sequence[Row], *, suite: str, home: Path, records: Path, jobs: i
     if dry_run:
         view.plan()
         return [task.outcome for task in tasks]
-    gpus, jobs = _machine(extra_flags, jobs)
-    threads = max(1, _cores() // jobs)
-    flags = ["--suite", suite, "--records", str(records), "--threads", str(threads), "--json", "--no-track"]
+    engine = engine or Local()
+    flags = ("--suite", suite, "--json", "--no-track", *extra_flags)
+    jobs = engine.open(Site(home, records, search, flags, view.note), jobs)
 
     def begin(task: Task) -> Job:
-        spread = ["--device", f"cuda:{task.slot % gpus}"] if gpus > 1 else []
-        return launch([*command, *task.row.flags(), *flags, *extra_flags, *spread])
+        return engine.launch(task.row.flags(), task.id, task.slot)
 
     mirror = _Mirror(store, view.note)
-    with _stoppable(), view:
+    with _stoppable(), view, closing(engine):
         try:
             _work(tasks, jobs, begin, view, mirror)
         except BaseException as problem:
@@ -188,7 +146,7 @@ def _work(tasks: Sequence[Task], jobs: int, begin: Callable[[Task], Job], view: 
     while waiting or running:
         while waiting and len(running) < jobs:
             task = waiting.pop(0)
-            task.slot = min(set(range(jobs)) - {other.slot for other in running})
+            task.slot = next(slot for slot in count() if slot not in {other.slot for other in running})
             task.look()
             task.first, task.began, task.status = task.step, time.time(), "running"
             task.job = begin(task)
@@ -259,24 +217,6 @@ class _Mirror:
             if missed:
                 self._note(f"The MLflow store {shown(self._store)} lacks {len(missed)} of the runs "
                            f"({missed[0].removeprefix('failed: ')}). `bench track sync` replays them.")
-
-
-def _machine(flags: Sequence[str], jobs: int | None) -> tuple[int, int]:
-    """Return over how many GPUs the rows spread (0: none, or one that is named) and how many run at a time."""
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs {jobs} must be at least 1.")
-    import torch  # noqa: PLC0415
-
-    from benchmark.environment import choose_device  # noqa: PLC0415
-
-    named = next((value for flag, value in reversed(list(pairwise(flags))) if flag == "--device"), "auto")
-    device = choose_device(named)
-    gpus = torch.cuda.device_count() if device.type == "cuda" and named in ("auto", "cuda") else 0
-    return gpus, jobs or (_cores() if device.type == "cpu" else max(1, gpus))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _last_lines(path: Path, size: int = 8192) -> list[bytes]:
