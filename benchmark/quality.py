@@ -59,7 +59,7 @@ def _opened(folder: Path, place: run.Place, display: Display, search: tuple[Path
 def _memorisation(spec: Spec, packed: Packed, drawn: Samples, request: Request, extractors: list[Extractor], kept: Path,
                   place: run.Place, display: Display) -> dict[str, Score]:
     """Measure memorisation in pixels and in the features of every extractor at hand; draw the nearest pairs."""
-    subset = data.subset(packed, spec.dataset.name, spec.subset, spec.seed)
+    subset = data.subset(packed, spec.dataset.name, spec.subset, spec.seed, spec.half)
     train = subset.train[memorisation.distinct(subset.train)]
     sides = {"samples": drawn.images, "training images": train, "test images": subset.test}
     spaces: list[tuple[str, str, str | None, dict[str, np.ndarray]]] = [("memorisation", "pixels", None, sides)]

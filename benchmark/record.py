@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from benchmark.contract import Count, FieldError, Positive, Range, checked
 from benchmark.errors import BenchError, UsageError
 from benchmark.fields import conform, from_json, json_schema, to_json
-from benchmark.spec import AXES, spec_id
+from benchmark.spec import AXES, Half, spec_id
 from benchmark.suite import Row
 
 METRIC_VERSION = "psnr-1"
@@ -175,6 +175,8 @@ class Record:
                 raise FieldError(f"spec.{axis}.name = {stored.name!r} must be letters, digits, '_', '.' and '-'")
         for key, least in (("subset", 1), ("seed", 0)):
             conform(self.spec.get(key), Annotated[int, Range(least=least)], f"spec.{key}")
+        if "half" in self.spec:
+            conform(self.spec["half"], Half, "spec.half")
         if self.id != spec_id(self.spec):
             raise FieldError(f"id = {self.id} is not the id of its spec ({spec_id(self.spec)})")
         means = {"psnr_train": self.psnr.clipped.train, "psnr_test": self.psnr.clipped.test, "psnr_gap": self.psnr.clipped.gap}
@@ -189,14 +191,23 @@ class Record:
         return Row(**names, subset=self.spec["subset"], seed=self.spec["seed"])
 
     @property
+    def half(self) -> Half | None:
+        """The half of the pool it was trained on, None where it was the whole pool."""
+        return self.spec.get("half")
+
+    @property
     def ranked(self) -> bool:
         """Whether the record may be compared with others."""
         return bool(self.spec["recipe"]["config"].get("ranked", True))
 
 
-def path_of(records: Path, row: Row) -> Path:
-    """Return where the record of a row lies: its path is its key. One row under two recipes is two records."""
-    return records / row.recipe / row.dataset / f"{row.model}-{row.layout}-n{row.subset}-s{row.seed}.json"
+def path_of(records: Path, row: Row, half: Half | None = None) -> Path:
+    """Return where the record of a row lies: its path is its key. One row under two recipes is two records.
+
+    A run on a half is no row of a suite or of a table: it lies beside the row's own record, under a name of its own.
+    """
+    suffix = f"-half_{half}" if half else ""
+    return records / row.recipe / row.dataset / f"{row.model}-{row.layout}-n{row.subset}-s{row.seed}{suffix}.json"
 
 
 def write(record: Record, path: Path) -> None:
@@ -213,7 +224,8 @@ def read(path: Path) -> Record:
     except (OSError, UnicodeDecodeError) as problem:
         raise BenchError(f"The record {path} cannot be read: {problem}") from None
     except (ValueError, RecursionError) as problem:
-        raise BenchError(f"The record {path} is not valid: {problem}") from None
+        raise BenchError(f"The record {path} is not valid: {problem}. Restore it (`git checkout -- FILE`), or remove it and run its "
+                         "row again.") from None
 
 
 def read_all(records: Path) -> list[Record]:
@@ -221,8 +233,8 @@ def read_all(records: Path) -> list[Record]:
     found = []
     for path in sorted(records.rglob("*.json")):
         record = read(path)
-        if path != path_of(records, record.row):
-            raise BenchError(f"The record {path} belongs at {path_of(records, record.row)}: its path must be its key.")
+        if path != (belongs := path_of(records, record.row, record.half)):
+            raise BenchError(f"The record {path} belongs at {belongs}: its path must be its key. Move it there, or remove it.")
         found.append(record)
     return found
 

@@ -54,14 +54,17 @@ def run(spec: Spec, place: Place, display: Display, *, force: bool = False,
 
     `started` is called with the run's folder once it describes the run, before the training.
     """
+    if not force and (done := finished(spec, place)):
+        return publish(done, spec, place)
+    check_trainable(spec)
+    subset = load_subset(spec, place, display)
+    network = build(spec).to(place.device)  # what cannot be loaded or built leaves no folder behind
     folder = place.folder(spec)
     with only_one(folder, place.wait, display.note) as lease:
         if force:
             _clear(folder)
-        elif done := finished(spec, place):
+        elif done := finished(spec, place):  # by another process, meanwhile
             return publish(done, spec, place)
-        subset = load_subset(spec, place, display)
-        network = build(spec).to(place.device)  # first: what cannot be built leaves no run behind
         describe(spec, place, subset)
         started(folder)
         trained = _fit(network, place, subset) if hasattr(network, "fit") else _train(spec, place, display, network, subset, lease)
@@ -110,6 +113,14 @@ def trained_network(spec: Spec, place: Place, display: Display, subset: data.Sub
     return network.eval()
 
 
+def check_trainable(spec: Spec) -> None:
+    """Raise UsageError where a model wants class labels: no dataset here has any, and it would never see one."""
+    if classes := getattr(spec.model.config, "num_classes", 0):
+        raise UsageError(f"The model '{spec.model.name}' takes class labels (num_classes = {classes}), and no dataset here has any, so it "
+                         "cannot be trained. Train it without: --set model.num_classes=0. Weights trained elsewhere with labels are "
+                         "scored by `bench evaluate --weights FILE --format dit --label K`.")
+
+
 def build(spec: Spec) -> nn.Module:
     """Build the network of a spec, initialised as a function of its seed."""
     torch.manual_seed(random_key("init", spec.seed))
@@ -118,14 +129,14 @@ def build(spec: Spec) -> nn.Module:
 
 def finished(spec: Spec, place: Place) -> Record | None:
     """Return the record of this very spec, from its run folder or from the records, or None."""
-    candidates = [place.folder(spec) / "record.json", record.path_of(place.records, spec.row)]
+    candidates = [place.folder(spec) / "record.json", record.path_of(place.records, spec.row, spec.half)]
     found = (record.read(path) for path in candidates if path.exists())
     return next((one for one in found if spec.describes(one.spec)), None)
 
 
 def publish(result: Record, spec: Spec, place: Place) -> Record:
     """Put a record among the records, unless `--set` made it a run that the registry does not declare."""
-    path = record.path_of(place.records, spec.row)
+    path = record.path_of(place.records, spec.row, spec.half)
     if not spec.overrides and (not path.exists() or record.read(path) != result):
         record.write(result, path)
     return result
@@ -134,7 +145,7 @@ def publish(result: Record, spec: Spec, place: Place) -> Record:
 def load_subset(spec: Spec, place: Place, display: Display) -> data.Subset:
     """Load the images of a spec: its training subset and the held-out test images."""
     packed = data.load(data.packed_name(spec), spec.dataset.config, home=place.home, progress=display.bar("packing"))
-    return data.subset(packed, spec.dataset.name, spec.subset, spec.seed)
+    return data.subset(packed, spec.dataset.name, spec.subset, spec.seed, spec.half)
 
 
 def describe(spec: Spec, place: Place, subset: data.Subset) -> None:

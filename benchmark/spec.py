@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import gin
 from gin import config, config_parser
@@ -23,6 +23,7 @@ from benchmark.recipe import Recipe
 from benchmark.suite import Row, Suite
 
 AXES = ("model", "layout", "dataset", "recipe")
+Half = Literal["a", "b"]
 CONTRACTS: dict[str, type] = {"model": Backbone, "layout": Layout, "dataset": Dataset, "recipe": Recipe, "suite": Suite}
 
 
@@ -49,20 +50,22 @@ class Spec:
     recipe: Entry
     subset: int
     seed: int
+    half: Half | None = None  # of the strong-generalization test: 'a' and 'b' share no training image
     overrides: tuple[str, ...] = ()  # `--set` words; already in the configurations, so no part of the identity
     assumed: tuple[str, ...] = ()  # 'axis.field: reason' for every value that is not the paper's own word
 
     def to_json(self) -> dict[str, Any]:
         """Return the identity of the run as plain JSON."""
         axes = {axis: getattr(self, axis).to_json() for axis in AXES}
-        return axes | {"subset": self.subset, "seed": self.seed}
+        halved = {"half": self.half} if self.half else {}  # left out of the others, whose ids are older than halves
+        return axes | {"subset": self.subset, "seed": self.seed} | halved
 
     def describes(self, stored: Mapping[str, Any]) -> bool:
         """Tell whether a stored spec is this one; a field that its code gained since then counts as its default."""
         try:
             same = (from_json(type(mine.config), stored[axis]["config"]) == mine.config and stored[axis]["name"] == mine.name
                     and stored[axis]["kind"] == mine.kind for axis, mine in ((axis, getattr(self, axis)) for axis in AXES))
-            return all(same) and (stored["subset"], stored["seed"]) == (self.subset, self.seed)
+            return all(same) and (stored["subset"], stored["seed"], stored.get("half")) == (self.subset, self.seed, self.half)
         except (FieldError, KeyError, TypeError):
             return False
 
@@ -78,8 +81,9 @@ class Spec:
 
     @property
     def title(self) -> str:
-        """The run in words: model, layout, dataset, N, seed."""
-        return f"{self.model.name} {self.layout.name} on {self.dataset.name}, N={self.subset}, seed {self.seed}"
+        """The run in words: model, layout, dataset, N, seed, half."""
+        half = f", half {self.half}" if self.half else ""
+        return f"{self.model.name} {self.layout.name} on {self.dataset.name}, N={self.subset}, seed {self.seed}{half}"
 
     @property
     def images(self) -> ImageShape:
@@ -92,7 +96,8 @@ class Spec:
         depth = self.model.config.attention_layers
         placed = self.layout.config.place(depth) if depth else ()
         if not depth and any(layer.window for layer in self.layout.config.place(1_000)):
-            raise FieldError(f"the model '{self.model.name}' has no attention layers that a layout could address")
+            raise FieldError(f"'{self.model.name}' has no attention layers that a layout could address. Use --layout global, or a "
+                             "model that has some: `bench list models` describes them")
         return placed
 
 
@@ -102,18 +107,19 @@ def spec_id(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def resolve(names: Mapping[str, str], *, subset: int, seed: int, overrides: Sequence[str] = (),
+def resolve(names: Mapping[str, str], *, subset: int, seed: int, half: Half | None = None, overrides: Sequence[str] = (),
             search: tuple[Path, ...] = (registry.STOCK,)) -> Spec:
     """Resolve one name per axis and the overrides ('recipe.steps=100') to a Spec, or say what is wrong."""
     files = {axis: registry.find(axis, names[axis], search) for axis in AXES}
     loaded = {axis: load(file) for axis, file in files.items()}
     for word in overrides:
         axis, field, value = _override(word, loaded)
-        loaded[axis] = _replace(loaded[axis], field, value, f"--set {word}")
-    if subset < 1 or seed < 0:
-        raise UsageError(f"--subset {subset} must be at least 1 and --seed {seed} at least 0.")
+        loaded[axis] = _replace(loaded[axis], axis, field, value, f"--set {word}")
+    for flag, value, least in (("subset", subset, 1), ("seed", seed, 0)):
+        if value < least:
+            raise UsageError(f"--{flag} {value} must be at least {least}.")
     assumed = tuple(f"{axis}.{field}: {why}" for axis, file in files.items() for field, why in file.assumed.items())
-    spec = Spec(**loaded, subset=subset, seed=seed, overrides=tuple(sorted(overrides)), assumed=assumed)
+    spec = Spec(**loaded, subset=subset, seed=seed, half=half, overrides=tuple(sorted(overrides)), assumed=assumed)
     return _sensible(spec)
 
 
@@ -177,7 +183,8 @@ def from_record(document: Mapping[str, Any], *, overrides: Sequence[str] = (), a
         except Exception as problem:  # importing an entry is running foreign code
             raise UsageError(f"The code of the {axis} '{stored['name']}' ({stored['kind']}) is not here: {_brief(problem)} "
                              "If it is an entry of your own, name its folder with --registry.") from None
-    spec = Spec(**entries, subset=document["subset"], seed=document["seed"], overrides=tuple(overrides), assumed=tuple(assumed))
+    spec = Spec(**entries, subset=document["subset"], seed=document["seed"], half=document.get("half"), overrides=tuple(overrides),
+                assumed=tuple(assumed))
     return _sensible(spec)
 
 
@@ -267,12 +274,12 @@ def _override(word: str, loaded: Mapping[str, Entry]) -> tuple[str, str, Any]:
     return axis, field, value
 
 
-def _replace(entry: Entry, field: str, value: Any, where: str) -> Entry:
+def _replace(entry: Entry, axis: str, field: str, value: Any, where: str) -> Entry:
     fields = to_json(entry.config)
     if field not in fields:
         raise unknown(f"field of '{entry.name}'", field, fields)
     try:
-        return Entry(entry.name, entry.kind, from_json(type(entry.config), fields | {field: value}))
+        return Entry(entry.name, entry.kind, from_json(type(entry.config), fields | {field: value}, axis))
     except FieldError as problem:
         raise UsageError(f"{where}: {_brief(problem)}") from None
 

@@ -78,8 +78,8 @@ def _outcomes(path: Path, root: Path | None, search: tuple[Path, ...], light: bo
 def _record_rules(path: Path, root: Path | None) -> Rules:
     def valid() -> str:
         result = record.read(path)
-        if root and path != record.path_of(root, result.row):
-            raise BenchError(f"its path must be its key: {record.path_of(root, result.row)}")
+        if root and path != (belongs := record.path_of(root, result.row, result.half)):
+            raise BenchError(f"its path must be its key: {belongs}. Move it there, or remove it.")
         return "a valid record"
 
     yield "record", valid

@@ -25,6 +25,12 @@ def registry_flag(parser: argparse.ArgumentParser) -> None:
                          help="a folder of entries of your own (backbones/, layouts/, …); may be repeated")
 
 
+def half_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --half."""
+    parser.add_argument("--half", choices=("a", "b"), help="train on a half of the pool; a and b share no image (for `bench compare`; "
+                        "not on the leaderboard)")
+
+
 def machine_flags(parser: argparse.ArgumentParser) -> None:
     """Add --device and --threads."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: auto)")

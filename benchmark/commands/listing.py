@@ -57,8 +57,8 @@ def _list_runs(options: argparse.Namespace) -> int:
             names = [spec[axis]["name"] for axis in ("model", "layout", "dataset", "recipe")]
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise BenchError(f"{path} is not the description of a run ({problem}). Remove its folder.") from None
-        rows.append((document["id"], *names, spec["subset"], spec["seed"], _state(path.parent, steps), " ".join(document["overrides"])))
-    columns = ("id", "model", "layout", "dataset", "recipe", "N", "seed", "state", "set")
+        rows.append((document["id"], *names, spec["subset"], spec["seed"], spec.get("half") or "", _state(path.parent, steps), " ".join(document["overrides"])))
+    columns = ("id", "model", "layout", "dataset", "recipe", "N", "seed", "half", "state", "set")
     if options.json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif rows:

@@ -92,12 +92,13 @@ def _origin(stored: "Record", options: argparse.Namespace, images: int, rank: in
     row = stored.row
     axes = [word for axis in ("model", "layout", "dataset", "recipe") for word in (f"--{axis}", getattr(row, axis))]
     changes = [word for override in stored.overrides for word in ("--set", override)]
+    half = ["--half", stored.half] if stored.half else []
     counts = {"components": options.components, "images": images, "timesteps": options.timesteps, "rank": rank}
     return {
         "kind": "attention-pca-1", "run": stored.id, "spec": stored.spec, "overrides": list(stored.overrides),
         "weights_sha256": stored.weights_sha256, "train_sha256": stored.data.train_sha256, "maps": found.maps,
         "lost": found.lost, **counts, "commands": [
-            shlex.join(["bench", "run", *axes, "--subset", str(row.subset), "--seed", str(row.seed), *changes]),
+            shlex.join(["bench", "run", *axes, "--subset", str(row.subset), "--seed", str(row.seed), *half, *changes]),
             shlex.join(["bench", "pca", "--run", stored.id, *(word for key, n in counts.items() for word in (f"--{key}", str(n)))]),
         ],
     }

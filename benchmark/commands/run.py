@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import registry
-from benchmark.commands.flags import command, json_flag, machine_flags, records_flag, registry_flag, store_flag
+from benchmark.commands.flags import command, half_flag, json_flag, machine_flags, records_flag, registry_flag, store_flag
 from benchmark.commands.output import duration, near, print_json, print_table
 from benchmark.commands.place import home, place_of, run_folder
 from benchmark.commands.quality import quality_flags, score_rows, wanted
@@ -26,11 +26,13 @@ def add_run(verbs: Any) -> None:
                        "bench run --model dit_xs1 --layout local_head --dataset lsun_church",
                        "bench run --model dit_mini --layout local_3x3_head --dataset dead_leaves8 --subset 16 --recipe mini",
                        "bench run --model dit_mini --layout global --dataset dead_leaves8 --recipe mini --set recipe.steps=500",
+                       "bench run --model dit_mini --layout global --dataset dead_leaves8 --subset 64 --recipe mini --half a",
                        "bench run --record leaderboard/records/mini/dead_leaves8/dit_mini-global-n16-s0.json --force")
     for axis, text in (("model", "backbone"), ("layout", "attention layout"), ("dataset", "images")):
         parser.add_argument(f"--{axis}", metavar="NAME", help=f"{text}: a name from `bench list {axis}s`")
     parser.add_argument("--subset", type=int, metavar="N", default=10_000, help="training images (default: 10000)")
     parser.add_argument("--seed", type=int, metavar="K", default=0, help="shuffle, initialisation and noise (default: 0)")
+    half_flag(parser)
     parser.add_argument("--recipe", metavar="NAME", default="paper", help="budget and evaluation (default: paper)")
     parser.add_argument("--set", action="append", default=[], metavar="AXIS.FIELD=VALUE", dest="overrides",
                          help="change one field for this run; such a run is kept out of the leaderboard")
@@ -75,10 +77,16 @@ def run(options: argparse.Namespace) -> int:
         return _dry_run(spec, place, options)
     mirrors: list[Any] = []
     with Display() as display:
-        done = None if options.force else runs.finished(spec, place)
-        display.note(f"{spec.title}, recipe {spec.recipe.name} ({spec.id})" + (": already finished" if done else ""))
+        done, title = None if options.force else runs.finished(spec, place), f"{spec.title}, recipe {spec.recipe.name} ({spec.id})"
+
+        def started(folder: Path) -> None:
+            display.note(title)
+            _mirror(options, folder, mirrors)
+
         with _mirrored(mirrors, display):
-            result = runs.run(spec, place, display, force=options.force, started=lambda folder: _mirror(options, folder, mirrors))
+            result = runs.run(spec, place, display, force=options.force, started=started)
+        if done:
+            display.note(f"{title}: already finished")
     _print_record(result, place, options, "already finished" if done else "finished")
     return 0
 
@@ -128,7 +136,7 @@ def evaluate(options: argparse.Namespace) -> int:
 def _evaluate_weights(options: argparse.Namespace) -> int:
     if options.metrics != "psnr":
         raise UsageError("--metrics: weights from elsewhere are scored by PSNR alone.")
-    options.record = None
+    options.record = options.half = None  # the whole pool
     place = place_of(options)
     result, path = evaluate_weights(options, spec_of(options), place)
     _print_record(result, place, options, "scored", path)
@@ -151,13 +159,15 @@ def spec_of(options: argparse.Namespace) -> "Spec":
         known = ", ".join(registry.entries(missing[0], search))
         raise UsageError(f"--{missing[0]} is missing. There is: {known}. For example: bench run --model dit_mini "
                          "--layout local_3x3_head --dataset dead_leaves8 --subset 16 --recipe mini")
-    return spec.resolve(names, subset=options.subset, seed=options.seed, overrides=options.overrides, search=search)
+    return spec.resolve(names, subset=options.subset, seed=options.seed, half=options.half,
+                        overrides=options.overrides, search=search)
 
 
 def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
     from benchmark import cost, data  # noqa: PLC0415
     from benchmark import run as runs
 
+    runs.check_trainable(spec)
     total, trainable = cost.parameters(cost.on_meta(spec))
     recipe = spec.recipe.config
     seconds = cost.step_seconds(spec, runs.build(spec).to(place.device), place.device)
@@ -183,7 +193,7 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
 
     rows = [(f"{axis}.{field}", str(value)) for axis in ("model", "layout", "dataset", "recipe")
             for field, value in [("name", getattr(spec, axis).name), *to_json(getattr(spec, axis).config).items()]]
-    rows += [("subset", str(spec.subset)), ("seed", str(spec.seed))]
+    rows += [("subset", str(spec.subset)), ("seed", str(spec.seed)), *([("half", spec.half)] if spec.half else [])]
     print_table("the spec", ("field", "value"), rows)
     print_table("what it would cost", ("fact", "value"), [(key.replace("_", " "), str(value)) for key, value in said.items()])
     return 0
@@ -194,7 +204,7 @@ def _print_record(result: "Record", place: "Place", options: argparse.Namespace,
     from benchmark import record  # noqa: PLC0415
     from benchmark.fields import to_json  # noqa: PLC0415
 
-    published = record.path_of(place.records, result.row)
+    published = record.path_of(place.records, result.row, result.half)
     path = path or (place.home / "runs" / result.id / "record.json" if result.overrides else published)
     if options.json:
         print_json({"id": result.id, "status": status, "record": str(path), "psnr_train": result.psnr_train,
@@ -205,8 +215,17 @@ def _print_record(result: "Record", place: "Place", options: argparse.Namespace,
     score = (f"final, K={result.psnr.images_test}, {len(result.psnr.diffusion_steps)} diffusion steps", "",
              f"{result.psnr_train:.3f}", f"{result.psnr_test:.3f}", f"{result.psnr_gap:.3f}")
     title = f"{result.row.model} {result.row.layout} on {result.row.dataset}, N={result.row.subset}, seed {result.row.seed}"
+    title += f", half {result.half}" if result.half else ""
     print_table(title, ("step", "loss", "PSNR train, dB", "PSNR test, dB", "gap, dB"), [*rows, score])
     if scores := score_rows(result):
         print_table("sample quality", ("score", "value", "samples", "reference", "extractor", "sampling", "version"), scores)
-    print(f"The record: {near(path)}" + ("" if path == published else " (not on the leaderboard, because of --set)"
-                                        if status != "scored" else " (not on the leaderboard: --publish NAME puts it there)"))
+    print(f"The record: {near(path)}{_note(path == published, status, result.half)}")
+
+
+def _note(published: bool, status: str, half: str | None) -> str:
+    """Say why a record is not on the leaderboard, where it is not."""
+    if half:
+        return f" (half {half}: `bench compare` holds it against the other half; not on the leaderboard)"
+    if published:
+        return ""
+    return " (not on the leaderboard: --publish NAME puts it there)" if status == "scored" else " (not on the leaderboard, because of --set)"

@@ -79,6 +79,9 @@ def _published_grid(folder: Path, records: Path) -> Path:
     from benchmark.leaderboard.samples import grid_path  # noqa: PLC0415
 
     made = record.read(folder / "record.json")
+    if made.half:
+        raise UsageError(f"The run {folder.name} was trained on half {made.half}, and runs on halves have no row on the page. "
+                         "`--grid FILE.png` draws its samples.")
     if not record.path_of(records, made.row).exists():
         raise UsageError(f"The run {folder.name} has no record under {records}, so the page has no row for its samples.")
     return grid_path(records.parent, made)
@@ -104,6 +107,7 @@ def compare(options: argparse.Namespace) -> int:
     print_table(f"{folders[0].name} and {folders[1].name}: {request.count} images from the same noise, {request.sampler}, "
                 f"{request.steps} steps", ("what", "PSNR, dB", "cosine", "distance"), comparing.rows(result))
     print(f"Training images: {result.train_images[0]} and {result.train_images[1]}, {result.shared_images} of them shared.")
+    print(comparing.sentence(result))
     return 0
 
 

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from benchmark import registry
-from benchmark.commands.flags import command, json_flag, machine_flags, records_flag, registry_flag
+from benchmark.commands.flags import command, half_flag, json_flag, machine_flags, records_flag, registry_flag
 from benchmark.commands.output import duration, near, print_json, print_table
 from benchmark.commands.place import CHECKOUT, home, place_of, records_of
 from benchmark.errors import BenchError
@@ -68,6 +68,7 @@ def add_reproduce(verbs: Any) -> None:
         parser.add_argument(f"--{axis}", metavar="NAME", required=True, help=f"a name from `bench list {axis}s`")
     parser.add_argument("--subset", type=int, metavar="N", required=True, help="training images")
     parser.add_argument("--seed", type=int, metavar="K", default=0, help="(default: 0)")
+    half_flag(parser)
     parser.add_argument(
         "--tolerance",
         type=float,
@@ -186,7 +187,7 @@ def reproduce(options: argparse.Namespace) -> int:
 
     search = registry.roots(options.registry)
     names = {axis: getattr(options, axis) for axis in spec.AXES}
-    resolved = spec.resolve(names, subset=options.subset, seed=options.seed, search=search)
+    resolved = spec.resolve(names, subset=options.subset, seed=options.seed, half=options.half, search=search)
     tolerance = reproductions.TOLERANCE if options.tolerance is None else options.tolerance
     committed_in = records_of(options)
     place = place_of(options)

@@ -71,7 +71,7 @@ def _page(records_dir: Path, out: Path, published: Path) -> tuple[str, list[plot
 def _records(records_dir: Path) -> Sequence[Record]:
     if records_dir.exists() and not records_dir.is_dir():
         raise BenchError(f"The records are expected in a folder, but {records_dir} is a file.")
-    return read_all(records_dir)
+    return [record for record in read_all(records_dir) if not record.half]  # a half is no row of a table: `bench compare` reads it
 
 
 def _stale_page(page: Path, text: str) -> str | None:

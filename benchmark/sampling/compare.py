@@ -71,7 +71,7 @@ def compare(folders: tuple[Path, Path], request: Request, place: "Place", displa
     if shared and not overlap:
         raise UsageError(f"The runs {folders[0].name} and {folders[1].name} share {shared} of their {len(subsets[0].train)} and "
                          f"{len(subsets[1].train)} training images, so that alike samples would not show generalization. "
-                         "Compare runs on disjoint subsets, or say --overlap.")
+                         "Compare the two halves of one seed (`bench run … --half a` and `--half b`), or say --overlap.")
     first, second = (sample_run(folder, request, place, display, search, batch).images for folder in folders)
     return Comparison(
         version=VERSION, runs=tuple(folder.name for folder in folders), count=request.count, sampler=request.sampler,
@@ -108,6 +108,17 @@ def rows(result: Comparison) -> list[tuple[str, str, str, str]]:
             for what, one in said]
 
 
+def sentence(result: Comparison) -> str:
+    """Say which of the two is the nearer: the other run's images, or the training images."""
+    nearer = {result.between.distance < one.distance for one in (result.first_to_train, result.second_to_train)}
+    if nearer == {False}:
+        return "The samples are nearer to training images than to each other, as of models that memorise."
+    if nearer == {True}:
+        return ("The samples are nearer to each other than to training images, as of models that generalize. Models that have learned little "
+                "agree too: look at the samples (`bench sample RUN --grid FILE.png`) and at PSNR test.")
+    return "The samples of one run alone are nearer to the other's than to its training images: no verdict."
+
+
 def _to_nearest(images: np.ndarray, subset: Subset, place: "Place") -> Likeness:
     found = nearest(images, subset.train, 1, device=place.device).indices[:, 0]
     return likeness(images, subset.train[found])
@@ -129,4 +140,5 @@ def _check_images(specs: tuple[Spec, ...]) -> None:
         raise UsageError(f"The runs were trained on different images ({first.dataset.name} and {second.dataset.name}). "
                          "Compare runs on one dataset.")
     if first.id == second.id:
-        raise UsageError(f"{first.id} is one run, named twice. Name two runs that were trained on different images.")
+        raise UsageError(f"{first.id} is one run, named twice. Name two runs that were trained on different images: the two halves of one "
+                         "seed (`bench run … --half a` and `--half b`).")

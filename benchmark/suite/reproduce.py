@@ -65,7 +65,7 @@ def reproduce(
     fresh = run.run(
         spec, place, display, force=force or not same_code, started=lambda folder: record.write_text(stamp, code)
     )
-    path = path_of(committed_in, spec.row)
+    path = path_of(committed_in, spec.row, spec.half)
     committed = record.read(path) if path.exists() else None
     if committed and not spec.describes(committed.spec):
         committed = None
@@ -75,11 +75,11 @@ def reproduce(
     if committed and (problems := differences(committed, fresh, tolerance)):
         raise BenchError(
             f"{spec.title} does not reproduce {path}: {'; '.join(problems)}. The fresh record is "
-            f"{path_of(place.records, spec.row)}. Where the change is meant, `bench run --force` with the same "
+            f"{path_of(place.records, spec.row, spec.half)}. Where the change is meant, `bench run --force` with the same "
             "flags makes the new record."
         )
     result = Reproduction(fresh, committed, "recorded" if committed else "new")
-    record.write_text(path_of(place.home / VERDICTS, spec.row), json.dumps(verdict(result), indent=1) + "\n")
+    record.write_text(path_of(place.home / VERDICTS, spec.row, spec.half), json.dumps(verdict(result), indent=1) + "\n")
     return result
 
 
@@ -114,8 +114,9 @@ def differences(committed: Record, fresh: Record, tolerance: float) -> list[str]
 def verdict(result: Reproduction) -> dict[str, Any]:
     """Return what DVC pins: nothing in it depends on the machine."""
     fresh = result.fresh
+    half = {"half": fresh.half} if fresh.half else {}
     return {
-        "row": fresh.row._asdict(),
+        "row": fresh.row._asdict() | half,
         "id": fresh.id,
         "metric_version": fresh.metric_version,
         "status": result.status,

@@ -88,7 +88,8 @@ class Copy:
         first = next((int(seconds * 1000) for line in self._gained() for *_, seconds in _values(line)), None)
         self._offset = 0
         spec = self._description["spec"]
-        name = f"{spec['model']['name']}-{spec['layout']['name']}-n{spec['subset']}-s{spec['seed']}"
+        half = f"-half_{spec['half']}" if "half" in spec else ""
+        name = f"{spec['model']['name']}-{spec['layout']['name']}-n{spec['subset']}-s{spec['seed']}{half}"
         return self._client.create_run(experiment, start_time=first, tags={"mirror": token}, run_name=name)
 
     def _describe(self) -> None:
@@ -98,7 +99,7 @@ class Copy:
         spec, data = self._description["spec"], self._run.data
         params = [Param(name, value) for name, value in parameters(spec).items() if name not in data.params]
         tags = {axis: spec[axis]["name"] for axis in AXES} | {
-            "N": str(spec["subset"]), "seed": str(spec["seed"]), "id": self._description["id"],
+            "N": str(spec["subset"]), "seed": str(spec["seed"]), "half": spec.get("half", ""), "id": self._description["id"],
             "suite": self._description["suite"] or "", "overrides": " ".join(self._description["overrides"])}
         for part in _chunks(params, 100):
             self._client.log_batch(self._id, params=part)
@@ -164,7 +165,7 @@ def shown(store: str) -> str:
 
 def parameters(spec: Mapping[str, Any]) -> dict[str, str]:
     """Return a spec's JSON as flat names and text: model, model.depth, …, subset, seed."""
-    flat = {name: str(spec[name]) for name in ("subset", "seed")}
+    flat = {name: str(spec[name]) for name in ("subset", "seed", "half") if name in spec}
     for axis in AXES:
         flat |= {axis: spec[axis]["name"], **dict(_flat(axis, spec[axis]["config"]))}
     return flat

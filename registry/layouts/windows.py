@@ -19,8 +19,11 @@ class Windows:
 
     def validate(self) -> None:
         """Check every window as the layer that gets it would."""
-        for window in self.windows:
-            Attention(window=window, border=self.border)
+        for number, window in enumerate(self.windows):
+            try:
+                Attention(window=window, border=self.border)
+            except FieldError as problem:
+                raise FieldError(f"windows[{number}]: {problem}") from None
 
     def place(self, depth: int) -> tuple[Attention, ...]:
         """Return one Attention for each of `depth` layers; raise FieldError where the windows outnumber the layers."""
