@@ -122,7 +122,8 @@ class Source(Protocol):
 class Dataset(Protocol):
     """Images of one kind. `embedded` datasets are generated and need no root folder.
 
-    `preprocessing` names the version of what turns the source into bytes: change it when the bytes change.
+    `preprocessing` names the version of what turns the source into bytes: change it when the bytes change. An optional
+    `official_count` is how many images the official distribution holds: a source with another number is remarked on.
     """
 
     resolution: int

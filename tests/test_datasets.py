@@ -17,7 +17,8 @@ from benchmark import registry, spec
 from benchmark.contract import Dataset, ImageError, Source
 from registry.datasets import dead_leaves
 from registry.datasets.dead_leaves import DeadLeaves, near_normal, power_law_radius, sine_turns
-from registry.datasets.image_folder import ImageFolder, decode
+from registry.datasets.decode import decode
+from registry.datasets.image_folder import ImageFolder
 from registry.datasets.resize import shrink, to_array
 
 GOLDEN = {  # sha256 of the first 64 images, by (resolution, leaves, seed)

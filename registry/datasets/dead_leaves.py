@@ -127,9 +127,14 @@ def paint(leaves: Leaves, resolution: int) -> np.ndarray:
     wave = sine_turns(leaves.wave[0].take(top) * dx + leaves.wave[1].take(top) * dy + leaves.phase.take(top))
     luminance = ramp + leaves.amplitude.take(top) * wave
     colour = leaves.colour.take(top, axis=1) + luminance  # (3, S, S)
+    return averaged(colour, resolution)
+
+
+def averaged(colour: np.ndarray, resolution: int) -> np.ndarray:
+    """Turn (C, S, S) on the scale [-1, 1], S = OVERSAMPLING * R, into uint8 (C, R, R): clipped, averaged in integers."""
     value = (colour + 1.0) * (127.5 * FRACTION)  # [-1, 1] to [0, 255 * FRACTION]
     fine = np.rint(np.minimum(np.maximum(value, 0.0), 255.0 * FRACTION)).astype(np.int64)
-    boxes = fine.reshape(3, resolution, OVERSAMPLING, resolution, OVERSAMPLING).sum(axis=(2, 4))
+    boxes = fine.reshape(len(colour), resolution, OVERSAMPLING, resolution, OVERSAMPLING).sum(axis=(2, 4))
     whole = FRACTION * OVERSAMPLING**2
     return ((boxes + whole // 2) // whole).astype(np.uint8)
 

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from benchmark.contract import ImageError, Positive, entry
-from registry.datasets.resize import PREPROCESSING_VERSION, shrink, to_array
-
-if TYPE_CHECKING:
-    from PIL import Image
+from registry.datasets.decode import pillow, to_pixels
+from registry.datasets.resize import PREPROCESSING_VERSION
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
-SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
 @entry
@@ -38,7 +33,7 @@ class ImageFolder:
         """Find the images below `root`; raise ImageError where there is no such folder or no image in it."""
         if root is None:
             raise ImageError("a folder of images is needed")
-        _pillow()
+        pillow()
         return ImageFolderSource(root, self, find_images(root))
 
 
@@ -67,10 +62,7 @@ class ImageFolderSource:
             content = (self.root / image_id).read_bytes()
         except OSError as problem:
             raise ImageError(f"{image_id}: {problem.strerror}") from None
-        try:
-            return to_array(shrink(decode(content, self.config.channels), self.config.resolution))
-        except ImageError as problem:
-            raise ImageError(f"{image_id}: {problem}") from None
+        return to_pixels(image_id, content, self.config.channels, self.config.resolution)
 
 
 def find_images(root: Path) -> dict[str, int]:
@@ -100,43 +92,6 @@ def find_images(root: Path) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def decode(content: bytes, channels: int) -> Image.Image:
-    """Return a stored image upright and in mode RGB (3 channels) or L (1), or raise ImageError.
-
-    The EXIF orientation is applied. Transparent parts show white. 16-bit grey is scaled to 8 bits, CMYK goes to RGB
-    by Pillow's plain formula, colour profiles are not applied; of an animation the first frame counts.
-    """
-    pil = _pillow()
-    try:
-        with pil.Image.open(io.BytesIO(content)) as image:
-            image.load()
-            upright = pil.ImageOps.exif_transpose(image)
-        return _eight_bits(upright).convert("L" if channels == 1 else "RGB")
-    except pil.UnidentifiedImageError:
-        raise ImageError("empty file" if not content else "no image that Pillow can read") from None
-    except ImageError:
-        raise
-    except Exception as problem:  # on a damaged file a decoder raises anything: OSError, SyntaxError, struct.error ...
-        raise ImageError(f"damaged: {problem or type(problem).__name__}") from None
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return `image` with 8 bits per channel and without transparency."""
-    from PIL import Image
-
-    if image.mode in SIXTEEN_BITS:
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageError("its grey values do not fit 16 bits")
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-    if image.mode in TRANSPARENT or "transparency" in image.info:
-        over = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-    if image.mode == "F":
-        raise ImageError("floating-point grey values have no agreed range: convert it to 8 or 16 bits")
-    return image
-
-
 def _relative(path: Path, root: Path) -> str:
     name = path.relative_to(root).as_posix()
     try:
@@ -159,14 +114,3 @@ def _refuse(problem: OSError) -> None:
 
 def _unreadable(problem: OSError) -> ImageError:
     return ImageError(f"{problem.filename} cannot be read: {problem.strerror}")
-
-
-def _pillow():  # noqa: ANN202 (the package itself)
-    """Return Pillow, which only reading stored images needs, with every format registered."""
-    try:
-        import PIL
-        from PIL import Image, ImageOps  # noqa: F401
-    except ImportError:
-        raise ImageError("reading images needs Pillow: pip install 'dit-generalization-bench[data]'") from None
-    Image.init()  # here, because the first use in several threads at once would race
-    return PIL
