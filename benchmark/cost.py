@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from statistics import median
 
 import torch
 from torch import nn
@@ -12,6 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark import diffusion
 from benchmark.contract import Attention, Backbone, ImageShape
 from benchmark.spec import Spec
+
+TIMED = 7  # passes
+TIMED_SECONDS = 3.0
 
 
 def parameters(network: nn.Module) -> tuple[int, int]:
@@ -74,23 +78,24 @@ def saved_bytes(network: nn.Module, images: ImageShape) -> int:
 
 
 def step_seconds(spec: Spec, network: nn.Module, device: torch.device) -> float:
-    """Return the estimated seconds of one training step: a forward and backward pass of at most 2 images, scaled up.
+    """Return an estimate of the seconds of one training step: forward and backward, of 2 images scaled up where one is heavy.
 
-    0 where the network is fitted and takes no step.
+    The median of TIMED passes, or of as many as fit into TIMED_SECONDS, after one that warms up. 0 where the network is
+    fitted and takes no step.
     """
     if hasattr(network, "fit"):
         return 0.0
     batch = spec.recipe.config.batch
     few = min(2, batch) if forward_flops(spec) > 1e9 else batch
     x, t = _inputs(spec.images, few, device)
-    times = []
-    for _ in range(3):
+    times: list[float] = []
+    while len(times) <= TIMED and sum(times[1:]) < TIMED_SECONDS:  # the first warms up
         _synchronize(device)
         began = time.perf_counter()
         network(x, t).square().mean().backward()
         _synchronize(device)
         times.append(time.perf_counter() - began)
-    return min(times) * batch / few
+    return median(times[1:]) * batch / few
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+MANY = 40  # names that nobody reads in a sentence: the nearest few are named instead
+
 
 class BenchError(Exception):
     """A run or a check failed (exit code 1)."""
@@ -26,4 +28,7 @@ def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> Usage
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     guess = f" Did you mean '{near[0]}'?" if near else ""
     exists = f" There is: {', '.join(names)}." if names else " There is none yet."
+    if len(names) > MANY:
+        others = [one for one in difflib.get_close_matches(name, names, n=5, cutoff=0.5) if one not in near]
+        exists = (f" Or: {', '.join(others)}." if others else "") + f" `bench list` describes all {len(names)}."
     return UsageError(f"No {what} is called '{name}'.{guess}{exists}{' ' + hint if hint else ''}")

@@ -75,6 +75,14 @@ def test_every_command_has_help_with_examples_that_parse() -> None:
     (["data", "show", "natural32"], 2, "bench data add natural32"),
     (["leaderboard"], 2, "bench sweep mini"),
     (["check", "none.gin"], 2, "There is no file none.gin"),
+    (["check", "dit_mino"], 2, "Did you mean 'dit_mini'? Or: dit_mini_"),
+    (["ui", "--port", "99999"], 2, "must be 0-65535. Choose another one"),
+    (["run", *TINY, "--subset", "-3"], 2, "bench: --subset -3 must be at least 1.\n"),
+    (["run", *TINY, "--seed", "-1"], 2, "bench: --seed -1 must be at least 0.\n"),
+    (["run", *TINY, "--set", "layout.windows=(4,)"], 2, "--set layout.windows=(4,): layout.windows[0]: window = 4 must be odd"),
+    (["run", *TINY, "--set", "model.num_classes=3"], 2, "no dataset here has any, so it cannot be trained. Train it without: --set"),
+    (["run", *TINY, "--set", "model.num_classes=3", "--dry-run"], 2, "takes class labels (num_classes = 3)"),
+    (["run", "--model", "unet_mini", "--layout", "local_head", "--dataset", "dead_leaves8"], 2, "Use --layout global, or a model"),
 ])
 def test_a_wrong_command_is_one_paragraph_and_an_exit_code(bench: Bench, words: list[str], code: int, message: str) -> None:
     done = bench(*words)

@@ -61,7 +61,7 @@ def test_a_damaged_record_is_refused_by_name(tmp_path: Path, change: Callable[[d
     with pytest.raises(BenchError) as refusal:
         record.read(path)
     assert message in str(refusal.value)
-    assert str(path) in str(refusal.value)
+    assert str(path) in str(refusal.value) and "Restore it (`git checkout -- FILE`), or remove it" in str(refusal.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00", "[" * 100_000])

@@ -1,12 +1,14 @@
 """benchmark/suite/cost.py: what the rows of a suite cost, and which are done."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmark import record, run, spec
+from benchmark.cost import step_seconds
 from benchmark.progress import Display
 from benchmark.record import path_of
 from benchmark.registry import STOCK
@@ -59,9 +61,32 @@ def test_a_row_is_done_where_its_record_describes_it(home: Path) -> None:
 
 
 def test_a_timed_step_gives_hours_here(home: Path) -> None:
-    rows = [TINY_ROW, TINY_ROW._replace(seed=1)]
-    timed = costs(rows, home, search=SEARCH, device=torch.device("cpu"))
+    rows, seen = [TINY_ROW, TINY_ROW._replace(seed=1)], []
+    timed = costs(rows, home, search=SEARCH, device=torch.device("cpu"), progress=lambda *words: seen.append(words))
     assert timed[0].hours_here == timed[1].hours_here > 0  # timed once
+    assert seen == [(0, 2), (1, 2)]
+
+
+def test_a_step_takes_the_median_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that sleeps: 0.5 s at its first pass, once 0.2 s, else 0.02 s; a slow machine only adds to each."""
+    naps = iter([0.5, 0.02, 0.2, 0.02, 0.02, 0.02, 0.02, 0.02])
+
+    class Sleepy(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            time.sleep(next(naps))
+            return x + self.weight
+
+    one = spec.resolve({axis: getattr(TINY_ROW, axis) for axis in spec.AXES}, subset=6, seed=0, search=SEARCH)
+    assert 0.02 <= step_seconds(one, Sleepy(), torch.device("cpu")) < 0.15
+    assert next(naps, None) is None
+    monkeypatch.setattr("benchmark.cost.TIMED_SECONDS", 0.05)
+    naps = iter([0.0, 0.03, 0.03, 0.03])
+    step_seconds(one, Sleepy(), torch.device("cpu"))
+    assert next(naps) == 0.03  # enough of it
 
 
 def test_suite_show_prints_every_row_and_the_total(bench: Bench) -> None:

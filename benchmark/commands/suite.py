@@ -88,12 +88,15 @@ def add_reproduce(verbs: Any) -> None:
 def suite_show(options: argparse.Namespace) -> int:
     """`bench suite show`."""
     from benchmark import spec  # noqa: PLC0415
+    from benchmark.progress import Display  # noqa: PLC0415
     from benchmark.suite.cost import H100_PEAK, H100_SHARE, costs  # noqa: PLC0415
 
     search = registry.roots(options.registry)
     rows = list(spec.load_suite(options.suite, search).rows())
     place = place_of(options)
-    found = costs(rows, place.records, search=search, device=None if options.no_timing else place.device)
+    device = None if options.no_timing else place.device
+    with Display() as display:
+        found = costs(rows, place.records, search=search, device=device, progress=display.bar("costs of the rows"))
     if options.json:
         print_json(
             {
@@ -135,7 +138,7 @@ def suite_show(options: argparse.Namespace) -> int:
     columns = ("model", "layout", "dataset", "recipe", "N", "seed", "PFLOP", f"here ({place.device})", "H100", "state")
     print_table(f"suite {options.suite}", columns, lines)
     print(
-        "Training and PSNR; FID costs extra. Here: from a timed step of a few images. H100: assumes "
+        "Training and PSNR; FID costs extra. Here: an estimate from a few timed steps, as good as the machine is idle. H100: assumes "
         f"{H100_SHARE:.0%} of {H100_PEAK['fp32'] / 1e12:.0f} TFLOP/s for fp32 recipes, of {H100_PEAK['bf16'] / 1e12:.0f} for bf16, "
         "and less for "
         f"small networks; all of it trained in bf16: {duration(total['hours_h100_bf16'] * 3600)}."

@@ -1,8 +1,10 @@
 """Samples to memorisation: how many are copies of a training image, and how near samples lie to images never trained on.
 
-A sample is memorised where its nearest training image is less than a third as far as the second nearest (l2; the
-criterion of Yoon et al. 2023, in the spirit of Carlini et al. 2023), or where it is that image. Training images with the
-same bytes count once, or a copied image with a twin would pass for a new one.
+A sample is memorised where its nearest training image is less than a third as far as the second nearest (l2), or where
+it is that image. Ratio and third are of Yoon et al. 2023 (Diffusion Probabilistic Models Generalize when They Fail to
+Memorize, ICML workshop SPIGM); Carlini et al. 2023 (Extracting Training Data from Diffusion Models) hold the nearest
+against the mean of the 50 nearest instead. Training images with the same bytes count once, or a copied image with a twin
+would pass for a new one.
 """
 
 from typing import Annotated

@@ -1,6 +1,6 @@
 """What the rows of a suite cost, and which are done."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,7 @@ def costs(
     *,
     search: tuple[Path, ...] = (registry.STOCK,),
     device: torch.device | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Cost]:
     """Return the cost of every row; `device`: time one step of every model on it, None: time nothing.
 
@@ -49,7 +50,9 @@ def costs(
     flops: dict[tuple[str, str, object], int] = {}
     speed: dict[tuple[str, object, str], float] = {}
     found = []
-    for row in rows:
+    for number, row in enumerate(rows):
+        if progress:
+            progress(number, len(rows))
         spec = resolve({axis: getattr(row, axis) for axis in AXES}, subset=row.subset, seed=row.seed, search=search)
         key = (row.model, row.layout, spec.images)
         if key not in flops:

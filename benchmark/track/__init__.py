@@ -166,7 +166,7 @@ def _refuse_busy(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except (OSError, OverflowError) as problem:
-            raise UsageError(f"Port {port} on {host} cannot be used: {problem}. Choose another one, for example "
+            raise UsageError(f"Port {port} on {host} cannot be used: {str(problem).rstrip('.')}. Choose another one, for example "
                              f"--port {port % 60_000 + 1}.") from None
 
 
