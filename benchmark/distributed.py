@@ -79,15 +79,12 @@ class Processes:
                 for tensor in (*module.parameters(), *module.buffers()):
                     distributed.broadcast(tensor.detach(), src=0)
 
-    def ask_first(self, question: Callable[[], T]) -> T:
-        """Let the first process answer, and return its answer everywhere; where it fails, so does every other."""
-        if self.size == 1:
-            return question()
-        problem: BenchError | None = None
-        answer: list[T | None] = [None]
+    def only_first(self, work: Callable[[], T]) -> T | None:
+        """Do something in the first process alone, while the others wait; where it fails, so do they."""
+        done, problem = None, None
         if self.first:
             try:
-                answer = [question()]
+                done = work()
             except BenchError as raised:
                 problem = raised
         (failed,) = self.any(problem is not None)
@@ -95,21 +92,20 @@ class Processes:
             raise problem
         if failed:
             raise Elsewhere("The first process of this run could not go on.")
-        return self._handed_on(answer[0])
+        return done
+
+    def ask_first(self, question: Callable[[], T]) -> T:
+        """Let the first process answer, and return its answer in every process."""
+        box = [self.only_first(question)]
+        if self.size > 1:
+            with _together():
+                distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        return box[0]  # type: ignore[return-value]  # the first process's
 
     def in_turn(self, work: Callable[[], T]) -> T:
         """Do the same in every process, in the first before the others: what it leaves on the disk they find."""
-        if self.size == 1:
-            return work()
-        done: list[T] = []
-        self.ask_first(lambda: done.append(work()))
+        done = self.only_first(lambda: [work()])
         return done[0] if done else work()
-
-    def _handed_on(self, answer: T | None) -> T:
-        box = [answer]
-        with _together():
-            distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-        return box[0]  # type: ignore[return-value]
 
 
 ALONE = Processes()

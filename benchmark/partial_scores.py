@@ -11,6 +11,8 @@ from torch import Tensor
 from benchmark.distributed import ALONE, Processes
 from benchmark.record import write_bytes
 
+PARTIAL = "partial_scores.safetensors"  # in the run's folder
+
 
 class PartialScores:
     """One file in a run's folder: the errors (4, pairs) of the first pairs of each side, in their order.

@@ -12,12 +12,12 @@ Update = Callable[..., None]
 class Display:
     """Progress bars and one-line notes on stderr; notes are printed everywhere, bars on a terminal only."""
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+    def __init__(self, *, silent: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False, quiet=silent)
         self._bars = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[detail]}"),
             TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(),
-            console=self.console, disable=not self.console.is_terminal,
+            console=self.console, disable=silent or not self.console.is_terminal,
         )
 
     def __enter__(self) -> "Display":

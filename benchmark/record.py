@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from benchmark.contract import Count, FieldError, Positive, Range, checked
 from benchmark.errors import BenchError, UsageError
-from benchmark.fields import conform, from_json, json_schema, to_json
+from benchmark.fields import added, conform, from_json, json_schema, to_json
 from benchmark.spec import AXES, Half, spec_id
 from benchmark.suite import Row
 
@@ -111,6 +111,11 @@ class Training:
     parameters: Count
     parameters_trainable: Count
     forward_flops: Count  # of one image, 2 per multiply-add
+    processes: Positive = added(1)  # of the last sitting, as the three fields below
+    micro_batch: Count = added(0)  # images at a time in each process, 0: all of its share
+    recompute: bool = added(False)  # activations were computed again in the backward pass
+    kernels: dict[str, tuple[str, ...]] = added({})  # of the attention layers, by device and type
+    notes: tuple[str, ...] = added(())  # what was done another way than asked
 
 
 @checked

@@ -5,30 +5,36 @@ spec -> packed images -> subset -> network -> training -> PSNR -> record, everyt
 
 import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import torch
 from torch import nn
 
 from benchmark import checkpoint, data, environment, record
+from benchmark.attention import kernels_used, set_kernel
 from benchmark.cost import forward_flops, parameters, peak_memory_bytes
 from benchmark.diffusion import random_key
+from benchmark.distributed import ALONE, Processes
 from benchmark.errors import BenchError, UsageError
 from benchmark.leaderboard import plots
 from benchmark.lease import Folder, Held, Lease, held
+from benchmark.numerics import recompute
+from benchmark.partial_scores import PARTIAL, PartialScores, identity
 from benchmark.progress import Display
 from benchmark.psnr import mean, psnr
 from benchmark.record import METRIC_VERSION, Data, Point, Psnr, Record
 from benchmark.record import Training as Budget
 from benchmark.signals import stop_requested
 from benchmark.spec import Spec, from_record
+from benchmark.step import Work
 from benchmark.train import Hooks, Training, start, train
 
 
@@ -41,6 +47,10 @@ class Place:
     device: torch.device
     suite: str | None = None
     checkpoint_seconds: float = 60.0
+    processes: Processes = ALONE
+    micro_batch: int | None = None  # images at a time in each process; None: all of its share, while memory lasts
+    recompute: bool = False  # activations in the backward pass, to save memory
+    attention_kernel: str = "auto"
     wait: bool = False  # for another process that works on the run, instead of refusing
 
     def folder(self, spec: Spec) -> Path:
@@ -54,26 +64,29 @@ def run(spec: Spec, place: Place, display: Display, *, force: bool = False,
 
     `started` is called with the run's folder once it describes the run, before the training.
     """
-    if not force and (done := finished(spec, place)):
-        return publish(done, spec, place)
+    processes, folder = place.processes, place.folder(spec)
+    if not force and (done := processes.ask_first(lambda: finished(spec, place))):
+        return _published(done, spec, place)
     check_trainable(spec)
-    subset = load_subset(spec, place, display)
-    network = build(spec).to(place.device)  # what cannot be loaded or built leaves no folder behind
-    folder = place.folder(spec)
-    with only_one(folder, place.wait, display.note) as lease:
+    subset = processes.in_turn(lambda: load_subset(spec, place, display))
+    network = _built(spec, place)  # what cannot be loaded or built leaves no folder behind
+    with _held(place, folder, display) as lease:
         if force:
-            _clear(folder)
-        elif done := finished(spec, place):  # by another process, meanwhile
-            return publish(done, spec, place)
-        describe(spec, place, subset)
-        started(folder)
+            processes.only_first(lambda: _clear(folder))
+        elif done := processes.ask_first(lambda: finished(spec, place)):  # by another process, meanwhile
+            return _published(done, spec, place)
+        processes.only_first(lambda: _begin(spec, place, subset, started))
         trained = _fit(network, place, subset) if hasattr(network, "fit") else _train(spec, place, display, network, subset, lease)
-        measured, seconds = score(spec, place, display, trained.ema, subset)
-        result = _record(spec, place, trained, measured, subset, seconds)
-        lease.check()
-        record.write(result, folder / "record.json")
-        draw(result, folder / "figures" / "psnr.svg", display)
-        return publish(result, spec, place)
+        scored = score(spec, place, display, trained.ema, subset, keep=folder)
+
+        def finish() -> Record:
+            result = _record(spec, place, trained, scored, subset)
+            if lease:
+                lease.check()
+            _save(result, folder, display)
+            return publish(result, spec, place)
+
+        return processes.ask_first(finish)
 
 
 def evaluate(folder: Path, place: Place, display: Display, search: tuple[Path, ...]) -> Record:
@@ -83,11 +96,10 @@ def evaluate(folder: Path, place: Place, display: Display, search: tuple[Path, .
     with only_one(folder):
         subset = load_subset(spec, place, display)
         network = trained_network(spec, place, display, subset, before.weights_sha256)
-        measured, seconds = score(spec, place, display, network, subset)
-        budget = vars(before.training) | {"evaluation_seconds": seconds}
-        result = _with_psnr(vars(before) | {"training": Budget(**budget)}, measured)
-        record.write(result, folder / "record.json")
-        draw(result, folder / "figures" / "psnr.svg", display)
+        scored = score(spec, place, display, network, subset, keep=folder)
+        budget = vars(before.training) | {"evaluation_seconds": scored.seconds}
+        result = _with_psnr(vars(before) | {"training": Budget(**budget)}, scored.psnr)
+        _save(result, folder, display)
         return publish(result, spec, place)
 
 
@@ -95,13 +107,13 @@ def score_loaded(spec: Spec, place: Place, display: Display, network: nn.Module)
     """Score a network whose weights come from elsewhere; the record claims no training step."""
     subset = load_subset(spec, place, display)
     network = network.to(place.device).eval()
-    measured, seconds = score(spec, place, display, network, subset)
-    return _record(spec, place, Training(network, network, None, []), measured, subset, seconds)
+    set_kernel(network, place.attention_kernel)
+    return _record(spec, place, Training(network, network, None, []), score(spec, place, display, network, subset), subset)
 
 
 def trained_network(spec: Spec, place: Place, display: Display, subset: data.Subset, weights_sha256: str) -> nn.Module:
     """Return the network of a finished run as it was scored, from its last checkpoint or fitted anew."""
-    folder, network = place.folder(spec), build(spec).to(place.device)
+    folder, network = place.folder(spec), _built(spec, place)
     if hasattr(network, "fit"):
         return _fit(network, place, subset).ema
     saved = checkpoint.last(folder / "checkpoints", display.note)
@@ -160,13 +172,30 @@ def describe(spec: Spec, place: Place, subset: data.Subset) -> None:
     record.write_text(path, json.dumps(document, indent=1) + "\n")
 
 
-def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset: data.Subset) -> tuple[Psnr, float]:
-    """Return the PSNR curves of a network by the recipe, and the seconds it took."""
+class Scored(NamedTuple):
+    """The PSNR curves of a network, and the seconds they took."""
+
+    psnr: Psnr
+    seconds: float
+
+
+def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset: data.Subset, keep: Path | None = None) -> Scored:
+    """Score a network by the recipe; the errors of what is scored go into the folder `keep`, where a killed scoring resumes."""
     began = time.monotonic()
     recipe, train_images, test_images = spec.recipe.config, *_on_device(subset, place.device)
-    measured = psnr(network, train_images, test_images, seed=spec.seed, steps=recipe.psnr_steps,
-                    images=recipe.psnr_images, progress=display.bar("scoring"))
-    return measured, time.monotonic() - began
+    partial = None
+    if keep:
+        depends = identity(weights=checkpoint.weights_digest(network.state_dict()), train=subset.digest, test=subset.test_digest,
+                           seed=spec.seed, steps=recipe.psnr_steps, images=recipe.psnr_images, version=METRIC_VERSION)
+        partial = PartialScores(keep / PARTIAL, depends, seconds=place.checkpoint_seconds, processes=place.processes)
+    try:
+        measured = psnr(network, train_images, test_images, seed=spec.seed, steps=recipe.psnr_steps, images=recipe.psnr_images,
+                        progress=display.bar("scoring"), processes=place.processes, partial=partial)
+    except KeyboardInterrupt:
+        if partial:
+            partial.write()
+        raise
+    return Scored(measured, time.monotonic() - began)
 
 
 def draw(result: Record, path: Path, display: Display) -> None:
@@ -177,14 +206,15 @@ def draw(result: Record, path: Path, display: Display) -> None:
         display.note(f"No picture of this run: {problem}")
 
 
-def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subset: data.Subset, lease: Lease) -> Training:
+def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subset: data.Subset,
+           lease: Lease | None) -> Training:
     """Train by the recipe, appending to metrics.jsonl and taking the trajectory on the way."""
     folder, recipe = place.folder(spec), spec.recipe.config
     images, test_images = _on_device(subset, place.device)
-    bar = display.bar("training")
-    metrics_file = folder / "metrics.jsonl"
+    bar, processes = display.bar("training"), place.processes
+    metrics_file = folder / "metrics.jsonl" if processes.first else Path(os.devnull)
     cut = metrics_file.exists() and not metrics_file.read_bytes().endswith(b"\n")  # by a kill in the middle of a line
-    with metrics_file.open("a", encoding="utf-8") as log, stop_requested() as stop:
+    with metrics_file.open("a", encoding="utf-8") as log, stop_requested(patient=processes.size > 1) as stop:
         log.write("\n" if cut else "")
 
         def report(step: int, metrics: dict[str, float]) -> None:
@@ -195,17 +225,22 @@ def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subse
 
         def measure(ema: nn.Module, step: int, loss: float) -> Point:
             curves = psnr(ema, images, test_images, seed=spec.seed, steps=recipe.trajectory_psnr_steps,
-                          images=recipe.trajectory_psnr_images)
+                          images=recipe.trajectory_psnr_images, processes=processes)
             means = _means(curves)
             report(step, means)
             return Point(step=step, loss=loss, **means)
 
         def stopping() -> bool:
-            lease.check()  # before the step's results are written: this process may have slept while another took over
+            if lease:
+                lease.check()  # before the step's results are written: this process may have slept while another took over
             return stop()
 
         hooks = Hooks(report=report, measure=measure, warn=display.note, stop=stopping, checkpoint_seconds=place.checkpoint_seconds)
-        return train(start(network, recipe), images, recipe, seed=spec.seed, folder=folder / "checkpoints", hooks=hooks)
+        work = Work(recipe, spec.seed, processes, place.micro_batch, warn=display.note)
+        training = start(network, recipe)
+        if place.recompute:
+            recompute(network)  # the EMA copy, which is only scored, keeps its own blocks
+        return train(training, images, recipe, seed=spec.seed, folder=folder / "checkpoints", hooks=hooks, work=work)
 
 
 def _fit(network: nn.Module, place: Place, subset: data.Subset) -> Training:
@@ -215,12 +250,14 @@ def _fit(network: nn.Module, place: Place, subset: data.Subset) -> Training:
     return Training(network, network.eval(), None, [], wall_seconds=time.monotonic() - began)
 
 
-def _record(spec: Spec, place: Place, trained: Training, measured: Psnr, subset: data.Subset, seconds: float) -> Record:
+def _record(spec: Spec, place: Place, trained: Training, scored: Scored, subset: data.Subset) -> Record:
     total, trainable = parameters(trained.network)
     budget = Budget(
         steps=trained.step, device=environment.device_name(place.device), threads=torch.get_num_threads(),
-        wall_seconds=trained.wall_seconds, evaluation_seconds=seconds, peak_memory_bytes=peak_memory_bytes(place.device),
+        wall_seconds=trained.wall_seconds, evaluation_seconds=scored.seconds, peak_memory_bytes=peak_memory_bytes(place.device),
         resumed=trained.resumed, parameters=total, parameters_trainable=trainable, forward_flops=forward_flops(spec),
+        processes=place.processes.size, micro_batch=trained.micro_batch, recompute=place.recompute,
+        kernels=kernels_used(trained.network) | kernels_used(trained.ema), notes=tuple(trained.notes),
     )
     images = Data(manifest_sha256=subset.manifest_digest, train_sha256=subset.digest, test_sha256=subset.test_digest,
                   dropped_duplicates=subset.dropped_duplicates)
@@ -230,7 +267,7 @@ def _record(spec: Spec, place: Place, trained: Training, measured: Psnr, subset:
         "weights_sha256": checkpoint.weights_digest(trained.ema.state_dict()), "environment": environment.describe(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return _with_psnr(fields, measured)
+    return _with_psnr(fields, scored.psnr)
 
 
 def _with_psnr(fields: dict[str, Any], measured: Psnr) -> Record:
@@ -245,6 +282,35 @@ def _means(curves: Psnr) -> dict[str, float]:
 
 def _on_device(subset: data.Subset, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(subset.train).to(device), torch.from_numpy(subset.test).to(device)
+
+
+def _built(spec: Spec, place: Place) -> nn.Module:
+    network = build(spec).to(place.device)
+    set_kernel(network, place.attention_kernel)
+    return network
+
+
+def _begin(spec: Spec, place: Place, subset: data.Subset, started: Callable[[Path], None]) -> None:
+    describe(spec, place, subset)
+    started(place.folder(spec))
+
+
+def _save(result: Record, folder: Path, display: Display) -> None:
+    record.write(result, folder / "record.json")
+    (folder / PARTIAL).unlink(missing_ok=True)
+    draw(result, folder / "figures" / "psnr.svg", display)
+
+
+def _published(done: Record, spec: Spec, place: Place) -> Record:
+    place.processes.only_first(lambda: publish(done, spec, place))
+    return done
+
+
+@contextmanager
+def _held(place: Place, folder: Path, display: Display) -> Iterator[Lease | None]:
+    """Hold the folder in the first process of the run; the others have nothing to hold."""
+    with ExitStack() as stack:
+        yield place.processes.only_first(lambda: stack.enter_context(only_one(folder, place.wait, display.note)))
 
 
 def _clear(folder: Path) -> None:

@@ -8,8 +8,11 @@ from types import FrameType
 
 
 @contextmanager
-def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether a stop was asked for; a second Ctrl-C stops at once, as usual."""
+def stop_requested(*, patient: bool = False) -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether a stop was asked for; a second Ctrl-C stops at once, as usual.
+
+    `patient`: it does not, because the terminal and torchrun each pass the same Ctrl-C on.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -18,7 +21,8 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not patient:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     for number in before:
         signal.signal(number, ask)

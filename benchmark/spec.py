@@ -276,8 +276,8 @@ def _override(word: str, loaded: Mapping[str, Entry]) -> tuple[str, str, Any]:
 
 def _replace(entry: Entry, axis: str, field: str, value: Any, where: str) -> Entry:
     fields = to_json(entry.config)
-    if field not in fields:
-        raise unknown(f"field of '{entry.name}'", field, fields)
+    if field not in (known := hints(type(entry.config))):
+        raise unknown(f"field of '{entry.name}'", field, known)
     try:
         return Entry(entry.name, entry.kind, from_json(type(entry.config), fields | {field: value}, axis))
     except FieldError as problem:

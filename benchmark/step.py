@@ -44,7 +44,8 @@ class Work:
 
     def say(self, note: str) -> None:
         """Say that something is done another way than asked."""
-        self.notes.append(note)
+        if note not in self.notes:  # by the sitting before
+            self.notes.append(note)
         self.warn(note)
 
 

@@ -46,12 +46,14 @@ class Training:
     loss_steps: int = 0
     wall_seconds: float = 0.0  # spent training, over all sittings
     resumed: int = 0
+    micro_batch: int = 0  # images at a time, as memory allowed; 0: all
+    notes: list[str] = field(default_factory=list)  # what was done another way than asked
 
     def save(self, folder: Path) -> Path:
         """Write a checkpoint of this moment."""
         state = {
             "optimizer": self.optimizer.state_dict(), "loss_sum": self.loss_sum, "loss_steps": self.loss_steps,
-            "wall_seconds": self.wall_seconds, "resumed": self.resumed,
+            "wall_seconds": self.wall_seconds, "resumed": self.resumed, "notes": self.notes,
             "trajectory": [vars(point).copy() for point in self.trajectory],
         }
         return checkpoint.save(folder, Checkpoint(self.step, self.network.state_dict(), self.ema.state_dict(), state))
@@ -65,6 +67,7 @@ class Training:
         self.trajectory = [Point(**point) for point in state["trajectory"]]
         self.loss_sum, self.loss_steps = state["loss_sum"], state["loss_steps"]
         self.wall_seconds, self.resumed, self.step = state["wall_seconds"], state["resumed"] + 1, saved.step
+        self.notes = list(state.get("notes", ()))
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def train(training: Training, images: Tensor, recipe: Recipe, *, seed: int, fold
         training.restore(saved)
     training.network.train()
     processes.spread((training.network, training.ema))
+    work.notes = training.notes
     prepare(training.network, work, device)
     losses: list[Tensor] = []  # on the device: the host looks at them only when it reports
     sitting, reported, saved_at = time.monotonic() - training.wall_seconds, time.monotonic(), time.monotonic()
@@ -133,6 +137,7 @@ def train(training: Training, images: Tensor, recipe: Recipe, *, seed: int, fold
         if stopping and not last_step:
             raise Interrupted(f"Stopped at step {training.step} of {recipe.steps}; the checkpoint is written. "
                               "The same command resumes.")
+    training.micro_batch = work.micro_batch or 0
     return training
 
 
