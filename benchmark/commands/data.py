@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import registry
+from benchmark.commands import preview
 from benchmark.commands.flags import command, json_flag, registry_flag
 from benchmark.commands.output import print_json, print_table
 from benchmark.commands.place import home
@@ -12,7 +13,7 @@ from benchmark.commands.place import home
 
 def add(verbs: Any) -> None:
     """Add `bench data` and its actions."""
-    group = verbs.add_parser("data", help="add, list, show and verify the images", description="The images of the datasets.")
+    group = verbs.add_parser("data", help="add, list, show, preview and verify the images", description="The images of the datasets.")
     actions = group.add_subparsers(metavar="ACTION", required=True)
     add = command(actions, "add", data_add, "pack the images of a dataset, once",
                    "bench data add natural32 --root ~/pictures/cifar10", "bench data add lsun_church --root /data/lsun",
@@ -35,6 +36,7 @@ def add(verbs: Any) -> None:
     show = command(actions, "show", data_show, "what a packed dataset holds", "bench data show natural32")
     show.add_argument("name", metavar="NAME")
     json_flag(show)
+    preview.add(actions)
     verify = command(actions, "verify", data_verify, "compare packed images with their manifest, byte by byte",
                       "bench data verify", "bench data verify natural32")
     verify.add_argument("name", nargs="*", metavar="NAME", help="(default: every packed dataset)")

@@ -27,8 +27,8 @@ def registry_flag(parser: argparse.ArgumentParser) -> None:
 
 def half_flag(parser: argparse.ArgumentParser) -> None:
     """Add --half."""
-    parser.add_argument("--half", choices=("a", "b"), help="train on a half of the pool; a and b share no image (for `bench compare`; "
-                        "not on the leaderboard)")
+    parser.add_argument("--half", choices=("a", "b"), help="the images of one half of the pool: a and b share none, for `bench compare` "
+                        "(a run on a half is not on the leaderboard)")
 
 
 def machine_flags(parser: argparse.ArgumentParser) -> None:

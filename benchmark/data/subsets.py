@@ -52,16 +52,9 @@ def subset(packed: Packed, dataset_name: str, size: int, seed: int, half: Half |
     two of size N are the first 2N of that pool. `dataset_name` is the entry's.
     """
     described, ids = packed.manifest, packed.ids
-    ordered = order(dataset_name, seed, ids)
-    test, pool = ordered[:HELD_OUT], ordered[HELD_OUT:]
-    held_out = {ids[i] for i in test}
-    known = {image_id for group in described.duplicates if not held_out.isdisjoint(group) for image_id in group}
-    train = [i for i in pool if ids[i] not in known]
-    if half:
-        train = _distinct(train, ids, described)
-    dropped = len(pool) - len(train)
-    _check_size(dataset_name, size, described, len(train) // 2 if half else len(train), half)
-    train = (train[get_args(Half).index(half)::2] if half else train)[:size]
+    test, pool, dropped = _split(packed, dataset_name, seed, half)
+    _check_size(dataset_name, size, described, _room(pool, half), half)
+    train = (pool[get_args(Half).index(half)::2] if half else pool)[:size]
     train_images, test_images = packed.images[train], packed.images[test]
     return Subset(
         size=size, seed=seed, half=half, train_indices=tuple(train), test_indices=tuple(test),
@@ -69,6 +62,28 @@ def subset(packed: Packed, dataset_name: str, size: int, seed: int, half: Half |
         digest=digest(train_images), test_digest=digest(test_images), manifest_digest=described.digest,
         dropped_duplicates=dropped,
     )
+
+
+def largest(packed: Packed, dataset_name: str, seed: int, half: Half | None = None) -> int:
+    """Return the size of the largest subset, 0 where the dataset has no image left for training."""
+    return _room(_split(packed, dataset_name, seed, half)[1], half)
+
+
+def _split(packed: Packed, dataset_name: str, seed: int, half: Half | None) -> tuple[list[int], list[int], int]:
+    """Return the indices of the test images, those of the pool, and how many copies left the pool."""
+    described, ids = packed.manifest, packed.ids
+    ordered = order(dataset_name, seed, ids)
+    test, rest = ordered[:HELD_OUT], ordered[HELD_OUT:]
+    held_out = {ids[i] for i in test}
+    known = {image_id for group in described.duplicates if not held_out.isdisjoint(group) for image_id in group}
+    pool = [i for i in rest if ids[i] not in known]
+    if half:
+        pool = _distinct(pool, ids, described)
+    return test, pool, len(rest) - len(pool)
+
+
+def _room(pool: Sequence[int], half: Half | None) -> int:
+    return len(pool) // 2 if half else len(pool)
 
 
 def _distinct(pool: list[int], ids: Sequence[str], described: Manifest) -> list[int]:
