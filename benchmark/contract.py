@@ -73,10 +73,12 @@ class Backbone(Protocol):
         The module's `forward(x, t, y=None)` takes x: (N, C, R, R) noisy images, t: (N,) diffusion steps in [0, 1000),
         y: (N,) class labels or None, and returns the estimated noise (N, C, R, R).
 
-        Two methods are optional. `estimate_with_loss(x, t, y=None)` returns that estimate and a scalar loss of the
+        Three methods are optional. `estimate_with_loss(x, t, y=None)` returns that estimate and a scalar loss of the
         network's own, weighted already, which training adds to Eq. 1. `fit(images)`, with images (N, C, R, R) uint8 of
         the training subset, makes a network that is not trained but fitted in closed form: it is called once, the
         recipe's steps are not taken, and the buffers that it fills are no part of the checkpoint (persistent=False).
+        `stages()` names the submodules whose outputs `bench analyze` compares: (name, module) in the order in which a
+        forward pass calls them, each once; each returns (N, tokens, channels) or (N, channels, H, W).
 
         An entry that needs a file made offline names its sha256 in a field and takes it here with
         `benchmark.artifacts.tensors`, into buffers that are no part of the checkpoint either. Where the file is not
@@ -107,7 +109,7 @@ class Source(Protocol):
     """An opened source of images: `ids` in a stable order, and the image of each.
 
     `fingerprint` is a sha256 that changes when the source does, without decoding an image. `read` is called from
-    several threads at once.
+    several threads at once. An optional `close()` is called once no image is read any more.
     """
 
     ids: Sequence[str]

@@ -21,15 +21,7 @@ import numpy as np
 from benchmark.contract import Dataset, ImageError, Source
 from benchmark.data import manifest
 from benchmark.data.manifest import Manifest
-from benchmark.data.packing import (
-    Note,
-    Packed,
-    Progress,
-    digest,
-    open_images,
-    pack,
-    way_out,
-)
+from benchmark.data.packing import Note, Packed, Progress, digest, open_images, pack, way_out
 from benchmark.data.subsets import HELD_OUT, Subset, order, subset
 from benchmark.errors import BenchError, UsageError
 from benchmark.fields import hints, to_json
@@ -75,10 +67,9 @@ def add(name: str, dataset: Dataset, *, home: Path, root: Path | None, skip_corr
     `resolution` is the entry's to fix: another one is refused. A packing that was stopped goes on where it was.
     """
     _check_request(name, dataset, root, limit, resolution)
-    with _lock(home, name):
-        if note and root:
-            note(f"Looking through {root} for the images of '{name}'.")
-        source = _open(name, dataset, root)
+    if note and root:
+        note(f"Looking through {root} for the images of '{name}'.")
+    with _lock(home, name), _opened(name, dataset, root) as source:
         here, pinned = manifest.read(manifest.beside(home, name)), manifest.read(manifest.pin(home, name))
         same = (here is not None and here == pinned and here.difference(dataset) is None
                 and (here.fingerprint, here.limit) == (source.fingerprint, limit) and (skip_corrupt or not here.skipped))
@@ -108,7 +99,8 @@ def load(name: str, dataset: Dataset, *, home: Path, progress: Progress | None =
         with _lock(home, name):
             here = _here(name, home)  # another process may have made them meanwhile
             if not _is_current(here, dataset, pinned):
-                here = pack(name, dataset, _open(name, dataset, None), home=home, progress=progress)
+                with _opened(name, dataset, None) as source:
+                    here = pack(name, dataset, source, home=home, progress=progress)
     if here is None:
         raise UsageError(f"The images of the dataset '{name}' are not here. `bench data add {name} --root PATH` packs "
                          "them from the folder that holds them.")
@@ -209,11 +201,17 @@ def _lock(home: Path, name: str) -> Iterator[None]:
         yield
 
 
-def _open(name: str, dataset: Dataset, root: Path | None) -> Source:
+@contextmanager
+def _opened(name: str, dataset: Dataset, root: Path | None) -> Iterator[Source]:
+    """Hold a source of images open."""
     try:
-        return dataset.open(root)
+        source = dataset.open(root)
     except ImageError as problem:
         raise BenchError(f"The images of the dataset '{name}' cannot be opened: {problem}.") from None
+    try:
+        yield source
+    finally:
+        getattr(source, "close", lambda: None)()
 
 
 def _here(name: str, home: Path) -> Manifest | None:

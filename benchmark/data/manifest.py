@@ -163,7 +163,8 @@ def read_ids(home: Path, described: Manifest) -> Sequence[str]:
     except OSError as problem:
         raise BenchError(f"The ids {path} cannot be read: {problem.strerror}. {again}") from None
     if (found := hashlib.sha256(content).hexdigest()) != described.ids_sha256:
-        raise BenchError(f"The ids {path} are damaged: their sha256 is {found}, the manifest says {described.ids_sha256}. {again}")
+        raise BenchError(f"The ids {path} are damaged: their sha256 is {found}, the manifest says {described.ids_sha256}. "
+                         f"{again}")
     ids = tuple(json.loads(content))
     if len(set(ids)) != described.count:
         raise BenchError(f"The ids {path} are {len(set(ids)):,} different ones, the manifest says {described.count:,}. {again}")

@@ -184,8 +184,8 @@ def _read(source: Source, image_id: str) -> np.ndarray | ImageError:
     except ImageError as problem:
         return problem
     except OSError as problem:  # not of the image: a full disk where an archive is unpacked, say
-        raise BenchError(f"Reading the image '{image_id}' failed in {problem.filename}: {problem.strerror}. Mend that, then run "
-                         "again.") from None
+        raise BenchError(f"Reading the image '{image_id}' failed in {problem.filename}: {problem.strerror}. Mend that, then "
+                         "run again.") from None
 
 
 def _check(image_id: str, image: np.ndarray, shape: tuple[int, int, int]) -> None:

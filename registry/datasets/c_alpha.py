@@ -108,7 +108,8 @@ class Geometry:
         waves = cosines(len(self.second))  # (i, S)
         products = self.spread[:, :, None, None] * waves[:, None, :, None] * waves[None, :, None, :]
         cut = np.stack([products * ~self.second, products * self.second])  # (2, i, j, S, S)
-        return cut.reshape(-1, resolution, OVERSAMPLING, resolution, OVERSAMPLING).mean(axis=(2, 4)).reshape(len(cut) * TERMS**2, -1)
+        boxes = cut.reshape(-1, resolution, OVERSAMPLING, resolution, OVERSAMPLING).mean(axis=(2, 4))
+        return boxes.reshape(len(boxes), -1)
 
     def basis(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the orthonormal basis adapted to this contour, (K, R^2), and the image's variance along each vector, falling.

@@ -78,6 +78,11 @@ class CelebASource:
         return to_pixels(image_id, self._images.content(image_id), self.config.channels, self.config.resolution)
 
 
+    def close(self) -> None:
+        """Let go of the zip file."""
+        self._images.close()
+
+
 class _Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,6 +96,9 @@ class _Folder:
             return (self.path / name).read_bytes()
         except OSError as problem:
             raise ImageError(f"{name}: {problem.strerror}") from None
+
+    def close(self) -> None:
+        """Hold nothing open."""
 
 
 class _Zip:
@@ -109,6 +117,9 @@ class _Zip:
             return self._archive.read(self._members[name])
         except Exception as problem:  # zlib.error, BadZipFile, OSError, NotImplementedError: the archive is damaged
             raise ImageError(f"{name}: damaged in {self.path.name}: {problem}") from None
+
+    def close(self) -> None:
+        self._archive.close()
 
 
 def _partition(root: Path, partitions: Sequence[str]) -> list[str]:

@@ -34,7 +34,7 @@ class ImageFolder:
         if root is None:
             raise ImageError("a folder of images is needed")
         pillow()
-        return ImageFolderSource(root, self, find_images(root))
+        return ImageFolderSource(root, self.channels, self.resolution, find_images(root))
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class ImageFolderSource:
     """The images found below `root`: path relative to it, in POSIX form, and size in bytes."""
 
     root: Path
-    config: ImageFolder
+    channels: int
+    resolution: int
     sizes: dict[str, int]
 
     @property
@@ -62,7 +63,7 @@ class ImageFolderSource:
             content = (self.root / image_id).read_bytes()
         except OSError as problem:
             raise ImageError(f"{image_id}: {problem.strerror}") from None
-        return to_pixels(image_id, content, self.config.channels, self.config.resolution)
+        return to_pixels(image_id, content, self.channels, self.resolution)
 
 
 def find_images(root: Path) -> dict[str, int]:

@@ -47,11 +47,12 @@ class ImageNet:
         if folder is None:
             tars = next(root.glob("*.tar"), None)
             unpack = f". Unpack {tars.name} first, and the archive of every class in it" if tars else ""
-            raise ImageError(f"{root} has no class folders (n and eight digits) in it; it should be {TREE}; {contents(root)}{unpack}")
+            raise ImageError(f"{root} has no class folders (n and eight digits) in it; it should be {TREE}; "
+                             f"{contents(root)}{unpack}")
         found = {image_id: size for image_id, size in find_images(folder).items() if CLASS.fullmatch(image_id.split("/")[0])}
         if not found:
             raise ImageError(f"the class folders of {folder} hold no image; it should be {TREE}")
-        return ImageFolderSource(folder, self, found)
+        return ImageFolderSource(folder, self.channels, self.resolution, found)
 
 
 @entry

@@ -81,6 +81,10 @@ class LsunSource:
             raise ImageError(f"there is no image '{image_id}'")
         return to_pixels(image_id, content, self.config.channels, self.config.resolution)
 
+    def close(self) -> None:
+        """Let go of the database: a process can open it only once at a time."""
+        self._environment.close()
+
     def _open(self, folder: Path) -> lmdb.Environment:
         try:
             environment = self._lmdb.open(str(folder), readonly=True, lock=False, readahead=False)
@@ -101,7 +105,8 @@ class LsunSource:
                 yield bytes(key).decode("ascii"), len(value)
 
     def _damaged(self, problem: Exception) -> ImageError:
-        return ImageError(f"{self._path} is damaged or no LSUN database: {problem}. Unpack or download it again")
+        return ImageError(f"{self._path} cannot be read as an LSUN database: {problem}. If it is damaged, unpack or download it "
+                          "again")
 
 
 def _library():  # noqa: ANN202 (the package itself)

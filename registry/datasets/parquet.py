@@ -107,7 +107,8 @@ def _check_complete(shards: list[Path]) -> None:
             numbers.setdefault((path.parent / path.name[: match.start()], match[2]), set()).add(int(match[1]))
     for (begin, total), there in numbers.items():
         if absent := sorted(set(range(int(total))) - there):
-            raise ImageError(f"{begin}-{absent[0]:05d}-of-{total}.parquet is missing; the other shards say that there are {int(total)}")
+            raise ImageError(f"{begin}-{absent[0]:05d}-of-{total}.parquet is missing: the other shards say that there are "
+                             f"{int(total)}")
 
 
 def _bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -122,8 +123,8 @@ def _check_column(path: Path, schema: pa.Schema, name: str) -> None:
     import pyarrow as pa
 
     if name not in schema.names:
-        raise ImageError(f"{path} has no column '{name}'; its columns are {', '.join(schema.names)}. An entry of your own names "
-                         "another one with `Parquet.column`")
+        raise ImageError(f"{path} has no column '{name}'; its columns are {', '.join(schema.names)}. An entry of your own "
+                         "names another one with `Parquet.column`")
     kind = schema.field(name).type
     if pa.types.is_struct(kind):
         kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else kind
