@@ -144,12 +144,14 @@ def joined(device: torch.device) -> Iterator[Processes]:
                          "Start them with torchrun, as in `bench run --help`.") from None
     try:
         yield processes
-    except Lost:
-        raise  # there is no group left to leave
-    except BaseException:
+    except BenchError as problem:
+        if processes.first:
+            raise
+        if isinstance(problem, Elsewhere) or problem.exit_code == 130:  # the first process says it
+            raise SystemExit(problem.exit_code) from None
+        raise type(problem)(f"Process {processes.rank + 1} of {processes.size}: {problem}") from None
+    finally:
         distributed.destroy_process_group()
-        raise
-    distributed.destroy_process_group()
 
 
 @contextmanager

@@ -37,6 +37,19 @@ def machine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="T", help="CPU threads (default: torch's choice)")
 
 
+def step_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --micro-batch, --recompute and --attention-kernel: how a step is computed, which changes no number beyond rounding."""
+    parser.add_argument("--micro-batch", type=int, metavar="B",
+                         help="images at a time, the gradient being that of the whole batch (default: all; halved when memory runs out)")
+    parser.add_argument("--recompute", action="store_true", help="compute activations again in the backward pass, which saves memory")
+    kernel_flag(parser)
+
+
+def kernel_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --attention-kernel."""
+    parser.add_argument("--attention-kernel", metavar="NAME", default="auto", help="force one way to compute attention (default: the fastest)")
+
+
 def records_flag(parser: argparse.ArgumentParser) -> None:
     """Add --records."""
     parser.add_argument("--records", type=Path, metavar="DIR", help="the folder of records (default: leaderboard/records)")

@@ -25,18 +25,25 @@ def place_of(options: argparse.Namespace) -> "Place":
     """Return the place of a run, and set torch up for reproducible numbers."""
     import torch  # noqa: PLC0415
 
+    from benchmark.distributed import own_device  # noqa: PLC0415
     from benchmark.environment import choose_device  # noqa: PLC0415
+    from benchmark.numerics import keep_compiled  # noqa: PLC0415
     from benchmark.run import Place  # noqa: PLC0415
 
     if options.threads is not None:
         if options.threads < 1:
             raise UsageError(f"--threads {options.threads} must be at least 1.")
         torch.set_num_threads(options.threads)
+    micro_batch = getattr(options, "micro_batch", None)
+    if micro_batch is not None and micro_batch < 1:
+        raise UsageError(f"--micro-batch {micro_batch} must be at least 1.")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.allow_tf32 = False  # scores are fp32
-    return Place(home=home(), records=records_of(options), device=choose_device(options.device),
+    keep_compiled(home() / "runs" / "compiled")
+    return Place(home=home(), records=records_of(options), device=own_device(choose_device(options.device)),
                  suite=getattr(options, "suite", None), checkpoint_seconds=getattr(options, "checkpoint_every", 60.0),
-                 wait=getattr(options, "wait", False))
+                 micro_batch=micro_batch, recompute=getattr(options, "recompute", False),
+                 attention_kernel=getattr(options, "attention_kernel", "auto"), wait=getattr(options, "wait", False))
 
 
 def records_of(options: argparse.Namespace) -> Path:

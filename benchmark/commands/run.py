@@ -3,11 +3,12 @@
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import registry
-from benchmark.commands.flags import command, half_flag, json_flag, machine_flags, records_flag, registry_flag, store_flag
+from benchmark.commands.flags import command, half_flag, json_flag, kernel_flag, machine_flags, records_flag, registry_flag, step_flags, store_flag
 from benchmark.commands.output import duration, near, print_json, print_table
 from benchmark.commands.place import home, place_of, run_folder
 from benchmark.commands.quality import quality_flags, score_rows, wanted
@@ -27,7 +28,9 @@ def add_run(verbs: Any) -> None:
                        "bench run --model dit_mini --layout local_3x3_head --dataset dead_leaves8 --subset 16 --recipe mini",
                        "bench run --model dit_mini --layout global --dataset dead_leaves8 --recipe mini --set recipe.steps=500",
                        "bench run --model dit_mini --layout global --dataset dead_leaves8 --subset 64 --recipe mini --half a",
+                       "bench run --model dit_s1 --layout global --dataset celeba --micro-batch 16 --recompute",
                        "bench run --record leaderboard/records/mini/dead_leaves8/dit_mini-global-n16-s0.json --force")
+    parser.description += ". On several GPUs: torchrun --nproc-per-node 8 -m benchmark.cli run …, and the numbers stay the same."
     for axis, text in (("model", "backbone"), ("layout", "attention layout"), ("dataset", "images")):
         parser.add_argument(f"--{axis}", metavar="NAME", help=f"{text}: a name from `bench list {axis}s`")
     parser.add_argument("--subset", type=int, metavar="N", default=10_000, help="training images (default: 10000)")
@@ -44,6 +47,7 @@ def add_run(verbs: Any) -> None:
     parser.add_argument("--wait", action="store_true", help="where another process works on this run, wait for it to end")
     registry_flag(parser)
     machine_flags(parser)
+    step_flags(parser)
     records_flag(parser)
     store_flag(parser)
     parser.add_argument("--no-track", action="store_true", help="keep this run out of MLflow; `bench track sync` adds it later")
@@ -62,6 +66,7 @@ def add_evaluate(verbs: Any) -> None:
     weights_flags(parser)
     registry_flag(parser)
     machine_flags(parser)
+    kernel_flag(parser)
     records_flag(parser)
     json_flag(parser)
 
@@ -69,6 +74,7 @@ def add_evaluate(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """`bench run`."""
     from benchmark import run as runs  # noqa: PLC0415  torch
+    from benchmark.distributed import joined  # noqa: PLC0415
     from benchmark.progress import Display  # noqa: PLC0415
 
     spec = spec_of(options)
@@ -76,7 +82,8 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(spec, place, options)
     mirrors: list[Any] = []
-    with Display() as display:
+    with joined(place.device) as processes, Display(silent=not processes.first) as display:
+        place = replace(place, processes=processes)
         done, title = None if options.force else runs.finished(spec, place), f"{spec.title}, recipe {spec.recipe.name} ({spec.id})"
 
         def started(folder: Path) -> None:
@@ -87,7 +94,8 @@ def run(options: argparse.Namespace) -> int:
             result = runs.run(spec, place, display, force=options.force, started=started)
         if done:
             display.note(f"{title}: already finished")
-    _print_record(result, place, options, "already finished" if done else "finished")
+    if processes.first:
+        _print_record(result, place, options, "already finished" if done else "finished")
     return 0
 
 
