@@ -6,7 +6,7 @@ Each analysis is a module with a VERSION, raised when the same run gives other n
     runs/<id>/analysis/<what>.json                              what was analysed, how, and the numbers
     runs/<id>/analysis/<what>.npz                               the arrays
     runs/<id>/analysis/<what>-<figure>.svg, .png                the pictures
-    leaderboard/analysis/<recipe>/<dataset>/<record>/<what>.*   with --publish: the JSON, and the first picture as SVG
+    leaderboard/analysis/<recipe>/<dataset>/<record>/<what>.*   with --publish: the JSON; of seed 0 the first picture as SVG
 """
 
 from typing import NamedTuple
@@ -22,6 +22,8 @@ class What(NamedTuple):
 
 # Nothing here imports torch: the command line reads this table.
 WHATS = {
+    "attention": What("benchmark.analysis.attention", 16, "which tokens does every layer look at?"),
+    "jacobian": What("benchmark.analysis.jacobian", 8, "which directions of the noisy image does the estimate keep?"),
     "receptive-field": What("benchmark.analysis.receptive_field", 8, "how far does a pixel's output reach?"),
 }
 TIMESTEPS = (50, 200, 500, 950)

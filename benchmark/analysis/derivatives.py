@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmark.errors import NotRun
@@ -58,6 +59,6 @@ class Linearised:
     def _jvp(self, tangents: Tensor) -> Tensor:
         count = len(tangents)
         x, t = self.x.repeat(count, 1, 1, 1), self.t.repeat(count)
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            _, found = torch.func.jvp(lambda noisy: self.network(noisy, t), (x,), (tangents.reshape(x.shape),))
-        return found.reshape(tangents.shape)
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
+            estimate = self.network(forward_ad.make_dual(x, tangents.reshape(x.shape)), t)
+            return forward_ad.unpack_dual(estimate).tangent.reshape(tangents.shape)

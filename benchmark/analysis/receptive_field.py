@@ -116,8 +116,8 @@ def draw(arrays: dict[str, np.ndarray], figure: "Figure") -> None:
 
     timesteps, distances = arrays["timesteps"], arrays["distance"]
     others = np.where(distances == 0, np.nan, arrays["mass"])
-    figure.set_size_inches(WIDTH, 2.9 + 0.0 * len(timesteps))
-    columns = figure.subfigures(1, 2, width_ratios=(1, 1.35))
+    figure.set_size_inches(WIDTH, 3.3)
+    columns = figure.subfigures(1, 2, width_ratios=(1.2, 1))
     axes = columns[0].subplots()
     for index, (timestep, mass) in enumerate(zip(timesteps, arrays["mass"], strict=True), start=1):
         axes.step(*cumulative(mass, distances), where="post", color=COLOURS[index % len(COLOURS)], linewidth=1.4, label=f"t = {timestep}")
@@ -130,12 +130,13 @@ def draw(arrays: dict[str, np.ndarray], figure: "Figure") -> None:
     maps = columns[1].subplots(rows, min(2, len(timesteps)), squeeze=False).ravel()
     reach = len(distances) // 2 + 0.5
     for panel, timestep, mass in zip(maps, timesteps, others, strict=False):
-        picture = panel.imshow(mass / np.nansum(mass) if np.nansum(mass) > 0 else mass, cmap="viridis", interpolation="none",
-                               extent=(-reach, reach, reach, -reach), vmin=0)
-        panel.set_title(f"t = {timestep}, without the pixel itself", fontsize=8)
+        share = mass / max(np.nansum(mass), 1e-300)
+        panel.imshow(share.repeat(4, 0).repeat(4, 1), cmap="viridis", interpolation="none", extent=(-reach, reach, reach, -reach), vmin=0)
+        panel.set_title(f"t = {timestep}: 0 to {np.nanmax(share):.1%}", fontsize=8)
+        panel.tick_params(labelsize=7)
         panel.grid(visible=False)
-        columns[1].colorbar(picture, ax=panel, shrink=0.85).ax.tick_params(labelsize=7)
     for panel in maps[len(timesteps):]:
         panel.set_visible(False)
+    columns[1].suptitle("share of each other pixel, from dark to bright", fontsize=8)
     columns[1].supxlabel("columns from the output pixel", fontsize=8)
     columns[1].supylabel("rows from the output pixel", fontsize=8)

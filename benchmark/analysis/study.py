@@ -4,6 +4,7 @@ import fcntl
 import importlib
 import io
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -131,10 +132,12 @@ def analyse(folder: Path, what: str, request: Request, work: Work) -> files.Anal
 
 
 def publish(folder: Path, what: str, of: Record, leaderboard: Path) -> list[Path]:
-    """Put the JSON and the first picture of a finished analysis beside the records; return the paths."""
+    """Put the JSON, and of seed 0 the first picture, of a finished analysis beside the records; return the paths."""
     found = files.read(folder / files.FOLDER / f"{what}.json")
     target, first = files.published_folder(leaderboard, of.row), found.settings["figures"][0]
-    sources = {target / f"{what}.json": f"{what}.json", target / f"{what}.svg": f"{what}-{first}.svg"}
+    sources = {target / f"{what}.json": f"{what}.json"}
+    if of.row.seed == 0:  # as with the samples: one picture of a row is enough for a page
+        sources[target / f"{what}.svg"] = f"{what}-{first}.svg"
     contents = {path: (folder / files.FOLDER / source).read_bytes() for path, source in sources.items()}
     for path, content in contents.items():
         files.check_size(path, len(content))
@@ -188,7 +191,14 @@ def pictures(draw: "Callable[[Figure], None]", title: str) -> tuple[str, bytes]:
         draw(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", facecolor="white", dpi=DOTS_PER_INCH)
-        return plots.as_svg(figure, {"Title": title}), buffer.getvalue()
+        return compact(plots.as_svg(figure, {"Title": title})), buffer.getvalue()
+
+
+def compact(svg: str) -> str:
+    """Return an SVG without comments, indentation and thousandths of a point: the same picture in fewer bytes."""
+    lines = (line.strip() for line in re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL).splitlines())
+    text = "\n".join(line for line in lines if line) + "\n"
+    return re.sub(r'(?<= )(d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), text)
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:

@@ -29,7 +29,7 @@ AT_STEP = re.compile(r"(.+)_t(\d+)")
 def add(verbs: Any) -> None:
     """Add `bench analyze`."""
     parser = command(verbs, "analyze", analyze, "what a finished run does inside: numbers, arrays and pictures under the run",
-                     "bench analyze 1a2b3c4d5e6f --what receptive-field", "bench analyze 1a2b3c4d5e6f --what receptive-field --t 50,500 --images 16",
+                     "bench analyze 1a2b3c4d5e6f --what jacobian", "bench analyze 1a2b3c4d5e6f --what jacobian,receptive-field --t 50,500 --images 16",
                      "bench analyze --all-of mini --what all --publish")
     parser.add_argument("run", metavar="RUN", nargs="?", help="a run's id, its first digits, or its folder")
     parser.add_argument("--all-of", metavar="SUITE", help="every finished run of a suite instead of one")
@@ -42,7 +42,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("--split", choices=("test", "train"), default="test", help="whose first images are taken (default: test)")
     parser.add_argument("--leading", type=int, metavar="K", help="of the Jacobian only the leading K directions, by subspace iteration "
                         "(default: the whole matrix where it fits, else 8)")
-    parser.add_argument("--publish", action="store_true", help="put the JSON and one picture beside the records too")
+    parser.add_argument("--publish", action="store_true", help="put the JSON, and of seed 0 one picture, beside the records too")
     parser.add_argument("--force", action="store_true", help="analyse anew what is there already")
     registry_flag(parser)
     machine_flags(parser)

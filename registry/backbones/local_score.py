@@ -71,7 +71,6 @@ class LocalDenoiser(nn.Module):
         """Keep the training images (N, C, R, R), uint8."""
         self.images = images
 
-    @torch.no_grad()
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Return the estimated noise (N, C, R, R) in x: (N, C, R, R) at steps t: (N,); raise FieldError before the fit.
 

@@ -68,7 +68,6 @@ class EmpiricalDenoiser(nn.Module):
         """Keep the training images (N, C, R, R), uint8."""
         self.images = images
 
-    @torch.no_grad()
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Return the estimated noise in x: (N, C, R, R) at steps t: (N,); raise FieldError before the fit."""
         images, level = fitted(self.images), Level.at(self.abar, t)
@@ -129,7 +128,6 @@ class WienerDenoiser(nn.Module):
         error = (fourth - n * square) / n**2
         return torch.where(distance > 0, error.minimum(distance) / distance.clamp_min(1e-300), 1.0)
 
-    @torch.no_grad()
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Return the estimated noise in x: (N, C, R, R) at steps t: (N,); raise FieldError before the fit."""
         mean, level = fitted(self.mean), Level.at(self.abar, t)
@@ -172,7 +170,7 @@ def posterior_mean(queries: Tensor, level: Level, candidates: Iterable[tuple[Ten
     for keys, values in candidates:
         scores = queries @ keys.mT * level.signal - level.signal**2 / 2 * keys.square().sum(dim=1)  # (Q, n)
         scores /= level.variance
-        higher = scores.amax(dim=1, keepdim=True).clamp_min(highest)
+        higher = scores.detach().amax(dim=1, keepdim=True).clamp_min(highest)  # cancels: of no derivative
         weights, fade = scores.sub_(higher).exp_(), (highest - higher).exp()
         total, mean, highest = total * fade + weights.sum(dim=1, keepdim=True), mean * fade + weights @ values, higher
     return mean / total
