@@ -102,11 +102,11 @@ def test_fewer_than_four_images_are_refused() -> None:
 
 def test_cosine_is_the_mean_over_samples() -> None:
     x, y = features(8, 3, 5), features(8, 3, 5, seed=1) + 1
-    found = compared(x, y, features(8, 3, 4), batch=4).cosine()
+    found = compared(x, y, features(8, 3, 4), features(8, 7, 5), batch=4).cosine()
     each = [torch.dot(a, b) / a.norm() / b.norm() for a, b in zip(x.flatten(0, 1), y.flatten(0, 1), strict=True)]
     assert found[0, 1].item() == pytest.approx(math.fsum(c.item() for c in each) / 24, abs=1e-6)
-    torch.testing.assert_close(found.diagonal(), torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-6)
-    assert found[0, 2].isnan() and found[2, 1].isnan()  # of another shape
+    torch.testing.assert_close(found.diagonal(), torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-6)
+    assert found[0, 2].isnan() and found[2, 1].isnan() and found[0, 3].isnan()  # of another shape
 
 
 def test_effective_rank_is_that_of_numpys_singular_values_whatever_the_batches() -> None:
@@ -116,7 +116,7 @@ def test_effective_rank_is_that_of_numpys_singular_values_whatever_the_batches()
     shares = singular[:5] / singular[:5].sum()
     expected = math.exp(-(shares * np.log(shares)).sum())
     for batch in (12, 4):
-        assert compared(x, batch=batch).effective_ranks()[0] == pytest.approx(expected, rel=1e-6)
+        assert compared(x, batch=batch).effective_rank()[0].item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_effective_rank_of_known_spectra() -> None:
@@ -132,7 +132,7 @@ def test_effective_rank_of_known_spectra() -> None:
 def test_diversity_is_the_loss_of_diversedit_over_all_pairs() -> None:
     """The loss in one piece, on all levels and images; here level by level, batch by batch."""
     levels = [[features(8, 6, 5, seed=10 * level + stage) + torch.arange(5) * (stage - 1) for stage in range(4)] for level in range(2)]
-    found = diversity([compared(*stages, batch=4) for stages in levels])
+    found = diversity([compared(*stages, batch=4).result() for stages in levels])
     together = [torch.cat(stage).float() for stage in zip(*levels, strict=True)]
     pairs, flat = list(combinations(range(4), 2)), [stage.flatten(0, 1) for stage in together]
     expected = (mean_similarity(flat, pairs), token_similarity(flat, pairs), usage_variance(flat), diversity_loss(together, pairs))
@@ -140,5 +140,5 @@ def test_diversity_is_the_loss_of_diversedit_over_all_pairs() -> None:
 
 
 def test_stages_of_several_shapes_have_no_diversity() -> None:
-    assert diversity([compared(features(6, 4, 3), features(6, 4, 2))]) is None
-    assert diversity([compared(features(6, 4, 3))]) is None
+    assert diversity([compared(features(6, 4, 3), features(6, 4, 2)).result()]) is None
+    assert diversity([compared(features(6, 4, 3)).result()]) is None

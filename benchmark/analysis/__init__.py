@@ -24,6 +24,7 @@ class What(NamedTuple):
 WHATS = {
     "attention": What("benchmark.analysis.attention", 16, "which tokens does every layer look at?"),
     "jacobian": What("benchmark.analysis.jacobian", 8, "which directions of the noisy image does the estimate keep?"),
+    "representations": What("benchmark.analysis.representations", 64, "how alike are the features of its stages?"),
     "receptive-field": What("benchmark.analysis.receptive_field", 8, "how far does a pixel's output reach?"),
 }
 TIMESTEPS = (50, 200, 500, 950)

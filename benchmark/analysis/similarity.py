@@ -6,9 +6,7 @@ Linear CKA (Kornblith et al. 2019) with the unbiased HSIC of Song et al. 2012, s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from itertools import combinations
-from operator import add
 from typing import NamedTuple
 
 import torch
@@ -55,7 +53,7 @@ def effective_rank(scatter: Tensor) -> float:
 
 @dataclass
 class Moments:
-    """Sums over the samples (images x positions) of one stage's features, all in float64."""
+    """What is kept of the samples (images x positions) of one stage's features, all in float64."""
 
     count: int
     mean: Tensor  # (channels,)
@@ -104,12 +102,23 @@ class Comparison:
         return self.hsic / torch.outer(norm, norm)
 
     def cosine(self) -> Tensor:
-        """Return the mean over the samples of the cosine between two stages' features (stages, stages), NaN as above."""
-        return self.cosines / self.moments[0].count
+        """Return the mean over the samples of the cosine between two stages' features, 0 where one is zero: (stages, stages).
 
-    def effective_ranks(self) -> list[float]:
-        """Return the effective rank of every stage's features, samples x channels, less their mean."""
-        return [effective_rank(stage.scatter) for stage in self.moments]
+        NaN where their shapes differ.
+        """
+        return self.cosines / torch.tensor([stage.count for stage in self.moments]).to(self.cosines)
+
+    def effective_rank(self) -> Tensor:
+        """Return the effective rank of every stage's features, samples x channels, less their mean: (stages,)."""
+        return torch.tensor([effective_rank(stage.scatter) for stage in self.moments], dtype=torch.float64)
+
+    def result(self) -> dict[str, Tensor]:
+        """Return all that, and of stages of one shape the moments that `diversity` takes, (stages, channels)."""
+        found = {"cka": self.cka(), "cosine": self.cosine(), "effective_rank": self.effective_rank()}
+        if not found["cosine"].isnan().any():
+            for name in ("mean", "magnitude", "power"):
+                found[name] = torch.stack([getattr(stage, name) for stage in self.moments])
+        return found
 
 
 class Diversity(NamedTuple):
@@ -118,24 +127,24 @@ class Diversity(NamedTuple):
     mean_similarity: float
     token_similarity: float
     usage_variance: float
-    loss: float
+    diversity_loss: float
 
 
-def diversity(levels: Sequence[Comparison]) -> Diversity | None:
-    """Return DiverseDiT's terms on the features of several noise levels together; None where stages differ in shape.
+def diversity(levels: Sequence[dict[str, Tensor]]) -> Diversity | None:
+    """Return DiverseDiT's terms on the features of several noise levels together, as many samples of each.
 
-    The loss in training takes a number of pairs and the batch at hand; here all pairs count, and all samples.
+    `levels` are results of Comparison. The loss in training takes some of the pairs and the batch at hand; here all
+    pairs count, and all samples. None where stages differ in shape, or where there is but one.
     """
-    cosines = torch.stack([level.cosine() for level in levels]).mean(0)
-    stages = len(cosines)
-    if stages < 2 or cosines.isnan().any():
+    if any("mean" not in level for level in levels) or (stages := len(levels[0]["cosine"])) < 2:
         return None
-    first, second = torch.tensor(list(combinations(range(stages), 2)), device=cosines.device).T
-    pooled = [reduce(add, stage) for stage in zip(*(level.moments for level in levels), strict=True)]
-    means = F.normalize(torch.stack([stage.mean for stage in pooled]), dim=1, eps=SMALLEST)
-    mean_similarity = (means @ means.T)[first, second].mean().item()
-    token_similarity = cosines[first, second].abs().mean().item()
-    usage = torch.stack([s.magnitude / s.count / s.power.clamp(min=SMALLEST**2).sqrt() for s in pooled]).mean(0)
+    cosine, mean, magnitude, power = (torch.stack([level[name] for level in levels]).mean(0)
+                                      for name in ("cosine", "mean", "magnitude", "power"))
+    first, second = torch.tensor(list(combinations(range(stages), 2))).T
+    units = F.normalize(mean, dim=1, eps=SMALLEST)
+    mean_similarity = (units @ units.T)[first, second].mean().item()
+    token_similarity = cosine[first, second].abs().mean().item()
+    usage = (magnitude / power.clamp(min=SMALLEST**2).sqrt()).mean(0)  # up to a factor, which goes next
     usage = usage / (usage.max() + SMALLEST)
     variance = (usage.var(correction=0) / LARGEST_VARIANCE).clamp(0, 1).item()
     return Diversity(mean_similarity, token_similarity, variance, (mean_similarity + token_similarity - variance) / 3)

@@ -131,6 +131,10 @@ class DiffusionTransformer(nn.Module):
         """Return the estimated noise (N, C, R, R) from the tokens that leave the last block."""
         return self.unpatchify(self.final_layer(tokens, condition))[:, :self.images.channels]
 
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """Return the modules whose outputs, tokens (N, tokens, hidden), are the stages of the network, with their names."""
+        return [(f"block {i}", block) for i, block in enumerate(self.blocks, start=1)]
+
     def unpatchify(self, tokens: Tensor) -> Tensor:
         """Return tokens (N, side**2, patch * patch * channels) as images (N, channels, R, R)."""
         side = self.images.resolution // self.patch

@@ -86,6 +86,13 @@ class DiverseTransformer(DiffusionTransformer):
                 outputs.append(tokens)
         return tokens
 
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """Return the modules whose outputs are the stages of the network: of a block with a join, the join."""
+        blocks = super().stages()
+        mirrored = len(self.skip_linears)
+        joins = [(name, join) for (name, _), join in zip(blocks[len(blocks) - mirrored:], self.skip_linears, strict=True)]
+        return blocks[:len(blocks) - mirrored] + joins
+
     def join(self, place: int, tokens: Tensor, earlier: Tensor) -> Tensor:
         """Return the tokens of two blocks, (N, tokens, hidden) each: concatenated, normalised in fp32, projected."""
         both = self.skip_norms[place](torch.cat([tokens, earlier], dim=2).float())  # which autocast leaves in fp32

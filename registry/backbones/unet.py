@@ -107,6 +107,11 @@ class UNetwork(nn.Module):
             x = block(torch.cat([x, kept.pop()], dim=1), condition)
         return self.out(x)[:, :self.images.channels]
 
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """Return the modules whose outputs (N, C, H, W) are the stages of the network, with their names."""
+        down = [(f"down {i}", block) for i, block in enumerate(self.input_blocks, start=1)]
+        return [*down, ("middle", self.middle_block), *((f"up {i}", block) for i, block in enumerate(self.output_blocks, start=1))]
+
 
 def descend(spec: UNet, stem: nn.Module) -> tuple[nn.ModuleList, list[int]]:
     """Return the blocks from the image down to the coarsest level, and the channels that each one puts out."""

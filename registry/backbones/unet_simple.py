@@ -88,6 +88,11 @@ class SimpleUNetwork(nn.Module):
             x = self.decoder[str(scale)](torch.cat([self.upsample[str(scale)](x), kept[scale]], dim=1))
         return x
 
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """Return the modules whose outputs (N, C, H, W) are the stages of the network, with their names."""
+        down = [(f"down {i}", block) for i, block in enumerate(self.encoder.values(), start=1)]
+        return [*down, ("middle", self.mid_block), *((f"up {i}", block) for i, block in enumerate(self.decoder.values(), start=1))]
+
 
 class BiasFreeNorm(nn.Module):
     """Batch norm without means: divides each channel by its standard deviation and multiplies it by a gain.
