@@ -1,4 +1,4 @@
-"""softmax(q k^T / sqrt(d)) v over the keys that each query sees, and the choice of what computes it."""
+"""softmax(q k^T / sqrt(d)) v over the keys that each query sees, by the kernel that is forced or fastest."""
 
 import math
 
@@ -6,16 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark.attention import bands, flex, neighbourhood
+from benchmark.attention.choice import KERNELS, Circumstances, choose
 from benchmark.attention.windows import is_global, visible_keys
 from benchmark.contract import Attention, FieldError
 
-KERNELS = ("auto", "masked")
+_COMPUTED_BY = {"bands": bands.attend, "flex": flex.attend, "natten": neighbourhood.attend}
 
 
 class Attend(nn.Module):
     """softmax(q k^T / sqrt(d)) v over the keys that each query sees: all that depends on the window.
 
-    It has no parameters, and its mask is no part of a checkpoint.
+    It has no parameters, and its mask is no part of a checkpoint. Every kernel computes the same, to rounding; `masked`
+    is torch's own attention, which scores every pair.
     """
 
     mask: Tensor | None
@@ -28,9 +31,26 @@ class Attend(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
-        """Return the attended values (N, heads, side**2, d) of q, k and v of that shape; `scale` is d**-0.5 unless given."""
-        self.used[f"{q.device.type} {str(q.dtype).removeprefix('torch.')}"] = "masked"
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, scale=scale)
+        """Return the attended values (N, heads, side**2, d) of q, k and v of that shape; `scale` is d**-0.5 unless given.
+
+        Raise FieldError where the kernel that was forced cannot serve them.
+        """
+        if torch.is_autocast_enabled(q.device.type):
+            q, k, v = (x.to(torch.get_autocast_dtype(q.device.type)) for x in (q, k, v))
+        trains = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+        kernel = "masked" if _transformed() else self.chosen(self.kernel, q.device.type, q.dtype, trains)
+        if kernel == "masked":
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, scale=scale)
+        return _COMPUTED_BY[kernel](q, k, v, self.attention, self.side, q.shape[3] ** -0.5 if scale is None else scale)
+
+    @torch.compiler.assume_constant_result
+    def chosen(self, forced: str, device: str, dtype: torch.dtype, trains: bool) -> str:
+        """Return the kernel for q, k and v of a kind, and note it."""
+        given = Circumstances(device, dtype, trains)
+        kernel = choose(forced, self.attention, self.side, given)
+        if device != "meta":
+            self.used[given.name] = kernel
+        return kernel
 
     def weights(self, q: Tensor, k: Tensor) -> Tensor:
         """Return the weights that `forward` gives to the values: (N, heads, side**2 queries, side**2 keys)."""
@@ -43,13 +63,19 @@ class Attend(nn.Module):
 def set_kernel(network: nn.Module, name: str) -> None:
     """Compute every attention layer of a network with one kernel, or with the fastest for each ('auto').
 
-    Call it once the network is on its device. Raise FieldError where a layer cannot be served, with what can. A network
-    without such layers is left as it is.
+    Call it once the network is on its device. Raise FieldError where a layer cannot be served, with what can; a layer
+    without a window is torch's own attention under 'natten'. A network without such layers is left as it is.
     """
     if name not in KERNELS:
-        raise FieldError(f"attention kernel {name!r} does not exist; there are {', '.join(KERNELS)}")
-    for layer in _layers(network):
+        raise FieldError(f"the attention kernel {name!r} does not exist; there are {', '.join(KERNELS)}")
+    layers = _layers(network)
+    weight = next(network.parameters(), torch.empty(0))
+    trains = any(parameter.requires_grad for parameter in network.parameters())
+    for layer in layers:
+        choose(name, layer.attention, layer.side, Circumstances(weight.device.type, weight.dtype, trains))
+    for layer in layers:
         layer.kernel = name
+        layer.used.clear()
 
 
 def kernels_used(network: nn.Module) -> dict[str, tuple[str, ...]]:
@@ -64,3 +90,8 @@ def kernels_used(network: nn.Module) -> dict[str, tuple[str, ...]]:
 
 def _layers(network: nn.Module) -> list[Attend]:
     return [module for module in network.modules() if isinstance(module, Attend)]
+
+
+def _transformed() -> bool:
+    """Tell whether torch.func (vmap, jvp) is at work, which only torch's own attention can be taken through."""
+    return torch._C._are_functorch_transforms_active()

@@ -16,20 +16,18 @@ def is_global(attention: Attention, side: int) -> bool:
     return attention.window >= (side if attention.border == "shifted" else 2 * side - 1)
 
 
-def visible_on_axis(attention: Attention, side: int) -> Tensor:
-    """Return which rows (or columns) of keys each row (or column) of queries sees: boolean (side, side)."""
+def visible_rows(attention: Attention, side: int) -> list[range]:
+    """Return the rows of keys that each row of queries sees; columns go by the same rule."""
     if is_global(attention, side):
-        return torch.ones(side, side, dtype=torch.bool)
+        return [range(side)] * side
     window = attention.window
-    position = torch.arange(side)
-    first = position - window // 2  # first row (or column) of the window of each query
+    first = [position - window // 2 for position in range(side)]
     if attention.border == "shifted":
-        first = first.clamp(0, side - window)
-    offset = position[None, :] - first[:, None]  # (query, key)
-    return (offset >= 0) & (offset < window)
+        first = [min(max(start, 0), side - window) for start in first]
+    return [range(max(start, 0), min(start + window, side)) for start in first]
 
 
 def visible_keys(attention: Attention, side: int) -> Tensor:
     """Return which keys (columns) each query (rows) sees: boolean (side**2, side**2), tokens in raster order."""
-    axis = visible_on_axis(attention, side)
+    axis = torch.tensor([[key in seen for key in range(side)] for seen in visible_rows(attention, side)])
     return (axis[:, None, :, None] & axis[None, :, None, :]).reshape(side**2, side**2)

@@ -1,0 +1,46 @@
+"""Attention by torch's FlexAttention: made for the GPU, where it skips the blocks of scores that no window touches."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+from benchmark.attention.windows import is_global
+from benchmark.contract import Attention
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, attention: Attention, side: int, scale: float) -> Tensor:
+    """Return the attended values (N, heads, side**2, d) of q, k and v of that shape; softmax of `scale` * q k^T."""
+    run = flex_attention if torch.compiler.is_compiling() else _compiled()
+    return run(q, k, v, block_mask=block_mask(attention, side, q.device), scale=scale)
+
+
+@lru_cache(maxsize=64)
+def block_mask(attention: Attention, side: int, device: torch.device) -> BlockMask | None:
+    """Return which blocks of scores a layer needs, None for all."""
+    if is_global(attention, side):
+        return None
+    return create_block_mask(sees(attention, side), None, None, side**2, side**2, device=str(device))
+
+
+def sees(attention: Attention, side: int) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """Return the rule of `windows.visible_keys` as arithmetic on the numbers of a query and a key."""
+    window, shifted = attention.window, attention.border == "shifted"
+
+    def on_axis(query: Tensor, key: Tensor) -> Tensor:
+        first = query - window // 2
+        if shifted:
+            first = first.clamp(0, side - window)
+        return (key >= first) & (key < first + window)
+
+    def rule(_image: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return on_axis(query // side, key // side) & on_axis(query % side, key % side)
+
+    return rule
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Callable[..., Tensor]:
+    return torch.compile(flex_attention, dynamic=False)
