@@ -33,12 +33,13 @@ class Attend(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
         """Return the attended values (N, heads, side**2, d) of q, k and v of that shape; `scale` is d**-0.5 unless given.
 
-        Raise FieldError where the kernel that was forced cannot serve them.
+        Raise FieldError where the kernel that was forced cannot serve them. Under torch.func (vmap, jvp) and under
+        sdpa_kernel(MATH) it is torch's own attention whatever was forced.
         """
-        if torch.is_autocast_enabled(q.device.type):
+        if not q.is_meta and torch.is_autocast_enabled(q.device.type):
             q, k, v = (x.to(torch.get_autocast_dtype(q.device.type)) for x in (q, k, v))
         trains = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-        kernel = "masked" if _transformed() else self.chosen(self.kernel, q.device.type, q.dtype, trains)
+        kernel = "masked" if _plain() else self.chosen(self.kernel, q.device.type, q.dtype, trains)
         if kernel == "masked":
             return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, scale=scale)
         return _COMPUTED_BY[kernel](q, k, v, self.attention, self.side, q.shape[3] ** -0.5 if scale is None else scale)
@@ -92,6 +93,8 @@ def _layers(network: nn.Module) -> list[Attend]:
     return [module for module in network.modules() if isinstance(module, Attend)]
 
 
-def _transformed() -> bool:
-    """Tell whether torch.func (vmap, jvp) is at work, which only torch's own attention can be taken through."""
-    return torch._C._are_functorch_transforms_active()
+def _plain() -> bool:
+    """Tell whether derivatives are asked for that only torch's own attention has: in torch.func, or in its MATH form."""
+    if torch._C._are_functorch_transforms_active():
+        return True
+    return not torch.compiler.is_compiling() and not torch.backends.cuda.flash_sdp_enabled()

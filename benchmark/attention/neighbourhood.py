@@ -10,7 +10,7 @@ from benchmark.contract import Attention
 
 def attend(q: Tensor, k: Tensor, v: Tensor, attention: Attention, side: int, scale: float) -> Tensor:
     """Return the attended values (N, heads, side**2, d) of q, k and v of that shape; softmax of `scale` * q k^T."""
-    from natten import na2d  # noqa: PLC0415, an optional package
+    from natten import na2d  # an optional package
 
     grids = (x.transpose(1, 2).unflatten(1, (side, side)) for x in (q, k, v))  # (N, row, column, heads, d)
     return na2d(*grids, kernel_size=(attention.window, attention.window), scale=scale).flatten(1, 2).transpose(1, 2)
