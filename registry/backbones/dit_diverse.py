@@ -95,7 +95,8 @@ class DiverseTransformer(DiffusionTransformer):
 
     def join(self, place: int, tokens: Tensor, earlier: Tensor) -> Tensor:
         """Return the tokens of two blocks, (N, tokens, hidden) each: concatenated, normalised in fp32, projected."""
-        both = self.skip_norms[place](torch.cat([tokens, earlier], dim=2).float())  # which autocast leaves in fp32
+        norm = self.skip_norms[place]
+        both = norm(torch.cat([tokens, earlier], dim=2).to(norm.weight.dtype))  # fp32 under autocast, which leaves it so
         return self.skip_linears[place](both).to(tokens.dtype)
 
 
