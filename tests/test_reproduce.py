@@ -4,8 +4,10 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -162,32 +164,30 @@ def test_a_record_of_another_configuration_is_not_held_against_a_row(tiny: spec.
 # Under DVC: a checkout of its own, made from the files of this one.
 
 
-def git(*words: str, at: Path) -> None:
-    subprocess.run(
-        ["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=at, check=True, capture_output=True
-    )
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def git(*words: str, at: Path) -> str:
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *words]
+    return subprocess.run(command, cwd=at, check=True, capture_output=True, text=True).stdout
 
 
 def dvc(*words: str, at: Path) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        [sys.executable, "-m", "dvc", *words],
-        cwd=at,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"},
-    )
+    command = [sys.executable, "-m", "dvc", *words]
+    return subprocess.run(command, cwd=at, capture_output=True, text=True, check=False, env=ENVIRONMENT)
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A committed checkout whose default suite is two tiny rows with their records and their page."""
+    """A committed checkout whose default suite is two tiny rows, with their records, their page and a fresh dvc.lock."""
     root = tmp_path_factory.mktemp("origin")
     skip = shutil.ignore_patterns("__pycache__", "suites")
     for folder in ("benchmark", "registry", "leaderboard/published"):
         shutil.copytree(ROOT / folder, root / folder, ignore=skip)
-    for name in (".dvc/config", ".dvcignore", ".gitignore", ".gitattributes", "data.dvc", "pyproject.toml"):
+    for name in (".dvc/config", ".dvcignore", ".gitignore", ".gitattributes", "data.dvc", "pyproject.toml", ".ci/run"):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     shutil.copytree(ENTRIES, root / "registry", dirs_exist_ok=True, ignore=skip)
@@ -213,21 +213,21 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     versioning.version("leaves_tiny", root, embedded=True)
     git("add", "-A", at=root)
     git("commit", "-qm", "all", at=root)
+    done = dvc("repro", at=root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    git("add", "dvc.lock", at=root)
+    git("commit", "-qm", "lock", at=root)
     return root
 
 
 def test_a_fresh_clone_reproduces_and_an_edit_runs_only_its_rows(checkout: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git("clone", "-q", str(checkout), str(clone), at=tmp_path)
-    done = dvc("repro", at=clone)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert dvc("pull", "data.dvc", at=clone).returncode == 0
-    git("add", "dvc.lock", at=clone)
-    git("diff", "--exit-code", "data.dvc", at=clone)
-    untracked = subprocess.run(
-        ["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True
-    ).stdout
-    assert untracked == "A  dvc.lock\n"
+    for words in (("repro",), ("pull", "data.dvc"), ("status",)):
+        done = dvc(*words, at=clone)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "up to date" in done.stdout
+    assert git("status", "--porcelain", at=clone) == ""  # dvc.lock and data.dvc are as committed
     verdicts = json.loads((clone / "build/verdicts/mini.json").read_text())
     assert [one["status"] for one in verdicts["rows"]] == ["recorded", "recorded"]
     assert "near" in (clone / "build/leaderboard/mini/README.md").read_text()
@@ -246,6 +246,56 @@ def test_a_fresh_clone_reproduces_and_an_edit_runs_only_its_rows(checkout: Path,
     assert changed == ["registry/layouts/near.gin"]
     assert after[near]["outs"] == lock[near]["outs"]  # trained anew, pinned the same
     assert {name for name in lock if after[name] != lock[name]} == {near}
+
+
+def test_the_integrity_check_refuses_a_stale_lock(checkout: Path, tmp_path: Path) -> None:
+    """The script that a clean checkout must pass, with tests that have passed: an entry changed, dvc.lock did not."""
+    clone = tmp_path / "clone"
+    git("clone", "-q", str(checkout), str(clone), at=tmp_path)
+    (clone / "Makefile").write_text("test:\n\t@echo tested\n")
+    (clone / "registry/layouts/near.gin").write_text(NEAR.replace("first layer", "very first layer"))
+    git("add", "-A", at=clone)
+    git("commit", "-qm", "an edit without its dvc.lock", at=clone)
+    done = subprocess.run([clone / ".ci/run"], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    assert "tested" in done.stdout and "Running stage 'leaderboard'" in done.stdout, done.stderr
+    assert done.returncode == 1 and "is not what 'dvc repro' gives. Run 'dvc repro'" in done.stderr
+    changed = [line[1:].strip() for line in done.stdout.splitlines() if line.startswith("-      md5") or line.startswith("-      size")]
+    assert len(changed) == 2  # the one dependency
+    assert git("status", "--porcelain", at=clone) == "" and not (clone / "build").exists()
+
+
+def test_a_repro_that_is_killed_in_the_middle_of_a_row_resumes_inside_it(checkout: Path, tmp_path: Path) -> None:
+    clone, recipe = tmp_path / "clone", "registry/recipes/tiny.gin"
+    git("clone", "-q", str(checkout), str(clone), at=tmp_path)
+    (clone / recipe).write_text((clone / recipe).read_text().replace("Recipe.steps = 40", "Recipe.steps = 500"))
+    stages = (clone / "dvc.yaml").read_text()
+    (clone / "dvc.yaml").write_text(stages.replace("--threads 1", "--threads 1 --checkpoint-every 0.1"))
+    stage = "run@leaves_tiny-dit_tiny-near-n6-s0"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", stage],
+        cwd=clone,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list((clone / "build/runs").glob("*/checkpoints/0*")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = dvc("repro", stage, at=clone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Running stage 'pack@" not in done.stdout  # it was done before the kill
+    (resumed,) = record.read_all(clone / "build/records")
+    assert resumed.training.resumed == 1 and resumed.training.steps == 500
+    one = spec.from_record(resumed.spec)
+    torch.set_num_threads(1)
+    with Display() as display:
+        place = run.Place(home=clone, records=tmp_path / "records", device=torch.device("cpu"))
+        whole = run.run(one, place, display)
+    assert (whole.weights_sha256, whole.psnr) == (resumed.weights_sha256, resumed.psnr)
 
 
 def test_a_flipped_byte_of_added_images_is_caught_and_restored(checkout: Path, tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ def add_reproduce(verbs: Any) -> None:
         "--publish", action="store_true", help="where no record of this row is committed, make this one it"
     )
     parser.add_argument("--force", action="store_true", help="run anew, even where the same code has done it")
+    parser.add_argument("--checkpoint-every", type=float, metavar="SECONDS", default=60.0, help="(default: 60)")
     registry_flag(parser)
     machine_flags(parser)
     records_flag(parser)
@@ -194,7 +195,12 @@ def reproduce(options: argparse.Namespace) -> int:
     tolerance = reproductions.TOLERANCE if options.tolerance is None else options.tolerance
     committed_in = records_of(options)
     place = place_of(options)
-    bench = reproductions.Bench(home=place.home, records=place.home / pipeline.BUILD / "records", device=place.device)
+    bench = reproductions.Bench(
+        home=place.home,
+        records=place.home / pipeline.BUILD / "records",
+        device=place.device,
+        checkpoint_seconds=place.checkpoint_seconds,
+    )
     with Display() as display:
         result = reproductions.reproduce(
             resolved,
