@@ -109,7 +109,7 @@ def sweep(rows: Sequence[Row], *, suite: str, home: Path, records: Path, jobs: i
     jobs = engine.open(Site(home, records, search, flags, view.note), jobs)
 
     def begin(task: Task) -> Job:
-        return engine.launch(task.row.flags(), task.id, task.slot)
+        return engine.launch(task.row, task.id, task.slot)
 
     mirror = _Mirror(store, view.note)
     with _stoppable(), view, closing(engine):

@@ -1,8 +1,10 @@
 """What a sweep asks of whatever runs its rows: this machine, a Ray cluster, a Slurm queue."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from benchmark.suite import Row
 
 
 class Site(NamedTuple):
@@ -29,18 +31,18 @@ class Job(Protocol):
 
 
 class Engine(Protocol):
-    """Turns the flags of `bench run` into jobs."""
+    """Turns rows into jobs."""
 
     def open(self, site: Site, jobs: int | None) -> int:
         """Make ready, or raise BenchError; return how many rows to hand over at a time (jobs: what was asked for)."""
 
-    def launch(self, words: Sequence[str], run: str, slot: int) -> Job:
-        """Start the row with these flags and this run's id; `slot` counts the rows at work from 0."""
+    def launch(self, row: Row, run: str, slot: int) -> Job:
+        """Start a row, whose run has this id; `slot` counts the rows at work from 0."""
 
     def close(self) -> None:
         """Let go of everything, after the last row has ended."""
 
 
-def without_force(words: Sequence[str]) -> list[str]:
+def without_force(words: Iterable[str]) -> list[str]:
     """Return the flags with which a row that was interrupted goes on, instead of beginning anew once more."""
     return [word for word in words if word != "--force"]

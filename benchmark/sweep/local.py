@@ -10,6 +10,7 @@ from contextlib import suppress
 from itertools import pairwise
 
 from benchmark.errors import UsageError
+from benchmark.suite import Row
 from benchmark.sweep.engine import Job, Site
 
 COMMAND = (sys.executable, "-m", "benchmark.cli", "run")
@@ -49,18 +50,20 @@ class Local:
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
         self._command = command
         self._flags: list[str] = []
+        self._environment: dict[str, str] = {}
         self._gpus = 0
 
     def open(self, site: Site, jobs: int | None) -> int:
         """Look at the machine; return how many rows run at a time."""
         self._gpus, jobs = machine(site.flags, jobs)
         self._flags = [*site.flags, "--records", str(site.records), "--threads", str(max(1, cores() // jobs))]
+        self._environment = os.environ | {"BENCH_HOME": str(site.home)}
         return jobs
 
-    def launch(self, words: Sequence[str], run: str, slot: int) -> Job:
+    def launch(self, row: Row, run: str, slot: int) -> Job:
         """Start the row; with several GPUs each slot has its own."""
         spread = ["--device", f"cuda:{slot % self._gpus}"] if self._gpus > 1 else []
-        return Process([*self._command, *words, *self._flags, *spread])
+        return Process([*self._command, *row.flags(), *self._flags, *spread], self._environment)
 
     def close(self) -> None:
         """Nothing outlives its row."""
