@@ -99,7 +99,7 @@ def test_numbers_are_the_means_of_layers_levels_and_all() -> None:
     assert found["entropy"] == pytest.approx(sum(arrays["entropy"].flatten()) / 24)
     assert found["mass_5_t500"] == pytest.approx(arrays["mass_5"][1].mean())
     assert found["distance_layer3"] == pytest.approx((arrays["distance"][0, 2].mean() + arrays["distance"][1, 2].mean()) / 2)
-    assert len(found) == len(NAMES) * 3 + (len(NAMES) - 1) * 3  # `negative` is not told by layer
+    assert len(found) == len(NAMES) * 3 + (len(NAMES) - 1) * 3  # `negative_mass` is not told by layer
 
 
 def test_an_analysis_sees_each_image_at_each_level_and_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def by_loops(weights: list[list[float]], side: int, patch: int) -> dict[str, flo
         dot = math.fsum(x * y for x, y in zip(weights[a], weights[b], strict=True))
         found["position_invariance"] += dot / math.hypot(*weights[a]) / math.hypot(*weights[b]) / len(pairs)
     every = [weight for row in weights for weight in row]
-    found["negative"] = -math.fsum(w for w in every if w < 0) / math.fsum(abs(w) for w in every)
+    found["negative_mass"] = -math.fsum(w for w in every if w < 0) / math.fsum(abs(w) for w in every)
     return found
 
 
@@ -46,7 +46,7 @@ def test_numbers_are_those_of_loops(signed: bool) -> None:
         for head in range(3):
             expected = by_loops(maps[n, head].tolist(), 4, 2)
             assert {name: values[n, head].item() for name, values in found.items()} == pytest.approx(expected, abs=1e-12)
-    assert bool((found["negative"] > 0).all()) is signed
+    assert bool((found["negative_mass"] > 0).all()) is signed
 
 
 @pytest.mark.parametrize("side", [4, 5, 8])

@@ -119,7 +119,7 @@ def numbers(arrays: dict[str, np.ndarray], timesteps: tuple[int, ...]) -> dict[s
     for name in NAMES:
         found[name] = float(arrays[name].mean())
         found |= {f"{name}_t{t}": float(values.mean()) for t, values in zip(timesteps, arrays[name], strict=True)}
-        if name != "negative":
+        if name != "negative_mass":
             found |= {f"{name}_layer{layer}": float(values.mean()) for layer, values in enumerate(arrays[name].swapaxes(0, 1), start=1)}
     return found
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 WINDOWS = (3, 5, 7, 9, 11, 13)  # sides of the windows whose mass is taken, in tokens: those of the paper's layouts
-NAMES = ("distance", *(f"mass_{window}" for window in WINDOWS), "entropy", "position_invariance", "negative")
+NAMES = ("distance", *(f"mass_{window}" for window in WINDOWS), "entropy", "position_invariance", "negative_mass")
 
 
 def locality(maps: Tensor, patch: int = 1) -> dict[str, Tensor]:
@@ -14,7 +14,7 @@ def locality(maps: Tensor, patch: int = 1) -> dict[str, Tensor]:
 
     `distance` is the mean Euclidean distance from a query to what it attends to, in pixels; `mass_w` the weight
     within the w x w tokens around the query, cut off at the border; `entropy` that of a row, in nats;
-    `position_invariance` see below; `negative` the share of negative weights, which only components' maps have: the
+    `position_invariance` see below; `negative_mass` the share of negative weights, which only components' maps have: the
     other numbers take the weights' magnitudes, |A| / sum |A| of each row, which for a softmax are the weights.
     """
     maps = maps.double()
@@ -26,7 +26,7 @@ def locality(maps: Tensor, patch: int = 1) -> dict[str, Tensor]:
     numbers["distance"] = patch * numbers["distance"]
     numbers["entropy"] = -torch.special.xlogy(shares, shares).sum(-1).mean(-1)
     numbers["position_invariance"] = position_invariance(maps)
-    numbers["negative"] = ((magnitude - maps).sum((-2, -1)) / 2) / magnitude.sum((-2, -1))
+    numbers["negative_mass"] = ((magnitude - maps).sum((-2, -1)) / 2) / magnitude.sum((-2, -1))
     return numbers
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from benchmark.analysis.study import Request, Work
 
 AT_STEP = re.compile(r"(.+)_t(\d+)")
+IN_PLACE = re.compile(r"(.+)_((?:layer|block|down|up)\d+|middle)")  # of the network
 
 
 def add(verbs: Any) -> None:
@@ -100,16 +101,21 @@ def _one(folder: Path, what: str, request: "Request", work: "Work", options: arg
 
 
 def _print(outcome: dict[str, Any], analysis: "Analysis | None") -> None:
-    """Print the numbers of one analysis, diffusion steps side by side."""
+    """Print the numbers of one analysis, diffusion steps side by side, then those of each place in the network."""
     if analysis is None:
         return
-    matched = {name: AT_STEP.fullmatch(name) for name in analysis.numbers}
+    placed = {name: found.groups() for name in analysis.numbers if (found := IN_PLACE.fullmatch(name))}
+    matched = {name: AT_STEP.fullmatch(name) for name in analysis.numbers if name not in placed}
     steps = sorted({int(found[2]) for found in matched.values() if found})
     names = dict.fromkeys(found[1] if found else name for name, found in matched.items())
     rows = [(name, *(f"{analysis.numbers[key]:.4g}" if (key := f"{name}_t{step}") in analysis.numbers else "" for step in steps),
              f"{analysis.numbers[name]:.4g}" if name in analysis.numbers else "") for name in names]
     title = f"{analysis.what} of {outcome['run']} ({' '.join(map(str, analysis.spec.values()))}), {duration(analysis.seconds)}"
     print_table(title, (analysis.what, *(f"t = {step}" for step in steps), ""), rows)
+    if placed:
+        columns, places = (tuple(dict.fromkeys(parts)) for parts in zip(*placed.values(), strict=True))
+        print_table("", ("", *columns), [(place, *(f"{analysis.numbers[f'{column}_{place}']:.4g}" for column in columns))
+                                         for place in places])
     for path in outcome["files"]:
         print(f"Written: {near(Path(path))}")
 
