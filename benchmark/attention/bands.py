@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -133,16 +132,6 @@ def _gradients(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Ten
 def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Tensor], window: int, border: str, side: int,
       scale: float) -> tuple[Tensor, Tensor, Tensor]:
     return tuple(x.new_empty(x.shape) for x in (q, k, v))
-
-
-@_gradients.register_vmap
-def _(info: Any, in_dims: tuple[Any, ...], grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Tensor],
-      *settings: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """Take many gradients of one forward pass (is_grads_batched), one after the other."""
-    if in_dims[0] is None or any(in_dims[1:4]):
-        raise NotImplementedError("only the gradients of a forward pass can be batched, not its inputs")
-    found = [_gradients(one, q, k, v, kept, *settings) for one in grad.unbind(in_dims[0])]
-    return tuple(torch.stack(same) for same in zip(*found, strict=True)), (0, 0, 0)
 
 
 def _keep(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple[Tensor, list[Tensor]]) -> None:
