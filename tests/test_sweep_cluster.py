@@ -31,7 +31,7 @@ def nodes():
     """A head and two more nodes, of one CPU each, that notice within seconds when one is gone."""
     from ray.cluster_utils import Cluster as Nodes  # noqa: PLC0415
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     one = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
     made = Nodes(initialize_head=True, head_node_args=one | {"_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 3}})
     others = [made.add_node(**one) for _ in range(2)]

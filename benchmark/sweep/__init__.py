@@ -30,7 +30,7 @@ __all__ = ["Outcome", "Task", "default_store", "sweep"]
 STOP_SECONDS = 30.0  # for a checkpoint, once a row was asked to stop
 TAIL_LINES = 5
 
-Status = Literal["waiting", "running", "finished", "already finished", "failed"]
+Status = Literal["waiting", "running", "finished", "already finished", "submitted", "failed"]
 
 
 class Outcome(NamedTuple):
@@ -90,13 +90,13 @@ class Task:
 
 def sweep(rows: Sequence[Row], *, suite: str, home: Path, records: Path, jobs: int | None = None,
           search: tuple[Path, ...] = (registry.STOCK,), extra_flags: Sequence[str] = (),
-          engine: Engine | None = None, store: str | None = None, force: bool = False, dry_run: bool = False,
+          engine: Engine | None = None, wait: bool = True, store: str | None = None, force: bool = False, dry_run: bool = False,
           console: Console | None = None) -> list[Outcome]:
     """Run the rows that are not finished, `jobs` at a time, and say what became of each.
 
-    jobs: None leaves it to the engine. engine: None is this machine. store: the MLflow store for the finished rows,
-    None for none. Raise UsageError before anything starts where a row does not resolve; on Ctrl-C stop every row at a checkpoint and raise
-    KeyboardInterrupt.
+    jobs: None leaves it to the engine. engine: None is this machine. wait: False leaves the rows to a queue. store: the
+    MLflow store for the finished rows, None for none. Raise UsageError before anything starts where a row does not
+    resolve; on Ctrl-C stop every row at a checkpoint and raise KeyboardInterrupt.
     """
     console = console or Console(stderr=True, highlight=False)
     tasks = [_task(row, home, records, search, force) for row in rows]
@@ -111,6 +111,8 @@ def sweep(rows: Sequence[Row], *, suite: str, home: Path, records: Path, jobs: i
     def begin(task: Task) -> Job:
         return engine.launch(task.row, task.id, task.slot)
 
+    if not wait:
+        return _leave(tasks, begin, engine)
     mirror = _Mirror(store, view.note)
     with _stoppable(), view, closing(engine):
         try:
@@ -160,6 +162,17 @@ def _work(tasks: Sequence[Task], jobs: int, begin: Callable[[Task], Job], view: 
                 if task.status == "finished":
                     mirror.add(task.folder)
         time.sleep(0.1)
+
+
+def _leave(tasks: Sequence[Task], begin: Callable[[Task], Job], engine: Engine) -> list[Outcome]:
+    """Hand over the rows that are not finished and look no further."""
+    with closing(engine):
+        for task in (task for task in tasks if task.status == "waiting"):
+            task.job, task.status = begin(task), "submitted"
+        for task in tasks:
+            if task.job:
+                task.job.poll()  # submits it
+    return [task.outcome for task in tasks]
 
 
 def _settle(task: Task, code: int) -> None:

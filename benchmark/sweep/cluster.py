@@ -23,7 +23,7 @@ ANSWER_SECONDS = 5.0  # for the head of a cluster
 LOOK_SECONDS = 10.0  # between looks at the metrics of a row whose folder lies elsewhere
 # Read when ray starts. Nothing is reported to anyone; a cluster that does not answer is given up after seconds.
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0",
-         "RAY_gcs_rpc_server_connect_timeout_s": "5", "RAY_gcs_rpc_server_reconnect_timeout_s": "30"}
+         "RAY_worker_niceness": "0", "RAY_gcs_rpc_server_connect_timeout_s": "5", "RAY_gcs_rpc_server_reconnect_timeout_s": "30"}
 
 
 class Cluster:

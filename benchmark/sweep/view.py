@@ -15,7 +15,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from benchmark.sweep import Task
 
-COLOURS = {"running": "cyan", "finished": "green", "already finished": "dim", "failed": "bold red", "waiting": "dim"}
+COLOURS = {"running": "cyan", "finished": "green", "already finished": "dim", "failed": "bold red", "waiting": "dim", "submitted": "cyan"}
 ENDED = ("finished", "already finished", "failed")
 
 
