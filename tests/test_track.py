@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from benchmark import record, track
+from benchmark.analysis import files
+from benchmark.analysis.files import Analysis
 from benchmark.errors import UsageError
 from benchmark.fields import to_json
 from benchmark.record import Curves, Data, Environment, Point, Psnr, Record, Training
@@ -188,6 +190,35 @@ def test_mirror_follows_and_a_resumed_run_goes_on_in_the_same_mlflow_run(tmp_pat
     assert (last.info.run_id, last.info.status) == (first.info.run_id, "FINISHED")
     assert [step for step, _ in points(client, last, "loss")] == list(range(1, 1206))
     assert mirror.finish(60) is None and track.sync([run_dir], store) == [(run_dir.name, "up to date")]
+
+
+def analyse(run_dir, radius):
+    """Write what an analysis leaves, and what it must not hand on."""
+    made = Analysis(what="receptive-field", schema=1, run=run_dir.name, spec={"model": "a_model"}, weights_sha256="0" * 64, settings={},
+                    numbers={"radius50_t100": radius, "radius90_t100": 4.0}, seconds=1.0)
+    folder = run_dir / "analysis"
+    (folder / "receptive-field.parts").mkdir(parents=True, exist_ok=True)
+    (folder / "receptive-field.parts" / "t100.npz").write_bytes(b"half")
+    (folder / ".receptive-field.lock").touch()
+    (folder / "receptive-field.npz").write_bytes(b"arrays")
+    (folder / "receptive-field-reach.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    record.write_text(folder / "receptive-field.json", files.text(made))
+
+
+def test_sync_copies_analyses_made_after_the_run(tmp_path, store, mlflow_runs):
+    run_dir = make_run(tmp_path, 11)
+    finish(run_dir)
+    track.sync([run_dir], store)
+    analyse(run_dir, radius=1.5)
+    assert track.sync([run_dir], store) == [(run_dir.name, "replayed 2 values and the record")]
+    client, run = mlflow_runs(run_dir)
+    assert run.data.metrics["receptive-field.radius50_t100"] == 1.5 and run.info.status == "FINISHED"
+    kept = {one.path for one in client.list_artifacts(run.info.run_id, "analysis")}
+    assert kept == {f"analysis/receptive-field{end}" for end in (".json", ".npz", "-reach.svg")}
+    assert track.sync([run_dir], store) == [(run_dir.name, "up to date")]
+    analyse(run_dir, radius=2.5)
+    assert track.sync([run_dir], store) == [(run_dir.name, "replayed 1 values and the record")]
+    assert mlflow_runs(run_dir)[1].data.metrics["receptive-field.radius50_t100"] == 2.5
 
 
 def test_killed_mirror_and_lost_run_are_made_good_by_sync(tmp_path, store, mlflow_runs):

@@ -1,5 +1,6 @@
 """Products with the Jacobian of a network's noise estimate with respect to the noisy image, never the matrix itself."""
 
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -59,6 +60,7 @@ class Linearised:
     def _jvp(self, tangents: Tensor) -> Tensor:
         count = len(tangents)
         x, t = self.x.repeat(count, 1, 1, 1), self.t.repeat(count)
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")  # torch's own use of it, at its first jvp
             estimate = self.network(forward_ad.make_dual(x, tangents.reshape(x.shape)), t)
             return forward_ad.unpack_dual(estimate).tangent.reshape(tangents.shape)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import record
+from benchmark.analysis import files
 from benchmark.spec import AXES
 
 EXPERIMENT = "dit-generalization-bench"
@@ -81,8 +82,22 @@ class Copy:
             self._client.log_artifact(self._id, str(path))
         if (self._run_dir / "figures").is_dir():
             self._client.log_artifacts(self._id, str(self._run_dir / "figures"), "figures")
+        analyses = _analyses(self._run_dir)
+        for name in analyses:
+            self._analysis(name)
         self._client.set_terminated(self._id, status, ended)
-        _note(self._run_dir, self._store, record=done)
+        _note(self._run_dir, self._store, record=done, **({"analyses": analyses} if analyses else {}))
+
+    def _analysis(self, name: str) -> None:
+        """Log the files of one analysis, and its numbers at step 0 where they are new."""
+        from mlflow.entities import Metric  # noqa: PLC0415
+
+        path = self._run_dir / files.FOLDER / name
+        found, when = files.read(path), max(int(path.stat().st_mtime * 1000), self._latest + 1)
+        for written in sorted(file for file in path.parent.glob(f"{found.what}[-.]*") if file.is_file()):
+            self._client.log_artifact(self._id, str(written), files.FOLDER)
+        known, values = self._client.get_run(self._id).data.metrics, {f"{found.what}.{key}": value for key, value in found.numbers.items()}
+        self._log([Metric(key, value, when, 0) for key, value in values.items() if known.get(key) != value])
 
     def _create(self, experiment: str, token: str) -> Any:
         first = next((int(seconds * 1000) for line in self._gained() for *_, seconds in _values(line)), None)
@@ -249,7 +264,8 @@ def _replay(client: Any, experiment: str, run_dir: Path, store: str) -> str:
         with _hold(run_dir / "tracking.lock", wait=False):
             before, path = progress(run_dir, store), run_dir / "record.json"
             content = {"lines": _count(run_dir / "metrics.jsonl"), "record": _digest(path) if path.exists() else None}
-            copied = {"lines": before.get("lines", 0), "record": before.get("record")}
+            content["analyses"] = _analyses(run_dir)
+            copied = {"lines": before.get("lines", 0), "record": before.get("record"), "analyses": before.get("analyses", {})}
             there = _find(client, experiment, before["token"]) if "token" in before else None
             if there and there.info.status != "RUNNING" and copied == content:
                 return "up to date"
@@ -259,6 +275,11 @@ def _replay(client: Any, experiment: str, run_dir: Path, store: str) -> str:
             return f"replayed {copy.added} values{' and the record' if path.exists() else '; the run is not finished'}"
     except BlockingIOError:
         return "another process is mirroring it now"
+
+
+def _analyses(run_dir: Path) -> dict[str, str]:
+    """Return the JSON files of a run's analyses, each with its digest."""
+    return {path.name: _digest(path) for path in sorted((run_dir / files.FOLDER).glob("*.json"))}
 
 
 def _count(path: Path) -> int:
