@@ -109,7 +109,8 @@ class Source(Protocol):
     """An opened source of images: `ids` in a stable order, and the image of each.
 
     `fingerprint` is a sha256 that changes when the source does, without decoding an image. `read` is called from
-    several threads at once. An optional `close()` is called once no image is read any more.
+    several threads, or several forked processes, at once. Two members are optional: `close()` is called once no image is
+    read any more; `in_parts = True` says that images come in large parts that should be unpacked once, for threads alone.
     """
 
     ids: Sequence[str]

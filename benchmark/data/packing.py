@@ -3,12 +3,9 @@
 import hashlib
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from benchmark.contract import Dataset, ImageError, Source
 from benchmark.data import manifest
 from benchmark.data.manifest import ORDERING, Manifest, Skipped, packed_folder
 from benchmark.data.partial import ARRAY, HEADER, Partial, Tally, discard
+from benchmark.data.reading import CHUNK, WorkerGone, read_all
 from benchmark.errors import BenchError
 from benchmark.fields import to_json
 from benchmark.record import write_bytes
@@ -25,8 +23,6 @@ from benchmark.record import write_bytes
 Progress = Callable[[int, int], None]
 Note = Callable[[str], None]
 
-CHUNK = 64  # images that a thread reads before it hands them on
-MOST_THREADS = 16
 NAMED = 10  # unreadable images that an error names
 
 
@@ -68,6 +64,8 @@ def pack(name: str, dataset: Dataset, source: Source, *, home: Path, skip_corrup
         discard(folder)
         raise BenchError(f"{folder} cannot be written: {problem.strerror or problem}. Free space or make the folder "
                          "writable, then run again.") from None
+    except WorkerGone:
+        raise
     except BenchError:
         discard(folder)
         raise
@@ -109,7 +107,7 @@ def _stream(folder: Path, facts: dict[str, Any], source: Source, ids: Sequence[s
     tally = partial.tally
     if note and tally.done:
         note(f"{tally.done:,} of {len(ids):,} images are here from a packing that was stopped; going on from there.")
-    with closing(partial), closing(_read_all(source, ids, tally.done)) as images:
+    with closing(partial), closing(read_all(source, ids, tally.done)) as images:
         for image_id, image in images:
             if isinstance(image, ImageError):
                 partial.skip(image_id, str(image).removeprefix(f"{image_id}: "))
@@ -156,36 +154,6 @@ def _put(home: Path, made: Manifest, ids: Sequence[str], *, pinned: bool) -> Non
             with suppress(OSError):  # its folder is no folder: the error on its way out says so
                 written.unlink(missing_ok=True)
     discard(folder)  # the journal, and what an earlier kill may have left
-
-
-def _read_all(source: Source, ids: Sequence[str], done: int) -> Generator[tuple[str, np.ndarray | ImageError], None, None]:
-    """Read the images from number `done` on in order, a few chunks ahead, on a thread a core (decoders free the lock)."""
-
-    def read(chunk: Sequence[str]) -> list[np.ndarray | ImageError]:
-        return [_read(source, image_id) for image_id in chunk]
-
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = min(MOST_THREADS, threads)
-    chunks = (ids[start : start + CHUNK] for start in range(done, len(ids), CHUNK))
-    pool = ThreadPoolExecutor(threads)
-    try:
-        ahead = deque((chunk, pool.submit(read, chunk)) for chunk in islice(chunks, 2 * threads))
-        while ahead:
-            chunk, images = ahead.popleft()
-            yield from zip(chunk, images.result(), strict=True)
-            ahead.extend((chunk, pool.submit(read, chunk)) for chunk in islice(chunks, 1))
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _read(source: Source, image_id: str) -> np.ndarray | ImageError:
-    try:
-        return source.read(image_id)
-    except ImageError as problem:
-        return problem
-    except OSError as problem:  # not of the image: a full disk where an archive is unpacked, say
-        raise BenchError(f"Reading the image '{image_id}' failed in {problem.filename}: {problem.strerror}. Mend that, then "
-                         "run again.") from None
 
 
 def _check(image_id: str, image: np.ndarray, shape: tuple[int, int, int]) -> None:

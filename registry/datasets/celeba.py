@@ -6,6 +6,7 @@ and does not read the zip.
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,15 +105,20 @@ class _Folder:
 class _Zip:
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._archive = zipfile.ZipFile(path)  # it locks its file, so that several threads can read at once
-        except (OSError, zipfile.BadZipFile) as problem:
-            raise ImageError(f"{path} is no whole zip file: {problem}. Download it again") from None
+        self._open()
         members = (member for member in self._archive.infolist() if not member.is_dir())
         self._members = {Path(member.filename).name: member for member in members}
         self.sizes = {name: member.file_size for name, member in self._members.items()}
 
+    def _open(self) -> None:
+        try:
+            self._archive, self._process = zipfile.ZipFile(self.path), os.getpid()  # it locks its file against other threads
+        except (OSError, zipfile.BadZipFile) as problem:
+            raise ImageError(f"{self.path} is no whole zip file: {problem}. Download it again") from None
+
     def content(self, name: str) -> bytes:
+        if os.getpid() != self._process:  # a forked process would share the place in the file with the others
+            self._open()
         try:
             return self._archive.read(self._members[name])
         except Exception as problem:  # zlib.error, BadZipFile, OSError, NotImplementedError: the archive is damaged

@@ -87,6 +87,8 @@ class DownsampledImageNet:
 class DownsampledSource:
     """The rows of the batches in order; a batch in use is unpacked into a temporary file, not into memory."""
 
+    in_parts: ClassVar[bool] = True
+
     def __init__(self, config: DownsampledImageNet, archives: Iterable[Path]) -> None:
         self.config = config
         self._paths = {path.stem: path for path in archives}

@@ -61,6 +61,8 @@ class Parquet:
 class ParquetSource:
     """The rows of the shards in the order of their names; the row groups that are being read are held."""
 
+    in_parts: ClassVar[bool] = True
+
     def __init__(self, config: Parquet, shards: dict[str, Path]) -> None:
         self.config = config
         self._shards = shards
