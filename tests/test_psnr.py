@@ -1,12 +1,14 @@
 """benchmark/psnr.py against a float64 loop over the formulas of the paper, and closed forms."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from benchmark.diffusion import random_key
+from benchmark.partial_scores import PartialScores
 from benchmark.psnr import mean, psnr, splits
 
 
@@ -124,3 +126,61 @@ def test_few_training_images_get_several_draws() -> None:
 
 def test_mean() -> None:
     assert mean((1.0, 2.0, 6.0)) == 3.0
+
+
+class Counting(Toy):
+    """A network that counts its passes, is stopped in one of them, and refuses more images at a time than fit."""
+
+    def __init__(self, stop_at: int | None = None, most: int = 1000) -> None:
+        super().__init__()
+        self.passes, self.stop_at, self.most = 0, stop_at, most
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.passes += 1
+        if self.passes == self.stop_at:
+            raise KeyboardInterrupt
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(x, t)
+
+
+def test_a_scoring_that_was_killed_goes_on_and_ends_with_the_same_numbers(sides: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    """36 and 42 pairs in batches of 8: 5 and 6 batches. The tenth is never finished; nine are not computed again."""
+    settings = {"seed": 1, "steps": 6, "images": 7, "batch": 8}
+    whole, path = psnr(Counting(), *sides, **settings), tmp_path / "partial.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        psnr(Counting(stop_at=10), *sides, **settings, partial=PartialScores(path, "these weights", seconds=0))
+    again = Counting()
+    assert psnr(again, *sides, **settings, partial=PartialScores(path, "these weights", seconds=0)) == whole
+    assert again.passes == 11 - 9
+    path.write_bytes(path.read_bytes()[:-5])  # a damaged file, and then one of other weights, count as none
+    for identity_now in ("these weights", "other weights"):
+        other = Counting()
+        assert psnr(other, *sides, **settings, partial=PartialScores(path, identity_now, seconds=0)) == whole
+        assert other.passes == 11
+    PartialScores(path, "").drop()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_partial_turn_of_several_processes_is_taken_again(tmp_path: Path) -> None:
+    """Three batches are kept; two processes take them two at a time, so that the third belongs to a turn that is not whole."""
+    first = PartialScores(tmp_path / "file", "x", seconds=1e9)
+    parts = [torch.full((4, 2), float(i)) for i in range(3)]
+    for i, part in enumerate(parts):
+        first.keep("train", 2 * i, part)
+    first.write()
+    resumed = PartialScores(tmp_path / "file", "x", seconds=1e9)
+    assert torch.equal(resumed.errors("train", 0, 4), torch.cat(parts[:2], dim=1))
+    assert resumed.errors("train", 4, 4) is None
+    resumed.keep("train", 4, torch.cat([parts[2], parts[0]], dim=1))
+    resumed.write()
+    final = PartialScores(tmp_path / "file", "x")
+    assert torch.equal(final.errors("train", 0, 8), torch.cat([*parts, parts[0]], dim=1))
+
+
+def test_a_batch_that_does_not_fit_is_scored_in_halves(sides: tuple[Tensor, Tensor]) -> None:
+    whole, small = psnr(Toy(), *sides, seed=0, steps=5, images=7), Counting(most=9)
+    parts = psnr(small, *sides, seed=0, steps=5, images=7)
+    assert small.passes == 2 + 4 + 2 + 4  # 8 fit of the 30 pairs of one side, 9 of the 35 of the other: two attempts each
+    for side in ("train", "test"):
+        assert getattr(parts.clipped, side) == pytest.approx(getattr(whole.clipped, side), abs=1e-4)
