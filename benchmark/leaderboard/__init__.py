@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import BenchError
+from benchmark.analysis import files
+from benchmark.errors import BenchError, UsageError, unknown
 from benchmark.leaderboard import plots, samples, terminal
 from benchmark.leaderboard import published as reported
 from benchmark.leaderboard.page import write_page
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["PUBLISHED", "as_json", "build", "stale", "summary"]
 
 PAGE = "README.md"
+PAPER = Path("paper", PAGE)  # what `bench report paper` writes
 PUBLISHED = Path("leaderboard/published")
 MEND = "Run `bench leaderboard` and commit what it writes."
 
@@ -51,19 +53,43 @@ def stale(records_dir: Path, out: Path, published: Path) -> list[str]:
     return problems + [f"{path} belongs to no table any more. {MEND}" for path in sorted(_pictures_in(out) - belonging)]
 
 
-def summary(records_dir: Path) -> "list[RenderableType]":
-    """Return tables in short, claims with their paired numbers, and what is not claimed; to be printed one by one."""
-    return terminal.render(_records(records_dir))
+def summary(records_dir: Path, columns: Sequence[str] = ()) -> "list[RenderableType]":
+    """Return tables in short, claims with their paired numbers, and what is not claimed; to be printed one by one.
+
+    `columns` names numbers of the analyses beside the records, "<what>.<number>".
+    """
+    records = _records(records_dir)
+    return terminal.render(records, columns, _analysed(records_dir.parent, records, columns))
 
 
-def as_json(records_dir: Path) -> dict[str, Any]:
-    """Return the tables and the claims as plain JSON."""
-    return terminal.as_json(_records(records_dir))
+def as_json(records_dir: Path, columns: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the tables and the claims as plain JSON, with the numbers of analyses that `columns` names."""
+    records = _records(records_dir)
+    return terminal.as_json(records, columns, _analysed(records_dir.parent, records, columns))
+
+
+def _analysed(folder: Path, records: Sequence[Record], columns: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the numbers of the analyses by record; raise UsageError where no record has a column that is asked for."""
+    found = {record.id: files.numbers(folder, record) for record in records} if columns else {}
+    known = {name for numbers in found.values() for name in numbers}
+    for column in columns:
+        if column not in known:
+            raise _no_column(column, known)
+    return found
+
+
+def _no_column(column: str, known: set[str]) -> UsageError:
+    same = sorted(name for name in known if name.split(".")[0] == column.split(".")[0])
+    if not same and known:
+        analyses = ", ".join(sorted({name.split(".")[0] for name in known}))
+        return UsageError(f"No analysis beside the records gives '{column}'. There is: {analyses}; for example {min(known)}.")
+    return unknown("number of a published analysis", column, same, "`bench analyze --all-of SUITE --what all --publish` makes them.")
 
 
 def _page(records_dir: Path, out: Path, published: Path) -> tuple[str, list[plots.Picture]]:
     records = _records(records_dir)
-    text, pictures = write_page(records, reported.load(published), Path(os.path.relpath(records_dir, out)))
+    paper = PAPER.as_posix() if (out / PAPER).is_file() else ""
+    text, pictures = write_page(records, reported.load(published), Path(os.path.relpath(records_dir, out)), paper)
     grids = samples.section(records, out)
     return text + (f"\n{grids}\n" if grids else ""), pictures
 

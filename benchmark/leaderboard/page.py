@@ -13,7 +13,7 @@ from benchmark.leaderboard.text import NONE, amount, escaped
 from benchmark.record import METRIC_VERSION, Record, path_of
 
 
-def write_page(records: Sequence[Record], published: Published, records_from_page: Path) -> tuple[str, list[Picture]]:
+def write_page(records: Sequence[Record], published: Published, records_from_page: Path, paper: str = "") -> tuple[str, list[Picture]]:
     """Return the page and its pictures; `records_from_page` is the folder of the records, relative to the page."""
     tables = tabulate(records)
     sections, pictures = [], []
@@ -23,7 +23,7 @@ def write_page(records: Sequence[Record], published: Published, records_from_pag
         pictures += shown
         sections.append(_section(section, shown, published, records_from_page))
     parts = [
-        prose.opening(records),
+        prose.opening(records, paper),
         prose.claims(records),
         prose.not_claimed(records),
         prose.how_to_read(),

@@ -39,15 +39,16 @@ HOW_TO_READ = f"""## How to read
   writes this page."""
 
 
-def opening(records: Sequence[Record]) -> str:
-    """Say what the page is and how much stands behind it."""
+def opening(records: Sequence[Record], paper: str = "") -> str:
+    """Say what the page is, how much stands behind it, and where the paper's figures are where `paper` is that page."""
     ranked = sum(record.ranked for record in records)
     held = (
         f"{len(records)} records, {ranked} of them ranked."
         if records
         else "There is no record yet: `bench sweep mini` makes the first."
     )
-    return f"# Leaderboard\n\nGenerated from the records by `bench leaderboard`; do not edit it. {held}"
+    beside = f" [The paper, figure by figure]({paper}) holds them against what the paper prints." if paper else ""
+    return f"# Leaderboard\n\nGenerated from the records by `bench leaderboard`; do not edit it. {held}{beside}"
 
 
 def claims(records: Sequence[Record]) -> str:

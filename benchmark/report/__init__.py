@@ -4,18 +4,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.errors import BenchError
+from benchmark.errors import BenchError, UsageError
 from benchmark.leaderboard import plots
 from benchmark.leaderboard import published as reported
 from benchmark.leaderboard.plots import Picture
 from benchmark.record import Record, read_all, write_text
 from benchmark.registry import STOCK
 from benchmark.report import html, inside, pictures
-from benchmark.report.page import COMPARISONS, Links, Material, comparisons, glance_rows, write_page
+from benchmark.report.page import COMPARISONS, TITLE, Links, Material, comparisons, glance_rows, write_page
 from benchmark.report.summary import as_json
 from benchmark.spec import load_suite
 
-__all__ = ["as_json", "build", "gather", "glance_rows", "stale"]
+__all__ = ["as_json", "build", "gather", "glance_rows", "page", "stale"]
 
 PAGE, HTML = "README.md", "index.html"
 MEND = "Run `bench report paper` and commit what it writes."
@@ -25,7 +25,7 @@ def gather(records_dir: Path, published: Path, suites: Sequence[str] = ()) -> Ma
     """Read records, analyses and printed values, and weigh every claim; of the rows of these suites where some are named."""
     if records_dir.exists() and not records_dir.is_dir():
         raise BenchError(f"The records are expected in a folder, but {records_dir} is a file.")
-    records: list[Record] = read_all(records_dir)
+    records: list[Record] = [record for record in read_all(records_dir) if not record.half]
     if suites:
         rows = {row for suite in suites for row in load_suite(suite).rows()}
         records = [record for record in records if record.row in rows]
@@ -34,7 +34,9 @@ def gather(records_dir: Path, published: Path, suites: Sequence[str] = ()) -> Ma
 
 def build(material: Material, records_dir: Path, out: Path) -> list[Path]:
     """Write the page, its pictures and the same page as HTML under `out`; remove pictures that no longer belong."""
-    text, shown = _page(material, records_dir, out)
+    text, shown = page(material, records_dir, out)
+    if (there := _read(out / PAGE)) is not None and not there.startswith(TITLE):
+        raise UsageError(f"{out / PAGE} is not a page of this report, and would be overwritten. Give another folder with --out DIR.")
     drawn = {out / picture.path: pictures.draw(picture) for picture in shown}
     for path, svg in drawn.items():
         write_text(path, svg)
@@ -48,7 +50,7 @@ def build(material: Material, records_dir: Path, out: Path) -> list[Path]:
 
 def stale(material: Material, records_dir: Path, out: Path) -> list[str]:
     """Say what of the page is not what the records give: the text letter by letter, a picture by its numbers' digest."""
-    text, shown = _page(material, records_dir, out)
+    text, shown = page(material, records_dir, out)
     wanted = {out / PAGE: text, out / COMPARISONS: comparisons(material)}
     problems = [f"{path} is not what the records give. {MEND}" for path, content in wanted.items() if _read(path) != content]
     for picture in shown:
@@ -59,7 +61,8 @@ def stale(material: Material, records_dir: Path, out: Path) -> list[str]:
     return problems + [f"{path} belongs to no figure any more. {MEND}" for path in sorted(there - belonging)]
 
 
-def _page(material: Material, records_dir: Path, out: Path) -> tuple[str, list[Picture]]:
+def page(material: Material, records_dir: Path, out: Path) -> tuple[str, list[Picture]]:
+    """Return the text of the page that lies in `out`, and its pictures, not drawn yet."""
     links = Links(_relative(STOCK / "claims.toml", out), _relative(records_dir.parent / "README.md", out), out)
     return write_page(material, links)
 

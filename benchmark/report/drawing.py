@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmark.leaderboard import drawing
 from benchmark.leaderboard.drawing import DASHED, WIDTH, colour, legend, marker
@@ -62,7 +63,7 @@ def lines(figure: "Figure", numbers: dict[str, Any]) -> None:
         axes.set_ylabel(panel["y"])
         if panel.get("note"):
             axes.text(0.5, 0.5, panel["note"], transform=axes.transAxes, ha="center", va="center", fontsize=8, color="#444444")
-    looks = {line["label"]: line for panel in numbers["panels"] for line in panel["lines"] if line["label"]}
+    looks = {line["label"]: line for panel in numbers["panels"] for line in panel["lines"] if line["label"] and line["mean"]}
     handles = [Line2D([], [], color=colour(line["look"]), marker=marker(line["look"]), markersize=5, markerfacecolor="white",
                       linestyle=DASHED if line["dashed"] else "solid", label=f" {label}") for label, line in looks.items()]
     if handles:
@@ -70,7 +71,7 @@ def lines(figure: "Figure", numbers: dict[str, Any]) -> None:
 
 
 def scatter(figure: "Figure", numbers: dict[str, Any]) -> None:
-    """Draw one point per row: colour and marker by configuration, filled by recipe; beside it the ranks."""
+    """Draw one point per row, colour and marker by configuration."""
     grid = _panels(figure, numbers, height=3.4)
     labels = numbers["labels"]
     for axes, panel in zip(grid, numbers["panels"], strict=True):
@@ -80,6 +81,9 @@ def scatter(figure: "Figure", numbers: dict[str, Any]) -> None:
                       alpha=0.85, markeredgecolor="white", markeredgewidth=0.6)
         if panel.get("log"):
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
         axes.set_title(panel["title"], fontsize=9)
         axes.set_xlabel(panel["x"])
         axes.set_ylabel(panel["y"])

@@ -17,7 +17,6 @@ code { background: #f4f4f4; padding: 0 .2em; }
 a { color: #0072B2; }
 """
 _PICTURE = re.compile(r'<img src="([^":]+\.svg)"')
-_WHOLE = re.compile(r'<a href="[^":]+\.svg">(<img [^>]*>)</a>')
 
 
 def page(text: str, folder: Path) -> str:
@@ -26,7 +25,7 @@ def page(text: str, folder: Path) -> str:
 
     # raw HTML is the page's own (<br>, anchors): text from records and files was escaped when the page was made
     body = MarkdownIt("commonmark").enable("table").render(text)
-    body = _PICTURE.sub(lambda found: f'<img src="{_inside(folder / unquote(found.group(1)), found.group(1))}"', _WHOLE.sub(r"\1", body))
+    body = _PICTURE.sub(lambda found: f'<img src="{_inside(folder / unquote(found.group(1)), found.group(1))}"', body)
     title = text.splitlines()[0].lstrip("# ")
     return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n'
             f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n")

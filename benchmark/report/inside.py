@@ -67,12 +67,11 @@ def exhibit(name: str, analyses: Analyses, from_page: Path) -> tuple[str, list[P
 
 
 def jacobians(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
-    """Return our eigenvectors of a UNet and a DiT side by side."""
+    """Return our eigenvectors of a UNet and of a DiT."""
     shown = [("UNet (`unet_mini`), N = 16, seed 0", analyses.of(UNET)), ("DiT (`dit_mini`), N = 16, seed 0", analyses.of(MINI))]
-    pictures = _side_by_side(shown, "jacobian", from_page)
+    pictures = _published(shown, "jacobian", from_page)
     text = ("The leading eigenvectors of the symmetric part of the Jacobian of the denoised image with respect to the noisy one, "
-            "split by channel, at 8×8 pixels, as `bench analyze --what jacobian` draws them. Open a picture for its "
-            "full size.") if pictures else _absent("jacobian")
+            "split by channel, at 8×8 pixels, as `bench analyze --what jacobian` draws them.") if pictures else _absent("jacobian")
     return f"{text}\n\n{pictures}".strip(), []
 
 
@@ -95,9 +94,9 @@ def spectra(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
 
 
 def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
-    """Return our attention maps at three N side by side, and their locality by layer."""
+    """Return our attention maps at three N, and their locality by layer."""
     sizes = (16, 64, 512)
-    pictures = _side_by_side([(f"DiT (`dit_mini`), N = {n}, seed 0", analyses.of(MINI._replace(subset=n))) for n in sizes],
+    pictures = _published([(f"DiT (`dit_mini`), N = {n}, seed 0", analyses.of(MINI._replace(subset=n))) for n in sizes],
                              "attention", from_page)
     panels: list[dict[str, Any]] = [{"title": title, "x": "layer", "y": title,
                "lines": [_profile(analyses, f"attention.{name}_layer", MINI._replace(subset=n), f"N = {n}", look)
@@ -192,18 +191,15 @@ def _profile(analyses: Analyses, prefix: str, row: Row, label: str, look: int) -
     return {"label": label, "look": look, "dashed": False, "mean": mean, "seeds": lines if len(lines) > 1 else []}
 
 
-def _side_by_side(shown: Sequence[tuple[str, Analysed | None]], what: str, from_page: Path) -> str:
-    """Return the published pictures of several rows in one Markdown table; '' where there is none."""
+def _published(shown: Sequence[tuple[str, Analysed | None]], what: str, from_page: Path) -> str:
+    """Return the published pictures of several rows, one below the other; '' where there is none."""
     there = [(title, one) for title, one in shown if one and what in one.found and (one.folder / f"{what}.svg").is_file()]
-    if not there:
-        return ""
-    cells = [_picture(title, one.folder / f"{what}.svg", from_page) for title, one in there]
-    return markdown_table([title for title, _ in there], [cells])
+    return "\n\n".join(f"**{title}**\n\n{_picture(title, one.folder / f'{what}.svg', from_page)}" for title, one in there)
 
 
 def _picture(title: str, path: Path, from_page: Path) -> str:
     link = quote(Path(os.path.relpath(path, from_page)).as_posix())
-    return f"[![{escaped(title)}]({link})]({link})"
+    return f"![{escaped(title)}]({link})"
 
 
 def _absent(what: str) -> str:
