@@ -137,3 +137,24 @@ def test_bf16_autocast_takes_the_mask() -> None:
         rounded = layer(x)
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("heads", [4, 3])
+def test_zeros_in_odd_heads_change_nothing(heads: int, window: int | None) -> None:
+    """Neither the estimate nor a gradient, in float64; 12 x 12 tokens are computed with zeros, heads of 7 and of 12 alike."""
+    torch.manual_seed(0)
+    hidden = {4: 28, 3: 36}[heads]
+    padded = SelfAttention(hidden, heads, Attention(window=window), 12).double()
+    plain = copy.deepcopy(padded)
+    plain.padding = 0
+    assert padded.padding == {4: 1, 3: 4}[heads]
+    x = torch.randn(2, 144, hidden, dtype=torch.float64, requires_grad=True)
+    assert padded.project(x)[0].shape == (2, heads, 144, hidden // heads + padded.padding)
+    results = []
+    for layer in (padded, plain):
+        out = layer(x)
+        results.append([out, layer.maps(x), *torch.autograd.grad(out.sin().sum(), (x, *layer.parameters()))])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert SelfAttention(28, 4, Attention(), 8).padding == 0  # the grid of the mini track

@@ -53,9 +53,9 @@ class Attend(nn.Module):
             self.used[given.name] = kernel
         return kernel
 
-    def weights(self, q: Tensor, k: Tensor) -> Tensor:
-        """Return the weights that `forward` gives to the values: (N, heads, side**2 queries, side**2 keys)."""
-        scores = q @ k.mT / math.sqrt(q.shape[3])
+    def weights(self, q: Tensor, k: Tensor, size: int | None = None) -> Tensor:
+        """Return the weights that `forward` gives to the values, (N, heads, side**2 queries, side**2 keys), at size**-0.5."""
+        scores = q @ k.mT / math.sqrt(size or q.shape[3])
         if self.mask is not None:
             scores = scores.masked_fill(~self.mask, -torch.inf)
         return scores.softmax(dim=3)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.contract import Attention, Count, FieldError, Range, entry
-from registry.backbones.attention import SelfAttention, joined
+from registry.backbones.attention import SelfAttention
 from registry.backbones.dit import DiT
 
 
@@ -68,7 +68,8 @@ class GatedPositionalAttention(SelfAttention):
         q, k, v = self.project(x)
         gate = self.gate.sigmoid()[:, None, None].to(v.dtype)
         # Both maps sum to one over the keys, and so does their mixture: ConViT's last normalisation changes nothing.
-        return self.proj(joined((1 - gate) * self.attend(q, k, v) + gate * (self.positional().to(v.dtype) @ v)))
+        content = self.attend(q, k, v, scale=self.scale)
+        return self.merge((1 - gate) * content + gate * (self.positional().to(v.dtype) @ v))
 
     def positional(self) -> Tensor:
         """Return the maps over relative positions, (heads, side**2 queries, side**2 keys)."""
