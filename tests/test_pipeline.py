@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,9 +51,10 @@ def test_every_dependency_but_images_and_verdicts_is_there() -> None:
     """A stage of the default suite names no file that the checkout lacks."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     code = [dep for dep in stages["run"]["do"]["deps"] if "$" not in dep]
-    assert "benchmark/train.py" in code
+    assert {"benchmark/train.py", "benchmark/step.py", "benchmark/numerics.py"} <= set(code)
+    assert "benchmark/attention" in code  # the kernels that registry/backbones/attention.py imports, whichever is chosen
     assert "registry/backbones/attention.py" in code  # imported by dit.py, not by the entry
-    assert all((ROOT / dep).is_file() for dep in code)
+    assert all((ROOT / dep).exists() for dep in code)
     assert stages["leaderboard"]["deps"] == [
         f"build/verdicts/mini/dead_leaves8/{r.model}-{r.layout}-n{r.subset}-s{r.seed}.json"
         for r in load_suite("mini").rows()
@@ -72,6 +74,9 @@ def test_the_code_of_a_row_is_its_entries_and_what_they_import() -> None:
         "benchmark/psnr.py",
     } <= code
     assert "registry/backbones/unet.py" not in code
+    assert "benchmark/attention" in code and "benchmark/attention" not in {
+        str(path) for path in pipeline.code_of(MINI._replace(model="unet_mini", layout="global"), ROOT)
+    }
     assert "registry/datasets/dead_leaves.py" not in code  # its images are a dependency by their bytes
 
 
@@ -90,6 +95,31 @@ def test_the_digest_of_the_code_changes_with_each_of_its_files_only(tmp_path: Pa
     assert pipeline.code_digest(row, ROOT, search) != mine
     (backbones / "my_part.py").write_text("x = 1\n")
     assert pipeline.code_digest(row, ROOT, search) == mine
+
+
+def test_the_digest_of_the_code_changes_with_a_kernel(tmp_path: Path) -> None:
+    for folder in ("benchmark", "registry"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    search = (tmp_path / "registry",)
+    dit, unet = MINI, MINI._replace(model="unet_mini", layout="global")
+    before = [pipeline.code_digest(row, tmp_path, search) for row in (dit, unet)]
+    kernel = tmp_path / "benchmark/attention/windows.py"
+    kernel.write_text(kernel.read_text() + "# another kernel\n")
+    after = [pipeline.code_digest(row, tmp_path, search) for row in (dit, unet)]
+    assert after[0] != before[0] and after[1] == before[1]
+
+
+def test_every_module_of_the_training_and_the_scoring_is_a_dependency() -> None:
+    """What run, train, step and psnr import of the instrument is a dependency of every row, or named here as no number."""
+    no_number = {"artifacts", "attention", "checkpoint", "cost", "data", "distributed", "environment", "errors", "leaderboard", "lease",
+                 "memory", "progress", "record", "signals", "spec"}
+    imported = {
+        name.split(".")[1]
+        for module in ("run", "train", "step", "psnr", "diffusion")
+        for name in pipeline._imports(ROOT / f"benchmark/{module}.py")
+        if name.startswith("benchmark.")
+    }
+    assert imported - {path.stem for path in pipeline.NUMBERS} <= no_number
 
 
 def test_the_paper_suites_are_the_rows_that_it_prints() -> None:

@@ -22,8 +22,17 @@ BUILD = Path("build")
 VERDICTS = BUILD / "verdicts"
 
 # Beside a row's own entries: what turns them and the images into numbers.
+<<<<<<< Updated upstream
 NUMBERS = tuple(Path("benchmark") / f"{name}.py" for name in ("data/subsets", "diffusion", "psnr", "recipe", "run", "train"))
 PACKING = tuple(Path("benchmark") / f"data/{name}.py" for name in ("manifest", "packing", "partial", "reading"))
+=======
+NUMBERS = tuple(
+    Path("benchmark") / f"{name}.py"
+    for name in ("data/subsets", "diffusion", "numerics", "partial_scores", "psnr", "recipe", "run", "step", "train")
+)
+KERNELS = "benchmark.attention"  # a folder: whoever imports it depends on all of it
+PACKING = tuple(Path("benchmark") / f"data/{name}.py" for name in ("manifest", "packing", "partial"))
+>>>>>>> Stashed changes
 
 # This checkout's code and its own environment where there is one, whatever the shell has been told.
 BENCH = 'BENCH_HOME="$PWD" PATH="$PWD/.venv/bin:$PATH" python -m benchmark.cli'
@@ -66,16 +75,22 @@ def code_digest(row: Row, root: Path, search: tuple[Path, ...] = (registry.STOCK
     """Return the sha256 over the files of `code_of`."""
     digest = hashlib.sha256()
     for path in code_of(row, root, search):
-        digest.update(f"{path.name}\0{hashlib.sha256((root / path).read_bytes()).hexdigest()}\n".encode())
+        for file in sorted((root / path).glob("*.py")) if (root / path).is_dir() else [root / path]:
+            digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
 def modules_of(entry: Path, root: Path) -> list[Path]:
-    """Return the modules of the registry that an entry's .gin file imports, directly or through another one."""
+    """Return the modules of the registry that an entry's .gin file imports, directly or through another one.
+
+    The attention kernels are one folder among them, where one of these modules imports it.
+    """
     names = [line.split()[1] for line in entry.read_text(encoding="utf-8").splitlines() if line.startswith("import ")]
     found: list[Path] = []
     while names:
         name = names.pop(0)
+        if name.startswith(KERNELS) and (folder := root / KERNELS.replace(".", "/")).is_dir() and folder not in found:
+            found.append(folder)
         path = root / f"{name.replace('.', '/')}.py" if "." in name else entry.parent / f"{name}.py"
         if path.is_file() and path not in found and not name.startswith("benchmark."):
             found.append(path)
@@ -158,7 +173,7 @@ def _groups(pipeline: Pipeline, root: Path) -> dict[str, tuple[list[Path], list[
     for row in pipeline.rows:
         names = (row.model, row.layout, row.recipe)
         if names not in known:
-            known[names] = tuple(path for path in code_of(row, root, (root / "registry",)) if path.suffix == ".py")
+            known[names] = tuple(path for path in code_of(row, root, (root / "registry",)) if path.suffix != ".gin")
         by_code.setdefault(known[names], []).append(row)
     if len(by_code) <= 1:
         return {"run": (list(modules), rows) for modules, rows in by_code.items()}
