@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from benchmark.analysis import WHATS, files, study
 from benchmark.cli import main
 from benchmark.errors import BenchError
 from tests.conftest import ENTRIES, TINY
+from tests.records import make_record
 
 FLAGS = ["--registry", str(ENTRIES), "--device", "cpu", "--threads", "1"]
 QUICK = ["--what", "receptive-field", "--images", "2", "--t", "100,900"]
@@ -183,3 +185,32 @@ def test_an_svg_is_made_smaller_without_a_change_of_its_drawing() -> None:
     svg = '<svg>\n <!-- a\n comment -->\n  <use xlink:href="#a" x="1.23456" y="-0.999"/>\n <path d="M 1.239 2.5\nL 3.0 4"/>\n <g transform="scale(0.01234)"/>\n</svg>\n'
     assert study.compact(svg) == ('<svg>\n<use xlink:href="#a" x="1.23" y="-0.99"/>\n<path d="M 1.23 2.5\nL 3.0 4"/>\n'
                                   '<g transform="scale(0.01234)"/>\n</svg>\n')
+
+
+def test_columns_of_the_leaderboard_come_from_published_analyses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records, leaderboard = tmp_path / "leaderboard" / "records", tmp_path / "leaderboard"
+    for seed in (0, 1, 2):
+        for layout in ("global", "local_3x3_head"):
+            made = make_record(layout=layout, seed=seed)
+            record.write(made, record.path_of(records, made.row))
+            analysis = files.Analysis(what="jacobian", schema=1, run=made.id, spec=made.row._asdict(), weights_sha256=made.weights_sha256,
+                                      settings={}, numbers={"harmonicity_t200": 0.25 + seed / 8}, seconds=1.0)
+            if layout == "global":
+                record.write_text(files.published_folder(leaderboard, made.row) / "jacobian.json", files.text(analysis))
+            elif seed == 0:  # of weights that are not the record's: not shown
+                other = replace(analysis, weights_sha256="0" * 64)
+                record.write_text(files.published_folder(leaderboard, made.row) / "jacobian.json", files.text(other))
+    words = ["leaderboard", "--records", str(records), "--columns", "jacobian.harmonicity_t200"]
+    assert main([*words, "--json"]) == 0
+    rows = {row["layout"]: row for row in json.loads(capsys.readouterr().out)["tables"][0]["rows"]}
+    assert rows["global"]["analyses"] == {str(seed): {"jacobian.harmonicity_t200": 0.25 + seed / 8} for seed in (0, 1, 2)}
+    assert rows["local_3x3_head"]["analyses"] == {str(seed): {} for seed in (0, 1, 2)}
+    page = (leaderboard / "README.md").read_text()
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "jacobian.harmonicity_t200" in printed.replace("\n", "")
+    assert "0.375 ± 0.125" in printed
+    assert (leaderboard / "README.md").read_text() == page
+    for missing, message in (("jacobian.harmonicity_t20", "Did you mean 'jacobian.harmonicity_t200'"), ("reach.x", "There is: jacobian")):
+        assert main(["leaderboard", "--records", str(records), "--columns", missing]) == 2
+        assert message in capsys.readouterr().err

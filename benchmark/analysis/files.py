@@ -11,7 +11,7 @@ from benchmark.fields import from_json, to_json
 from benchmark.record import Record, Seconds
 
 FOLDER = "analysis"
-LARGEST = {".json": 30_000, ".svg": 150_000}  # bytes of a file that stands beside the records
+LARGEST = {".json": 30_000, ".svg": 500_000}  # bytes of a file beside the records; maps of 12 layers of 1024 tokens take most
 
 
 @checked
@@ -37,6 +37,11 @@ def published(leaderboard: Path, of: Record) -> dict[str, Analysis]:
     """Return the committed analyses of a record by name, without those that were made from other weights."""
     found = (read(path) for path in sorted(published_folder(leaderboard, of.row).glob("*.json")))
     return {one.what: one for one in found if one.weights_sha256 == of.weights_sha256 and one.run == of.id}
+
+
+def numbers(leaderboard: Path, of: Record) -> dict[str, float]:
+    """Return every number of a record's committed analyses, by "<what>.<number>"."""
+    return {f"{what}.{name}": value for what, one in published(leaderboard, of).items() for name, value in one.numbers.items()}
 
 
 def read(path: Path) -> Analysis:

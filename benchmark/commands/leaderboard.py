@@ -13,9 +13,12 @@ from benchmark.errors import UsageError
 def add(verbs: Any) -> None:
     """Add `bench leaderboard`."""
     parser = command(verbs, "leaderboard", leaderboard, "make the page and its plots from the records, and print it",
-                       "bench leaderboard", "bench leaderboard --check", "bench leaderboard --records runs/demo/records")
+                       "bench leaderboard", "bench leaderboard --check", "bench leaderboard --records runs/demo/records",
+                       "bench leaderboard --columns jacobian.harmonicity_t200,receptive-field.others_radius50_t200")
     parser.add_argument("--check", action="store_true", help="change nothing; fail where the page is not what the records give")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the page goes (default: beside the records)")
+    parser.add_argument("--columns", metavar="LIST", default="",
+                        help="numbers of published analyses to print too, with commas: WHAT.NUMBER (the page stays as it is)")
     records_flag(parser)
     json_flag(parser)
 
@@ -34,11 +37,13 @@ def leaderboard(options: argparse.Namespace) -> int:
             print(problem)
         print(f"{out / 'README.md'} is {'not what the records give' if problems else 'what the records give'}")
         return 1 if problems else 0
+    columns = tuple(name.strip() for name in options.columns.split(",") if name.strip())
+    printed = board.as_json(records, columns) if options.json else board.summary(records, columns)
     written = board.build(records, out, published)
     if options.json:
-        print_json(board.as_json(records))
+        print_json(printed)
         return 0
-    print_rich(*board.summary(records))
+    print_rich(*printed)
     print(f"\nThe page: {near(out / 'README.md')}")
     for path in written:
         if path.suffix == ".svg":

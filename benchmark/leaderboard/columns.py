@@ -1,12 +1,12 @@
 """A table's columns as plain text, the same for the page and for the terminal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmark.leaderboard.published import Published, Reported
 from benchmark.leaderboard.statistics import estimate
 from benchmark.leaderboard.tables import BASELINE, Row, Table
-from benchmark.leaderboard.text import NONE, amount, estimate_lines, paired_lines, plain, rank_words
+from benchmark.leaderboard.text import NONE, amount, estimate_lines, mean_sd, paired_lines, plain, rank_words
 from benchmark.record import Record, Score
 
 # A score is called FID only where the published Inception weights made it; every other has a name of its own.
@@ -70,6 +70,14 @@ def score_columns(table: Table) -> list[Column]:
     return [Column(_score_title(kind), [_score_lines(row, kind) for row in table.rows]) for kind in kinds]
 
 
+def analysis_columns(table: Table, names: Sequence[str], numbers: Mapping[str, Mapping[str, float]]) -> list[Column]:
+    """Return a column per number of an analysis, "<what>.<number>", from the numbers of each record by its id.
+
+    Mean ± sd over the seeds that have it; how many, where not all have.
+    """
+    return [Column(name, [_analysis_lines(row, name, numbers) for row in table.rows]) for name in names]
+
+
 def reported_columns(table: Table, published: Published) -> list[Column]:
     """Return what the paper reports beside our rows; a column without any value is left out."""
     columns = [
@@ -109,6 +117,14 @@ def _score_lines(row: Row, kind: tuple[str, Score]) -> list[str]:
         if _kind(name, score) == kind
     ]
     return estimate_lines(estimate(values)) if values else [NONE]
+
+
+def _analysis_lines(row: Row, name: str, numbers: Mapping[str, Mapping[str, float]]) -> list[str]:
+    runs = row.series.runs.values()
+    values = [numbers[record.id][name] for record in runs if name in numbers.get(record.id, {})]
+    if not values:
+        return [NONE]
+    return [mean_sd(estimate(values))] + ([f"{len(values)} of {len(runs)} seeds"] if len(values) < len(runs) else [])
 
 
 def _reported_lines(rows: Sequence[Reported]) -> list[str]:

@@ -6,7 +6,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from benchmark.leaderboard import prose
-from benchmark.leaderboard.claims import Claim, Judged, declared, judge, verdict
+from benchmark.leaderboard.claims import Claim, Judged, Numbers, declared, judge, verdict
+from benchmark.leaderboard.columns import analysis_columns
 from benchmark.leaderboard.statistics import Estimate, Paired
 from benchmark.leaderboard.tables import BASELINE, Row, Table, fits, tabulate
 from benchmark.leaderboard.text import mean_sd, one_line, paired_lines, rank_words, signed
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from rich.table import Table as Grid
 
 
-def render(records: Sequence[Record]) -> "list[RenderableType]":
-    """Return tables, claims, and what is not claimed of the suites that were run."""
+def render(records: Sequence[Record], names: Sequence[str] = (), numbers: Numbers | None = None) -> "list[RenderableType]":
+    """Return tables, claims, and what is not claimed of the suites that were run.
+
+    `names` are numbers of analyses to be shown beside the rows, from `numbers` by the record's id.
+    """
     from rich.text import Text
 
     tables = tabulate(records)
@@ -27,7 +31,7 @@ def render(records: Sequence[Record]) -> "list[RenderableType]":
     judged = judge(records)
     run = [claim for claim in declared().own if any(one.claim == claim and one.equal_steps for one in judged)]
     sections = groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset))
-    parts: list[RenderableType] = [_grid(list(group)) for _, group in sections]
+    parts: list[RenderableType] = [_grid(list(group), names, numbers or {}) for _, group in sections]
     if run:
         parts.append(Text("Claims, declared before the runs unless they say otherwise; paired differences in dB", style="bold"))
         parts += [Text(line) for claim in run for line in _claim_lines(claim, judged)]
@@ -40,15 +44,15 @@ def render(records: Sequence[Record]) -> "list[RenderableType]":
     return parts
 
 
-def as_json(records: Sequence[Record]) -> dict[str, Any]:
-    """Return every table and every claim with its estimates; differences by seed."""
+def as_json(records: Sequence[Record], names: Sequence[str] = (), numbers: Numbers | None = None) -> dict[str, Any]:
+    """Return every table and every claim with its estimates; differences by seed; the analyses' numbers that are named."""
     return {
-        "tables": [_table_json(table) for table in tabulate(records)],
+        "tables": [_table_json(table, names, numbers or {}) for table in tabulate(records)],
         "claims": [_claim_json(one) for one in judge(records)],
     }
 
 
-def _grid(tables: Sequence[Table]) -> "Grid":
+def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers) -> "Grid":
     """Return the tables of one section as one grid, in short: intervals of the differences only."""
     first = tables[0]
     version = "" if first.metric_version == METRIC_VERSION else f", metric {first.metric_version}"
@@ -56,10 +60,11 @@ def _grid(tables: Sequence[Table]) -> "Grid":
     grid = _empty(
         f"{first.recipe} on {first.dataset}{version}, in dB",
         ["N", "rank", "layout"],
-        ["PSNR train", "test", "gap ± sd", f"gap − {BASELINE}, equal steps", "equal PSNR train", "seeds"],
+        ["PSNR train", "test", "gap ± sd", f"gap − {BASELINE}, equal steps", "equal PSNR train", "seeds", *names],
     )
     for table in tables:
-        for row in table.rows:
+        extra = analysis_columns(table, names, numbers)
+        for place, row in enumerate(table.rows):
             name = f"{row.series.model} {row.series.layout}" if several else row.series.layout
             _fill(
                 grid,
@@ -73,6 +78,7 @@ def _grid(tables: Sequence[Table]) -> "Grid":
                     _short(row.equal_steps),
                     _short(row.equal_fit),
                     str(row.psnr_gap.n),
+                    *("\n".join(column.cells[place]) for column in extra),
                 ],
             )
         grid.add_section()
@@ -119,7 +125,7 @@ def _short(difference: Paired | None) -> str:
     return "\n".join(paired_lines(difference)[:2])
 
 
-def _table_json(table: Table) -> dict[str, Any]:
+def _table_json(table: Table, names: Sequence[str], numbers: Numbers) -> dict[str, Any]:
     key = {
         "metric_version": table.metric_version,
         "recipe": table.recipe,
@@ -127,7 +133,12 @@ def _table_json(table: Table) -> dict[str, Any]:
         "subset": table.subset,
     }
     baselines = {row.series.model: row.series for row in table.rows if row.series.layout == BASELINE}
-    return key | {"rows": [_row_json(row, baselines) for row in table.rows]}
+    rows = [_row_json(row, baselines) for row in table.rows]
+    if names:
+        for row, made in zip(table.rows, rows, strict=True):
+            made["analyses"] = {str(seed): {name: value for name, value in numbers.get(record.id, {}).items() if name in names}
+                                for seed, record in row.series.runs.items()}
+    return key | {"rows": rows}
 
 
 def _row_json(row: Row, baselines: Mapping[str, Any]) -> dict[str, Any]:
