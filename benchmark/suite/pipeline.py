@@ -22,17 +22,12 @@ BUILD = Path("build")
 VERDICTS = BUILD / "verdicts"
 
 # Beside a row's own entries: what turns them and the images into numbers.
-<<<<<<< Updated upstream
-NUMBERS = tuple(Path("benchmark") / f"{name}.py" for name in ("data/subsets", "diffusion", "psnr", "recipe", "run", "train"))
-PACKING = tuple(Path("benchmark") / f"data/{name}.py" for name in ("manifest", "packing", "partial", "reading"))
-=======
 NUMBERS = tuple(
     Path("benchmark") / f"{name}.py"
     for name in ("data/subsets", "diffusion", "numerics", "partial_scores", "psnr", "recipe", "run", "step", "train")
 )
 KERNELS = "benchmark.attention"  # a folder: whoever imports it depends on all of it
-PACKING = tuple(Path("benchmark") / f"data/{name}.py" for name in ("manifest", "packing", "partial"))
->>>>>>> Stashed changes
+PACKING = tuple(Path("benchmark") / f"data/{name}.py" for name in ("manifest", "packing", "partial", "reading"))
 
 # This checkout's code and its own environment where there is one, whatever the shell has been told.
 BENCH = 'BENCH_HOME="$PWD" PATH="$PWD/.venv/bin:$PATH" python -m benchmark.cli'
