@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from benchmark import artifacts
 from benchmark.analysis.attention import NAMES, analyse, attention_layers, averages, numbers, shape, visit_maps
-from benchmark.analysis.attention_figures import brought_to_unit, figures
+from benchmark.analysis.attention_figures import brought_to_unit, draw_maps, figures
 from benchmark.analysis.locality import locality
 from benchmark.analysis.study import Parts, Request, noisy, pictures
 from benchmark.contract import Attention, ImageShape
@@ -136,6 +137,20 @@ def test_pictures_bring_maps_to_unit_and_are_drawn_at_every_depth() -> None:
         for name, draw in figures(arrays, 8).items():
             svg, png = pictures(draw, name)
             assert svg.startswith("<?xml") and png.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("tokens", "shades"), [(16, 1.0), (256, 0.4)])
+def test_the_picture_of_maps_shows_every_value_or_means_of_blocks(tokens: int, shades: float) -> None:
+    """The colours end at 0.1 of the largest weight for 1024 tokens, at four times as much for a quarter of them."""
+    maps = torch.randn(2, 2, 3, tokens, tokens).softmax(4).numpy()  # levels, layers, heads
+    figure = Figure()
+    draw_maps({"maps": maps, "timesteps": np.array([500, 50])}, figure)
+    first = figure.axes[0].images[0]
+    unit = brought_to_unit(maps[1, 0].mean(0))  # at the lower of two levels
+    along = np.arange(128) * tokens // 128 if tokens < 128 else np.arange(0, tokens, 2)
+    expected = unit[along][:, along] if tokens < 128 else sum(unit[along + i][:, along + j] for i in (0, 1) for j in (0, 1)) / 4
+    np.testing.assert_allclose(first.get_array(), expected, rtol=1e-5)
+    assert first.get_clim() == (0, pytest.approx(shades))
 
 
 MEMORY = """

@@ -171,11 +171,12 @@ def _enlarge(axes: "Axes", unit: np.ndarray, side: int, shown: dict[str, Any]) -
 
 
 def _image(axes: "Axes", values: np.ndarray, **shown: Any) -> "AxesImage":
-    """Show a square array: the few values of a small one as blocks of pixels, those of a large one resampled."""
+    """Show a square array: each value of a small one as a block of pixels, the mean over blocks of a large one."""
     side = len(values)
-    if side > PIXELS:
-        return axes.imshow(values, interpolation="nearest", **shown)
-    blocks = values.repeat(-(-PIXELS // side), 0).repeat(-(-PIXELS // side), 1)
+    if side >= 2 * PIXELS and side % PIXELS == 0:
+        blocks = values.reshape(PIXELS, side // PIXELS, PIXELS, -1).mean((1, 3))
+    else:
+        blocks = values.repeat(-(-PIXELS // side), 0).repeat(-(-PIXELS // side), 1)
     return axes.imshow(blocks, interpolation="none", extent=(-0.5, side - 0.5, side - 0.5, -0.5), **shown)
 
 
