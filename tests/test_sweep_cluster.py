@@ -99,7 +99,7 @@ def test_a_sweep_that_loses_a_node_gives_the_records_of_the_local_engine(nodes, 
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     made, others = nodes
-    search, flags = lengthen(tmp_path / "mine", 400)
+    search, flags = lengthen(tmp_path / "mine", 250)
     wanted = rows(3, "long")
     common = {"suite": "tiny", "search": search, "extra_flags": flags}
     console = quiet()

@@ -18,8 +18,9 @@ from benchmark.suite import Row
 from benchmark.sweep.engine import Job, Site, without_force
 from benchmark.sweep.local import COMMAND, Process, check_jobs
 
+ASK_SECONDS = 5.0  # between questions to the queue, for each row
 STOP_SECONDS = 60.0  # for a checkpoint, once Slurm wants the node back; it warns submitit 90 s before
-GONE_SECONDS = 30.0  # between the end of a job and its result on a shared disk
+GONE_SECONDS = 90.0  # between the end of a job and the sight of its result on a shared disk
 REQUEUES = 1000  # of a row whose time was up: the paper's rows need more than one sitting in most queues
 MINUTES = 24 * 60  # of a task, unless --slurm time= says otherwise
 NOTE = "With --slurm cluster=local the same array runs as processes of this machine."
@@ -66,15 +67,15 @@ class Slurm:
         if cpus < 1 or gpus < 0:
             raise UsageError(f"--cpus {cpus} must be at least 1 and --gpus {gpus} at least 0.")
         self._options, self._cpus, self._gpus = _parsed(options), cpus, gpus
-        self._kind = self._options.pop("cluster", "slurm")
-        if self._kind not in ("slurm", "local"):
-            raise UsageError(f"--slurm cluster={self._kind}: there is slurm and local.")
+        self.kind = self._options.pop("cluster", "slurm")
+        if self.kind not in ("slurm", "local"):
+            raise UsageError(f"--slurm cluster={self.kind}: there is slurm and local.")
         self._waiting: list[_Row] = []
 
     def open(self, site: Site, jobs: int | None) -> int:
         """Look for Slurm; return that every row may be handed over: the queue decides how many run."""
         check_jobs(jobs)
-        if self._kind == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+        if self.kind == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
             raise BenchError("There is no sbatch on the PATH: this machine submits to no Slurm cluster. Run the same command on a login "
                              f"node, or look at the job with --dry-run. {NOTE}")
         self.site = site
@@ -124,8 +125,8 @@ class Slurm:
         submitit = _submitit()
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            executor = submitit.AutoExecutor(folder=self._folder, cluster=self._kind, **{f"{self._kind}_max_num_timeout": REQUEUES})
-            if self._kind == "local":
+            executor = submitit.AutoExecutor(folder=self._folder, cluster=self.kind, **{f"{self.kind}_max_num_timeout": REQUEUES})
+            if self.kind == "local":
                 executor.update_parameters(timeout_min=self._options.get("time", MINUTES), gpus_per_node=self._gpus)
             else:
                 executor.update_parameters(**{f"slurm_{key}": value for key, value in self._parameters(jobs).items()})
@@ -160,7 +161,7 @@ class _Row:
         self._queue.submit()
         if self._result is None and time.monotonic() - self._polled > 1:  # each look asks a shared disk
             self._polled = time.monotonic()
-            self._result = self._read() if self.handle.done() or self._gone() else None
+            self._result = self._read() if self.handle.paths.result_pickle.exists() else self._missing() if self._gone() else None
         return self._result[0] if self._result else None
 
     def signal(self, number: int) -> None:
@@ -178,20 +179,27 @@ class _Row:
 
         try:
             return tuple(self.handle.result())
-        except (FailedJobError, UncompletedJobError) as problem:
-            said = self.handle.stderr() or str(problem)
-            return 130 if self._cancelled else 1, "", f"{said}\nThe log: {self.handle.paths.stderr}\n"
+        except (FailedJobError, UncompletedJobError):
+            return self._missing()
+
+    def _missing(self) -> tuple[int, str, str]:
+        """Return what is left of a task without a result: its log."""
+        log = self.handle.paths.stderr
+        said = log.read_text(errors="replace") if log.exists() else "It wrote nothing.\n"
+        return 130 if self._cancelled else 1, "", f"{said}The log: {log}\n"
 
     def _gone(self) -> bool:
-        """Tell whether the job left the queue without a result: submitit asks sacct alone, which not every cluster has."""
-        if self._queue._kind != "slurm" or time.monotonic() - self._asked < GONE_SECONDS / 2:  # noqa: SLF001
+        """Tell whether the task left the queue without a result. (submitit asks sacct, which not every cluster has.)"""
+        if time.monotonic() - self._asked < ASK_SECONDS:
             return False
         self._asked = time.monotonic()
+        if self._queue.kind == "local":
+            return self.handle.done()
         with suppress(OSError, subprocess.SubprocessError):
             asked = subprocess.run(["squeue", "--noheader", "--jobs", self.handle.job_id], capture_output=True, text=True, timeout=30, check=False)
             here = bool(asked.stdout.strip()) or (asked.returncode != 0 and "Invalid job id" not in asked.stderr)
             self._gone_since = None if here else self._gone_since or time.monotonic()
-        return self._gone_since is not None and time.monotonic() - self._gone_since > GONE_SECONDS
+        return self._gone_since is not None and (self._cancelled or time.monotonic() - self._gone_since > GONE_SECONDS)
 
 
 def _submitit() -> Any:
