@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STAMP := .venv/installed
 
-.PHONY: setup demo test bench lock
+.PHONY: setup demo test bench cluster lock
 
 setup: $(STAMP)
 
@@ -26,6 +26,10 @@ test: setup
 # Side-by-side measurements, interleaved, medians; slow, and no part of the tests.
 bench: setup
 	.venv/bin/python -m pytest -o addopts= tests/perf
+
+# The suite mini on a Ray cluster of three nodes on this machine, one of them killed, against the local engine; minutes.
+cluster: setup
+	.venv/bin/python -m pytest -o addopts= -s tests/cluster_mini.py
 
 # The lock: every package at one version with its hashes, for any platform.
 lock:

@@ -2,6 +2,8 @@
 
 import io
 import os
+import re
+import shlex
 import signal
 import subprocess
 import time
@@ -120,3 +122,13 @@ def test_a_task_whose_time_is_up_saves_a_checkpoint_and_goes_on(tmp_path):
         time.sleep(0.1)
     made = record.read(folder / "record.json")
     assert made.training.resumed == 1 and made.training.steps == 400  # it went on, and did not begin anew for --force
+
+
+def test_every_command_of_the_page_on_clusters_parses():
+    page = (Path(__file__).parent.parent / "docs/clusters.md").read_text(encoding="utf-8")
+    lines = [line for block in re.findall(r"^```\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) for line in block.splitlines()]
+    commands = [shlex.split(line.partition(" bench ")[2] if line.startswith("BENCH_HOME") else line.removeprefix("bench "), comments=True)
+                for line in lines if "bench sweep" in line]
+    assert len(commands) >= 8
+    for words in commands:
+        engine_of(parser().parse_args(words))
