@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from benchmark.commands import analyze, check, data, leaderboard, listing, new, pca, quality, report, run, sample, suite, sweep, tracking
+from benchmark.commands import analyze, check, data, leaderboard, listing, new, pca, profile, quality, report, run, sample, suite, sweep, tracking
 from benchmark.commands.flags import examples
 from benchmark.errors import BenchError
 from benchmark.fields import FieldError
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
                   epilog=examples("bench list models", "bench run --model dit_mini --layout global --dataset dead_leaves8 "
                                   "--subset 16 --recipe mini", "bench sweep mini --jobs 2", "bench leaderboard"))
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
-    for add in (listing.add, run.add_run, run.add_evaluate, quality.add, sample.add_sample, sample.add_compare, analyze.add, data.add, sweep.add, check.add, new.add,
+    for add in (listing.add, run.add_run, run.add_evaluate, profile.add, quality.add, sample.add_sample, sample.add_compare, analyze.add, data.add, sweep.add, check.add, new.add,
                 pca.add, suite.add_suite, suite.add_reproduce, leaderboard.add, report.add, tracking.add):
         add(verbs)
     return top

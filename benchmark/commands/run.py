@@ -31,15 +31,7 @@ def add_run(verbs: Any) -> None:
                        "bench run --model dit_s1 --layout global --dataset celeba --micro-batch 16 --recompute",
                        "bench run --record leaderboard/records/mini/dead_leaves8/dit_mini-global-n16-s0.json --force")
     parser.description += ". On several GPUs: torchrun --nproc-per-node 8 -m benchmark.cli run …, and the numbers stay the same."
-    for axis, text in (("model", "backbone"), ("layout", "attention layout"), ("dataset", "images")):
-        parser.add_argument(f"--{axis}", metavar="NAME", help=f"{text}: a name from `bench list {axis}s`")
-    parser.add_argument("--subset", type=int, metavar="N", default=10_000, help="training images (default: 10000)")
-    parser.add_argument("--seed", type=int, metavar="K", default=0, help="shuffle, initialisation and noise (default: 0)")
-    half_flag(parser)
-    parser.add_argument("--recipe", metavar="NAME", default="paper", help="budget and evaluation (default: paper)")
-    parser.add_argument("--set", action="append", default=[], metavar="AXIS.FIELD=VALUE", dest="overrides",
-                         help="change one field for this run; such a run is kept out of the leaderboard")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="run what this record describes, instead of naming it")
+    spec_flags(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the resolved spec and what it would cost; run nothing")
     parser.add_argument("--force", action="store_true", help="run anew, dropping the run's checkpoints and record")
     parser.add_argument("--checkpoint-every", type=float, metavar="SECONDS", default=60.0, help="(default: 60)")
@@ -52,6 +44,19 @@ def add_run(verbs: Any) -> None:
     store_flag(parser)
     parser.add_argument("--no-track", action="store_true", help="keep this run out of MLflow; `bench track sync` adds it later")
     json_flag(parser)
+
+
+def spec_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what names a row: the axes, --subset, --seed, --half, --recipe, --set, --record."""
+    for axis, text in (("model", "backbone"), ("layout", "attention layout"), ("dataset", "images")):
+        parser.add_argument(f"--{axis}", metavar="NAME", help=f"{text}: a name from `bench list {axis}s`")
+    parser.add_argument("--subset", type=int, metavar="N", default=10_000, help="training images (default: 10000)")
+    parser.add_argument("--seed", type=int, metavar="K", default=0, help="shuffle, initialisation and noise (default: 0)")
+    half_flag(parser)
+    parser.add_argument("--recipe", metavar="NAME", default="paper", help="budget and evaluation (default: paper)")
+    parser.add_argument("--set", action="append", default=[], metavar="AXIS.FIELD=VALUE", dest="overrides",
+                         help="change one field for this run; such a run is kept out of the leaderboard")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="run what this record describes, instead of naming it")
 
 
 def add_evaluate(verbs: Any) -> None:
