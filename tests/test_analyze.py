@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import record
+from benchmark import record, registry
 from benchmark.analysis import WHATS, files, study
 from benchmark.cli import main
 from benchmark.errors import BenchError
@@ -214,3 +214,10 @@ def test_columns_of_the_leaderboard_come_from_published_analyses(tmp_path: Path,
     for missing, message in (("jacobian.harmonicity_t20", "Did you mean 'jacobian.harmonicity_t200'"), ("reach.x", "There is: jacobian")):
         assert main(["leaderboard", "--records", str(records), "--columns", missing]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_fewer_large_images_are_taken(trained: Path, tmp_path: Path) -> None:
+    stored = Path(__file__).parent.parent / "leaderboard" / "records" / "smoke" / "natural32" / "dit_xs1-global-n64-s0.json"
+    (tmp_path / "record.json").write_text(stored.read_text())
+    assert [study.default_images(tmp_path, what, registry.roots()) for what in ("jacobian", "receptive-field")] == [1, 2]
+    assert [study.default_images(trained, what, registry.roots((ENTRIES,))) for what in ("jacobian", "receptive-field")] == [8, 8]

@@ -18,13 +18,15 @@ class What(NamedTuple):
     module: str
     images: int
     question: str
+    of_large: int | None = None  # images, where one has more than LARGE numbers
 
 
 # Nothing here imports torch: the command line reads this table.
 WHATS = {
     "attention": What("benchmark.analysis.attention", 16, "which tokens does every layer look at?"),
-    "jacobian": What("benchmark.analysis.jacobian", 8, "which directions of the noisy image does the estimate keep?"),
+    "jacobian": What("benchmark.analysis.jacobian", 8, "which directions of the noisy image does the estimate keep?", 1),
     "representations": What("benchmark.analysis.representations", 64, "how alike are the features of its stages?"),
-    "receptive-field": What("benchmark.analysis.receptive_field", 8, "how far does a pixel's output reach?"),
+    "receptive-field": What("benchmark.analysis.receptive_field", 8, "how far does a pixel's output reach?", 2),
 }
 TIMESTEPS = (50, 200, 500, 950)
+LARGE = 1024  # numbers in an image

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmark.analysis import LARGE
 from benchmark.errors import NotRun
-
-LARGE = 1024  # numbers in an image above which the products of few directions are taken at once
 
 
 class Linearised:

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.analysis import study
-from benchmark.analysis.derivatives import LARGE, Linearised
+from benchmark.analysis import LARGE, study
+from benchmark.analysis.derivatives import Linearised
 from benchmark.analysis.harmonicity import frequency, harmonicity, sparsity
 from benchmark.analysis.spectrum import Modes, leading_modes, modes
 from benchmark.diffusion import denoised, random_key

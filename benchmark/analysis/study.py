@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmark import record, run
-from benchmark.analysis import TIMESTEPS, WHATS, files
+from benchmark.analysis import LARGE, TIMESTEPS, WHATS, files
 from benchmark.contract import Count, FieldError, Positive, Range, checked
 from benchmark.diffusion import (
     STEPS,
@@ -109,9 +109,7 @@ def noisy(images: Tensor, timestep: int, request: Request) -> tuple[Tensor, Leve
 
 def analyse(folder: Path, what: str, request: Request, work: Work) -> files.Analysis:
     """Return one analysis of a finished run, made now unless the same one is there."""
-    if not (folder / "record.json").exists():
-        raise UsageError(f"The run {folder.name} is not finished, so there is nothing to analyse. `bench run` finishes it.")
-    of, module = record.read(folder / "record.json"), importlib.import_module(WHATS[what].module)
+    of, module = _record_of(folder), importlib.import_module(WHATS[what].module)
     settings = json.loads(json.dumps({"version": module.VERSION} | asdict(request)))
     target = folder / files.FOLDER
     with _alone(target, what):
@@ -129,6 +127,20 @@ def analyse(folder: Path, what: str, request: Request, work: Work) -> files.Anal
         _write(target, found, result)
         shutil.rmtree(target / f"{what}.parts", ignore_errors=True)
     return found
+
+
+def default_images(folder: Path, what: str, search: tuple[Path, ...]) -> int:
+    """Return how many images an analysis of a run takes unless told: fewer where they are large."""
+    of, analysis = _record_of(folder), WHATS[what]
+    shape = from_record(of.spec, overrides=of.overrides, assumed=of.assumed, search=search).images
+    large = shape.channels * shape.resolution**2 > LARGE
+    return analysis.of_large if large and analysis.of_large else analysis.images
+
+
+def _record_of(folder: Path) -> Record:
+    if not (folder / "record.json").exists():
+        raise UsageError(f"The run {folder.name} is not finished, so there is nothing to analyse. `bench run` finishes it.")
+    return record.read(folder / "record.json")
 
 
 def publish(folder: Path, what: str, of: Record, leaderboard: Path) -> list[Path]:

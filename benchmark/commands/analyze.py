@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("--what", metavar="LIST", required=True, help="all, or with commas: " + "; ".join(
         f"{name} ({what.question})" for name, what in WHATS.items()))
     parser.add_argument("--images", type=int, metavar="K", help="images that are made noisy (default: " + ", ".join(
-        f"{what.images} for {name}" for name, what in WHATS.items()) + ")")
+        f"{what.images} for {name}" for name, what in WHATS.items()) + "; fewer of large images)")
     parser.add_argument("--t", metavar="LIST", default=",".join(map(str, TIMESTEPS)), help="diffusion steps, 0 to 999 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the noise (default: 0)")
     parser.add_argument("--split", choices=("test", "train"), default="test", help="whose first images are taken (default: test)")
@@ -84,6 +85,8 @@ def _one(folder: Path, what: str, request: "Request", work: "Work", options: arg
 
     outcome: dict[str, Any] = {"run": folder.name, "what": what}
     try:
+        if options.images is None:
+            request = replace(request, images=study.default_images(folder, what, work.search))
         analysis = study.analyse(folder, what, request, work)
         written = [folder / "analysis" / f"{what}.json"]
         if options.publish:
@@ -138,7 +141,8 @@ def _request(options: argparse.Namespace, what: str) -> "Request":
     except ValueError:
         raise UsageError(f"--t {options.t} must be diffusion steps with commas between them, for example --t 50,500.") from None
     try:
-        return Request(images=WHATS[what].images if options.images is None else options.images, timesteps=timesteps,
+        images = WHATS[what].images if options.images is None else options.images  # of small images; `_one` knows the run's
+        return Request(images=images, timesteps=timesteps,
                        seed=options.seed, split=options.split, leading=options.leading)
     except FieldError as problem:
         raise UsageError(f"--{str(problem).replace('timesteps', 't', 1)}.") from None
