@@ -106,10 +106,13 @@ class Geometry:
         """
         resolution = len(self.second) // OVERSAMPLING
         waves = cosines(len(self.second))  # (i, S)
-        products = self.spread[:, :, None, None] * waves[:, None, :, None] * waves[None, :, None, :]
-        cut = np.stack([products * ~self.second, products * self.second])  # (2, i, j, S, S)
-        boxes = cut.reshape(-1, resolution, OVERSAMPLING, resolution, OVERSAMPLING).mean(axis=(2, 4))
-        return boxes.reshape(len(boxes), -1)
+        made = np.empty((2, TERMS, TERMS, resolution * resolution))
+        for region, part in enumerate((~self.second, self.second)):
+            for i in range(TERMS):
+                cut = self.spread[i, :, None, None] * waves[i, :, None] * waves[:, None, :] * part  # (j, S, S)
+                boxes = cut.reshape(TERMS, resolution, OVERSAMPLING, resolution, OVERSAMPLING)
+                made[region, i] = boxes.mean(axis=(2, 4)).reshape(TERMS, -1)
+        return made.reshape(2 * TERMS * TERMS, -1)
 
     def basis(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the orthonormal basis adapted to this contour, (K, R^2), and the image's variance along each vector, falling.
@@ -120,13 +123,13 @@ class Geometry:
         return vectors, values**2
 
     def denoise(self, noisy: np.ndarray, sigma: float) -> np.ndarray:
-        """Return the mean of the clean image given `noisy` (R, R) on [-1, 1] with noise of sd `sigma`, and the contour.
+        """Return the mean of clean images given `noisy` (N, R, R) on [-1, 1] with noise of sd `sigma`, and the contour.
 
         Shrinkage of each coefficient in the adapted basis by variance / (variance + sigma^2): Wiener's filter, exact for
         these normal coefficients but for the clipping to [-1, 1] and the rounding to bytes.
         """
         vectors, variances = self.basis()
-        shrunk = (vectors @ noisy.ravel()) * variances / (variances + sigma**2)
+        shrunk = noisy.reshape(len(noisy), -1) @ vectors.T * (variances / (variances + sigma**2))
         return (shrunk @ vectors).reshape(noisy.shape)
 
 
