@@ -28,18 +28,19 @@ def directions(arrays: dict[str, np.ndarray], kind: str, figure: "Figure") -> No
     channels = shown.shape[2]
     figure.set_size_inches(WIDTH, 0.55 + len(timesteps) * (CELL * max(channels, 2) + 0.5))
     grid = figure.subplots(len(timesteps), 2, width_ratios=(0.2, 0.8), squeeze=False)
+    singular = kind == "singular"
+    symbol, title = ("$s_k$", "right singular vectors") if singular else ("$\\lambda_k$", "eigenvectors of its symmetric part")
     for (left, right), timestep, vector, value, noisy, clean in zip(
             grid, timesteps, shown, arrays[values], arrays["noisy"], arrays["denoised"], strict=True):
-        spectrum(left, value, COLOURS[1])
+        spectrum(left, value, symbol, COLOURS[1])
         left.set_title(f"t = {timestep}", fontsize=9)
         mosaic(right, [noisy[0], clean[0]], vector, value[0])
     grid[-1][0].set_xlabel("place k")
-    title = "right singular vectors" if kind == "singular" else "eigenvectors of its symmetric part"
-    figure.suptitle(f"Jacobian of the {OUTPUTS[suffix]}: $\\lambda_k$ of every image, and the {title} at the first", fontsize=9)
+    figure.suptitle(f"Jacobian of the {OUTPUTS[suffix]}: {symbol} of every image, and the {title} at the first", fontsize=9)
 
 
-def spectrum(axes: "Axes", values: np.ndarray, colour: str) -> None:
-    """Draw the values (K, n) of each image, and their mean, against their place."""
+def spectrum(axes: "Axes", values: np.ndarray, symbol: str, colour: str) -> None:
+    """Draw the values (K, n) of each image, and their mean, against their place; `symbol` names them."""
     place = np.unique(np.geomspace(1, values.shape[1], 24).round().astype(int))  # as many as can be told apart
     for one in values:
         axes.plot(place, one[place - 1], color=colour, linewidth=0.7, alpha=0.45)
@@ -48,7 +49,7 @@ def spectrum(axes: "Axes", values: np.ndarray, colour: str) -> None:
     axes.set_xscale("log")
     axes.minorticks_off()
     axes.tick_params(labelsize=7)
-    axes.set_ylabel("$\\lambda_k$", fontsize=8)
+    axes.set_ylabel(symbol, fontsize=8)
 
 
 def mosaic(axes: "Axes", images: list[np.ndarray], vectors: np.ndarray, values: np.ndarray) -> None:
