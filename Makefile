@@ -31,6 +31,12 @@ bench: setup
 cluster: setup
 	.venv/bin/python -m pytest -o addopts= -s tests/cluster_mini.py
 
+# global against local_head on natural32, N = 1,000 and 10,000: about 20 minutes of one H100 (docs/training.md). The images
+# must be there: bench data add natural32 --root PATH. The same command again resumes.
+study-natural32: setup
+	.venv/bin/bench sweep study_natural32 --jobs 1
+	.venv/bin/bench leaderboard
+
 # The lock: every package at one version with its hashes, for any platform.
 lock:
 	uv pip compile pyproject.toml --extra all --universal --python-version 3.11 --generate-hashes \
