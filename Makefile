@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STAMP := .venv/installed
 
-.PHONY: setup demo test bench cluster lock
+.PHONY: setup demo test bench cluster lock study-natural32
 
 setup: $(STAMP)
 
