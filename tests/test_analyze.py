@@ -104,6 +104,24 @@ def test_the_jacobian_of_a_run_whole_and_leading(trained: Path, analysed: Callab
         f"jacobian-{name}.svg" for name in ("eigenvectors", "eigenvectors-noise", "singular-vectors", "spectrum")}
 
 
+def test_attention_and_representations_of_a_run_and_their_tables(trained: Path, analysed: Callable[..., list],
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--what", "attention,representations", "--images", "4", "--t", "100,900")
+    attention, representations = analysed(*words)
+    layers = attention["settings"]["layers"]
+    assert {"distance", "mass_3_t900", f"position_invariance_layer{layers}"} <= set(attention["numbers"])
+    assert {"cka", "cosine_t100", "diversity_loss", f"effective_rank_block{layers}"} <= set(representations["numbers"])
+    with np.load(trained / "analysis" / "attention.npz") as arrays:
+        assert arrays["maps"].shape == (2, layers, attention["settings"]["heads"], *[attention["settings"]["tokens"]] * 2)
+        np.testing.assert_allclose(arrays["maps"].sum(4), 1, atol=1e-5)
+    assert {path.name for path in (trained / "analysis").glob("*.png")} >= {
+        f"{name}.png" for name in ("attention-maps", "attention-tokens", "attention-locality", "representations-similarity", "representations-rank")}
+    assert main(["analyze", trained.name, *FLAGS, *words]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["layer1", f"{attention['numbers']['distance_layer1']:.4g}"] in [line[:2] for line in lines]
+    assert ["block1", f"{representations['numbers']['effective_rank_block1']:.4g}"] in lines
+
+
 def test_publishing_puts_small_files_beside_the_record(trained: Path, analysed: Callable[..., list]) -> None:
     of = record.read(trained / "record.json")
     leaderboard = trained.parent.parent / "leaderboard"
