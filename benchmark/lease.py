@@ -180,7 +180,7 @@ class Lease:
             except OSError as problem:
                 if not patient:
                     self._lost = Lost(f"{self._what} cannot be reached any more: {self._files}: {problem.strerror or problem}. "
-                                      "Make the folder writable again, then run the same command.")
+                                      "Free space or bring the folder back, then run the same command.")
 
     def _is_mine(self) -> bool:
         names = _numbered(self._files)
