@@ -7,9 +7,10 @@ again, to the same bits, where they are not. In bf16 scores and weights are roun
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,11 +94,12 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, window: int, border: str, side: int
     out, kept = _tokens_first(q), []
     attention = Attention(window=window or None, border=border)
     keeps = trains and _bytes_of_weights(q, attention, side) <= KEPT_BYTES
-    for images, band, bias in _parts(q, attention, side):
-        weights = _weights(q[images], k[images], band, bias, scale)
-        _put(out[images], band.queries, weights, _matrices(v[images], band.keys))
-        if keeps:
-            kept.append(weights)
+    for images, queries, keys, values in _chunked(attention, side, q, k, v):
+        for band, bias in _parts(q, attention, side):
+            weights = _weights(queries, keys, band, bias, scale)
+            _put(out[images], band.queries, weights, _matrices(values, band.keys))
+            if keeps:
+                kept.append(weights)
     return out, kept
 
 
@@ -117,14 +119,15 @@ def _gradients(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Ten
     """Return the gradients in q, k and v, given that in the attended values."""
     dq, dk, dv = q.new_empty(q.shape), k.new_zeros(k.shape), v.new_zeros(v.shape)
     attention, weights_of = Attention(window=window or None, border=border), iter(kept)
-    for images, band, bias in _parts(q, attention, side):
-        weights = next(weights_of) if kept else _weights(q[images], k[images], band, bias, scale)
-        d_out = _matrices(grad[images], band.queries)
-        _add(dv[images], band.keys, weights.mT, d_out)
-        d_weights = torch.bmm(d_out, _matrices(v[images], band.keys).mT)
-        d_scores = torch._softmax_backward_data(d_weights, weights, 2, weights.dtype)
-        _put(dq[images], band.queries, d_scores, _matrices(k[images], band.keys), scale)
-        _add(dk[images], band.keys, d_scores.mT, _matrices(q[images], band.queries), scale)
+    for images, queries, keys, values, d_out in _chunked(attention, side, q, k, v, grad):
+        for band, bias in _parts(q, attention, side):
+            weights = next(weights_of) if kept else _weights(queries, keys, band, bias, scale)
+            d_rows = _matrices(d_out, band.queries)
+            _add(dv[images], band.keys, weights.mT, d_rows)
+            d_weights = torch.bmm(d_rows, _matrices(values, band.keys).mT)
+            d_scores = torch._softmax_backward_data(d_weights, weights, 2, weights.dtype)
+            _put(dq[images], band.queries, d_scores, _matrices(keys, band.keys), scale)
+            _add(dk[images], band.keys, d_scores.mT, _matrices(queries, band.queries), scale)
     return dq, dk, dv
 
 
@@ -150,13 +153,20 @@ def _backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor | None, _: 
 _attend.register_autograd(_backward, setup_context=_keep)
 
 
-def _parts(q: Tensor, attention: Attention, side: int) -> Iterator[tuple[slice, Band, Tensor | None]]:
-    """Yield every chunk of images with every band and its bias."""
+def _parts(q: Tensor, attention: Attention, side: int) -> Iterable[tuple[Band, Tensor | None]]:
+    """Return every band with its bias."""
     rows = rows_of(attention, side, q.dtype)
-    made = list(zip(bands(attention, side, rows), biases(attention, side, rows, q.dtype, q.device), strict=True))
-    for images in _chunks(q):
-        for band, bias in made:
-            yield images, band, bias
+    return zip(bands(attention, side, rows), biases(attention, side, rows, q.dtype, q.device), strict=True)
+
+
+def _chunked(attention: Attention, side: int, *tensors: Tensor) -> Iterator[tuple[Any, ...]]:
+    """Yield every chunk of images with that part of each tensor.
+
+    What many products read whole is laid out for them once; a bf16 product copies the rows that it reads in any case.
+    """
+    laid_out = tensors[0].element_size() >= 4 or is_global(attention, side)
+    for images in _chunks(tensors[0]):
+        yield images, *(x[images].contiguous() if laid_out else x[images] for x in tensors)
 
 
 def _chunks(q: Tensor) -> list[slice]:
@@ -171,9 +181,10 @@ def _bytes_of_weights(q: Tensor, attention: Attention, side: int) -> float:
 
 
 def _weights(q: Tensor, k: Tensor, band: Band, bias: Tensor | None, scale: float) -> Tensor:
-    queries, keys = _matrices(q, band.queries), _matrices(k, band.keys)
-    added = q.new_empty(1, 1, 1) if bias is None else bias
-    return torch.baddbmm(added, queries, keys.mT, beta=float(bias is not None), alpha=scale).softmax(2)
+    queries, keys = _matrices(q, band.queries), _matrices(k, band.keys).mT
+    if bias is None:
+        return q.new_empty(len(queries), *band.shape).baddbmm_(queries, keys, beta=0, alpha=scale).softmax(2)
+    return torch.baddbmm(bias, queries, keys, alpha=scale).softmax(2)
 
 
 def _tokens_first(q: Tensor) -> Tensor:
@@ -194,7 +205,8 @@ def _put(x: Tensor, rows: Rows, a: Tensor, b: Tensor, scale: float = 1.0) -> Non
 
 def _add(x: Tensor, rows: Rows, a: Tensor, b: Tensor, scale: float = 1.0) -> None:
     """Add `scale` times the products of two stacks of matrices to the rows of a contiguous x: (N, heads, tokens, d)."""
-    if x.element_size() < 4:  # the library's bf16 product writes only whole tensors, and would copy twice
-        x[:, :, rows].add_(torch.bmm(a, b).unflatten(0, x.shape[:2]), alpha=scale)
-    else:
-        x[:, :, rows].flatten(0, 1).baddbmm_(a, b, alpha=scale)
+    rows_of_x = x[:, :, rows]
+    if x.element_size() >= 4 or rows_of_x.is_contiguous():
+        rows_of_x.flatten(0, 1).baddbmm_(a, b, alpha=scale)
+    else:  # the library's bf16 product writes only whole tensors, and would copy twice
+        rows_of_x.add_(torch.bmm(a, b).unflatten(0, x.shape[:2]), alpha=scale)
