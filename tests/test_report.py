@@ -192,6 +192,7 @@ def test_stand_ins_are_labelled_and_judged_by_the_leaderboards_rule(own: Path) -
     (one,) = weigh(records, [claim for claim in declared().claim if claim.name == "mini-2"], reported.load(PUBLISHED), {})
     assert one.printed is None and one.verdict(one.judged.equal_fit) == "agrees"
     assert "0 records at the paper's scale" in text
+    assert "**Stand-in, at equal steps:** agrees: Fig. 6; agrees in part: Fig. 7; one seed only: Fig. 2; not run: Fig. 1" in text
 
 
 # ----------------------------------------------------------------------------------------------------- rank correlation

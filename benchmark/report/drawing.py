@@ -89,7 +89,8 @@ def scatter(figure: "Figure", numbers: dict[str, Any]) -> None:
         axes.set_ylabel(panel["y"])
     handles = [Line2D([], [], linestyle="none", marker=marker(look), color=colour(look), markersize=6, label=f" {label}")
                for look, label in enumerate(labels)]
-    legend(figure, handles)
+    figure.set_figheight(figure.get_figheight() + 0.18 * -(-len(handles) // 2))
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
 
 
 def _panels(figure: "Figure", numbers: dict[str, Any], height: float) -> "list[Axes]":

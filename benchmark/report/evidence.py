@@ -23,6 +23,9 @@ VERDICTS = {
     "no common level": ("no common level", "no common level"),
     "not run": ("not run", "not run"),
 }
+NOTHING = "no rows for it"
+# Every sum of the verdicts on an exhibit.
+WORDS = ("agrees", "agrees in part", "mixed", "disagrees", "not separated", "one seed only", "open", "not run", NOTHING)
 
 
 @dataclass(frozen=True)

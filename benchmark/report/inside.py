@@ -68,7 +68,7 @@ def exhibit(name: str, analyses: Analyses, from_page: Path) -> tuple[str, list[P
 
 def jacobians(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
     """Return our eigenvectors of a UNet and of a DiT."""
-    shown = [("UNet (`unet_mini`), N = 16, seed 0", analyses.of(UNET)), ("DiT (`dit_mini`), N = 16, seed 0", analyses.of(MINI))]
+    shown = [("UNet (unet_mini), N = 16, seed 0", analyses.of(UNET)), ("DiT (dit_mini), N = 16, seed 0", analyses.of(MINI))]
     pictures = _published(shown, "jacobian", from_page)
     text = ("The leading eigenvectors of the symmetric part of the Jacobian of the denoised image with respect to the noisy one, "
             "split by channel, at 8×8 pixels, as `bench analyze --what jacobian` draws them.") if pictures else _absent("jacobian")
@@ -96,7 +96,7 @@ def spectra(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
 def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
     """Return our attention maps at three N, and their locality by layer."""
     sizes = (16, 64, 512)
-    pictures = _published([(f"DiT (`dit_mini`), N = {n}, seed 0", analyses.of(MINI._replace(subset=n))) for n in sizes],
+    pictures = _published([(f"DiT (dit_mini), N = {n}, seed 0", analyses.of(MINI._replace(subset=n))) for n in sizes],
                              "attention", from_page)
     panels: list[dict[str, Any]] = [{"title": title, "x": "layer", "y": title,
                "lines": [_profile(analyses, f"attention.{name}_layer", MINI._replace(subset=n), f"N = {n}", look)
@@ -104,8 +104,9 @@ def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
               for name, title in (("distance", "mean attention distance (pixels)"), ("position_invariance", "position invariance"))]
     if not any(line["mean"] for panel in panels for line in panel["lines"]):
         return _absent("attention"), []
-    text = ("Maps of every layer, normalised to [0, 1] and shown over [0, 0.1] as the paper does. Position invariance is the mean cosine "
-            "between the rows of two queries: 1 where all attend alike. Thin lines are seeds.")
+    text = ("Position invariance is the mean cosine between the rows of two queries: 1 where all attend alike. Means over heads, images and "
+            "noise levels; thin lines are seeds. Below, the maps themselves, each brought to [0, 1]; the bar says which part of it has "
+            "colours (the paper's maps, of 1,024 tokens, show [0, 0.1]; ours have 64).")
     picture = Picture("lines", PurePosixPath("figures", "fig4.svg"), "Fig. 4, ours: how local attention is, by layer and N",
                       {"panels": panels, "columns": 2})
     return f"{text}\n\n{pictures}".strip(), [picture]
@@ -123,10 +124,10 @@ def beyond(analyses: Analyses) -> tuple[str, list[Picture]]:
         lines += [[title, *line] for line in _correlations(rows)]
         if shown and rows:
             points: dict[str, list[list[float]]] = {}
-            for record, value in rows:
+            for record, value in sorted(rows, key=_order):
                 points.setdefault(_configuration(record), []).append([short(value), short(record.psnr_gap)])
-            labels |= dict.fromkeys(sorted(points))
-            panels.append({"title": f"{title}", "x": title, "y": "PSNR gap (dB)", "points": dict(sorted(points.items())),
+            labels |= dict.fromkeys(points)
+            panels.append({"title": "", "x": title, "y": "PSNR gap (dB)", "points": points,
                            "log": all(record.psnr_gap > 0 for record, _ in rows)})
     heading = "## What the paper does not have: what goes with the gap\n\n"
     if not panels:
@@ -167,6 +168,10 @@ def _words(found: Correlation) -> list[str]:
     return [plain(found.rho), ends + note, f"{found.rows} ({found.configurations})"]
 
 
+def _order(row: tuple[Record, float]) -> Row:
+    return row[0].row
+
+
 def _table(record: Record) -> tuple[str, int, str]:
     return record.row.recipe, record.row.subset, record.row.dataset
 
@@ -174,7 +179,7 @@ def _table(record: Record) -> tuple[str, int, str]:
 def _configuration(record: Record) -> str:
     """Return a row's name without its seed."""
     row = record.row
-    return f"{row.model} {row.layout}, {row.dataset}, N={row.subset}, {row.recipe}"
+    return f"{row.model} {row.layout}, N = {row.subset}, {row.recipe}, {row.dataset}"
 
 
 def _profile(analyses: Analyses, prefix: str, row: Row, label: str, look: int) -> dict[str, Any]:
@@ -194,7 +199,7 @@ def _profile(analyses: Analyses, prefix: str, row: Row, label: str, look: int) -
 def _published(shown: Sequence[tuple[str, Analysed | None]], what: str, from_page: Path) -> str:
     """Return the published pictures of several rows, one below the other; '' where there is none."""
     there = [(title, one) for title, one in shown if one and what in one.found and (one.folder / f"{what}.svg").is_file()]
-    return "\n\n".join(f"**{title}**\n\n{_picture(title, one.folder / f'{what}.svg', from_page)}" for title, one in there)
+    return "\n\n".join(f"**{escaped(title)}**\n\n{_picture(title, one.folder / f'{what}.svg', from_page)}" for title, one in there)
 
 
 def _picture(title: str, path: Path, from_page: Path) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from benchmark.leaderboard.claims import Claim, Numbers, declared
@@ -14,7 +14,7 @@ from benchmark.leaderboard.statistics import Paired
 from benchmark.leaderboard.text import NONE, escaped, interval, plain, signed
 from benchmark.record import Record
 from benchmark.report import inside
-from benchmark.report.evidence import Evidence, count, overall, weigh
+from benchmark.report.evidence import NOTHING, WORDS, Evidence, count, overall, weigh
 from benchmark.report.exhibits import EXHIBITS, Exhibit, doubt
 from benchmark.report.pictures import Bank
 from benchmark.spec import load_suite
@@ -100,7 +100,17 @@ def standing(material: Material) -> str:
     paper = [one for one in material.bank.records if one.row.recipe in VARIANTS]
     own = [one for one in material.bank.records if one.row.recipe not in VARIANTS]
     return (f"Behind this page: {len(paper)} records at the paper's scale, {len(own)} records that may stand in, "
-            f"{len(material.analyses)} analyses of their networks, and {len(material.published.rows)} numbers that the paper prints.")
+            f"{len(material.analyses)} analyses of their networks, and {len(material.published.rows)} numbers that the paper prints.\n\n"
+            f"**Paper scale:** {by_word(material, 2)}. **Stand-in, at equal steps:** {by_word(material, 3)}.")
+
+
+def by_word(material: Material, side: Literal[2, 3]) -> str:
+    """Return the exhibits by their verdict at equal steps, at the paper's scale (2) or of our stand-ins (3)."""
+    found: dict[str, list[str]] = {}
+    for row in glance_rows(material):
+        found.setdefault(row[side][0].word, []).append(row[0].name)
+    order = [word for word in WORDS if word in found]
+    return "; ".join(f"{word}: {', '.join(found[word])}" for word in order)
 
 
 class Sum(NamedTuple):
@@ -136,7 +146,7 @@ def printed_words(evidence: Sequence[Evidence]) -> str:
 def verdict_words(evidence: Sequence[Evidence]) -> list[Sum]:
     """Sum up the verdicts at equal steps, and those at equal PSNR train."""
     if not evidence:
-        return [Sum("no rows for it", "")]
+        return [Sum(NOTHING, "")]
     run = [one.verdict(one.judged.equal_steps) for one in evidence if one.run]
     if not run:
         return [Sum("not run", "")]
