@@ -91,6 +91,8 @@ def _one(folder: Path, what: str, request: "Request", work: "Work", options: arg
         written = [folder / "analysis" / f"{what}.json"]
         if options.publish:
             of = record.read(folder / "record.json")
+            if of.half:
+                raise UsageError(f"The run {folder.name} was trained on half {of.half}, and runs on halves have no row on the page.")
             if not record.path_of(work.place.records, of.row).exists():
                 raise UsageError(f"The run {folder.name} has no record under {work.place.records}, so that nothing stands beside it.")
             written += study.publish(folder, what, of, work.place.records.parent)
