@@ -12,6 +12,7 @@ from benchmark.leaderboard.plots import COLOURS, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
@@ -63,7 +64,7 @@ def draw_maps(arrays: Arrays, figure: "Figure") -> None:
             below.set_ylabel("keys of one query")
     bar = figure.colorbar(image, ax=figure.axes, location="bottom", extend="max" if brightest < 1 else "neither", shrink=0.4,
                           aspect=30, pad=0.03, label=f"attention weight at t = {timesteps[level]}, each map brought to [0, 1]")
-    bar.solids.set_rasterized(True)  # no seams between the shades
+    _without_seams(bar)
 
 
 def draw_tokens(arrays: Arrays, figure: "Figure") -> None:
@@ -82,7 +83,7 @@ def draw_tokens(arrays: Arrays, figure: "Figure") -> None:
                 axes.set_ylabel(f"t = {timesteps[level]}")
     bar = figure.colorbar(image, ax=figure.axes, location="bottom", extend="both", shrink=0.4, aspect=30, pad=0.03,
                           label="attention weight of the marked token, over that of uniform attention")
-    bar.solids.set_rasterized(True)
+    _without_seams(bar)
     bar.set_ticks([1 / 16, 1 / 4, 1, 4, 16], labels=["1/16", "1/4", "1", "4", "16"])
     bar.minorticks_off()
 
@@ -178,6 +179,12 @@ def _image(axes: "Axes", values: np.ndarray, **shown: Any) -> "AxesImage":
     else:
         blocks = values.repeat(-(-PIXELS // side), 0).repeat(-(-PIXELS // side), 1)
     return axes.imshow(blocks, interpolation="none", extent=(-0.5, side - 0.5, side - 0.5, -0.5), **shown)
+
+
+def _without_seams(bar: "Colorbar") -> None:
+    """Make the shades of a colour bar one image: SVG viewers leave white lines between neighbours."""
+    if bar.solids is not None:
+        bar.solids.set_rasterized(True)
 
 
 def _mark(axes: "Axes", token: int, side: int, colour: str) -> None:

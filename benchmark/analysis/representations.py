@@ -37,10 +37,11 @@ def analyse(network: nn.Module, images: Tensor, request: Request, progress: Prog
 
 def stages(network: nn.Module) -> list[tuple[str, nn.Module]]:
     """Return the stages that a network names; raise NotRun where it names none."""
-    if not callable(getattr(network, "stages", None)):
+    named = getattr(network, "stages", None)
+    if not callable(named):
         raise NotRun("This model names no stages whose features could be compared: its network has no method `stages()`, as "
                      "those of every DiT and UNet here. A model that is fitted in closed form has none to name.")
-    return network.stages()
+    return named()
 
 
 @torch.no_grad()
