@@ -23,8 +23,9 @@ demo: setup
 test: setup
 	.venv/bin/python -m pytest -n auto --maxprocesses 8
 
-# Side-by-side measurements, interleaved, medians; slow, and no part of the tests.
+# Side-by-side measurements, interleaved, medians; slow, and no part of the tests. The first line writes docs/performance.md.
 bench: setup
+	.venv/bin/python -m tests.perf.speed --write docs/performance.md
 	.venv/bin/python -m pytest -o addopts= tests/perf
 
 # The suite mini on a Ray cluster of three nodes on this machine, one of them killed, against the local engine; minutes.

@@ -1,0 +1,208 @@
+"""How fast attention and the training step are, side by side with stock PyTorch: `python -m tests.perf.speed`.
+
+Every quantity is measured in turn with what it is held against, again and again, so that whatever else the machine does
+falls on both; a ratio is the ratio of the medians.
+"""
+
+import argparse
+import copy
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmark import registry
+from benchmark.attention import Attend, kernels_used
+from benchmark.commands.output import print_table
+from benchmark.contract import Attention, ImageShape
+from benchmark.cost import network_flops
+from benchmark.environment import device_name
+from benchmark.progress import Display
+from benchmark.record import write_text
+from benchmark.spec import load
+from benchmark.step import Work, prepare, take_step
+from benchmark.train import start
+from registry.backbones.dit import DiT
+from tests.perf.plain_dit import PlainStep, plain
+
+SHAPE = ImageShape(3, 32)
+HEADS, SIZE, LAYER_BATCH = 4, 64, 8
+LAYER_BARS = {"bf16": {3: 8.0, 7: 4.0, 13: 2.5}, "fp32": {3: 5.0, 7: 3.0, 13: 2.0}}
+STEP_BARS = {"bf16": {"global": 1.1, "local_head": 1.4}, "fp32": {"global": 1.1, "local_head": 1.3}}
+USE_BARS = {"bf16": 0.55, "fp32": 0.90}
+TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+Turn = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One line of the table: a ratio, the least that it should be, and the medians behind it in seconds."""
+
+    what: str
+    precision: str
+    against: str
+    bar: float
+    value: float
+    seconds: float
+    reference_seconds: float
+
+    @property
+    def met(self) -> bool:
+        """Tell whether the bar is reached."""
+        return self.value >= self.bar
+
+
+def medians(turns: dict[str, Turn], repeat: int) -> dict[str, float]:
+    """Return the median seconds of each, taken in turn `repeat` times after one round that does not count.
+
+    CPU seconds on one thread, which other processes disturb least; seconds on the clock on several.
+    """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    spent: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(repeat + 1):
+        for name, turn in turns.items():
+            began = clock()
+            turn()
+            spent[name].append(clock() - began)
+    return {name: statistics.median(seconds[1:]) for name, seconds in spent.items()}
+
+
+def layers(precision: str, repeat: int) -> Iterator[Measured]:
+    """Measure one local attention layer, forward and backward, against torch's own with a mask."""
+    packed = torch.randn(LAYER_BATCH, SHAPE.resolution**2, 3, HEADS, SIZE, dtype=TYPES[precision], requires_grad=True)
+    gradient = torch.randn(LAYER_BATCH, HEADS, SHAPE.resolution**2, SIZE, dtype=TYPES[precision])
+
+    def turn(layer: Attend) -> Turn:
+        def take() -> None:
+            packed.grad = None
+            layer(*packed.permute(2, 0, 3, 1, 4).unbind(0)).backward(gradient)
+        return take
+
+    for window, bar in LAYER_BARS[precision].items():
+        masked, local = (Attend(Attention(window=window), SHAPE.resolution) for _ in range(2))
+        masked.kernel = "masked"
+        found = medians({"masked": turn(masked), "local": turn(local)}, repeat)
+        kernel = next(iter(kernels_used(local).values()))[0]
+        yield Measured(f"local attention, window {window} ({kernel})", precision, "masked SDPA", bar,
+                       found["masked"] / found["local"], found["local"], found["masked"])
+
+
+def steps(precision: str, repeat: int, batch: int) -> Iterator[Measured]:
+    """Measure the training step of DiT-XS/1 against a plain one, and its use of the arithmetic that the machine has."""
+    model: DiT = load(registry.find("model", "dit_xs1")).config
+    images = torch.randint(256, (64, SHAPE.channels, SHAPE.resolution, SHAPE.resolution), dtype=torch.uint8)
+    turns: dict[str, Turn] = {"plain": plain_turn(model, images, precision, batch)}
+    for layout in STEP_BARS[precision]:
+        turns[layout] = own_turn(model, layout, images, precision, batch)
+    left, right = torch.randn(8192, 1024, dtype=TYPES[precision]), torch.randn(1024, 1024, dtype=TYPES[precision])
+    found = medians(turns | {"product": lambda: left @ right}, repeat)
+    for layout, bar in STEP_BARS[precision].items():
+        yield Measured(f"training step of DiT-XS/1, {layout}", precision, "plain DiT", bar, found["plain"] / found[layout],
+                       found[layout], found["plain"])
+    with torch.device("meta"):
+        flops = network_flops(model.build(SHAPE, (Attention(),) * model.depth), SHAPE)
+    needed = 3 * batch * flops * found["product"] / (2 * 8192 * 1024 * 1024)  # seconds, if all were one large product
+    yield Measured("FLOP/s of that step, global", precision, "a large matrix product", USE_BARS[precision],
+                   needed / found["global"], found["global"], needed)
+
+
+def built(model: DiT, layout: str) -> nn.Module:
+    """Build the network of a layout, its zero weights drawn too, so that no gradient is zero."""
+    torch.manual_seed(0)
+    network = model.build(SHAPE, load(registry.find("layout", layout)).config.place(model.depth))
+    for parameter in network.parameters():
+        if parameter.requires_grad and not parameter.any():
+            nn.init.normal_(parameter, std=0.02)
+    return network
+
+
+def plain_turn(model: DiT, images: torch.Tensor, precision: str, batch: int) -> Turn:
+    """Return a step of the plain DiT."""
+    network = plain(built(model, "global"), model)
+    step = PlainStep(network, copy.deepcopy(network), precision)
+    return lambda: step(images, batch)
+
+
+def own_turn(model: DiT, layout: str, images: torch.Tensor, precision: str, batch: int) -> Turn:
+    """Return a step of the benchmark's own training."""
+    recipe = replace(load(registry.find("recipe", "paper")).config, batch=batch, precision=precision)
+    training, work = start(built(model, layout), recipe), Work(recipe=recipe, seed=0)
+    prepare(training.network, work, images.device)
+    return lambda: take_step(training, images, work)
+
+
+def page(found: list[Measured], repeat: int, batch: int) -> str:
+    """Return docs/performance.md."""
+    lines = [
+        "# Performance", "",
+        "Written by `python -m tests.perf.speed --write docs/performance.md` (part of `make bench`).", "",
+        f"{device_name(torch.device('cpu'))}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}, "
+        f"PyTorch {torch.__version__}, Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}. Medians of {repeat} "
+        "repetitions, taken in turn with what they are held against.", "",
+        "| | type | measured | of | at least | here | there |", "|-|-|-|-|-|-|-|",
+        *(f"| {one.what} | {one.precision} | **{one.value:.2f}** | {one.against} | {one.bar:g}{'' if one.met else ' (missed)'} | "
+          f"{1e3 * one.seconds:.1f} ms | {1e3 * one.reference_seconds:.1f} ms |" for one in found), "",
+        f"A layer is forward and backward of attention alone, on 32 x 32 tokens, {HEADS} heads of {SIZE}, {LAYER_BATCH} images. "
+        f"A step is all of it, from drawing {batch} images to the EMA, at the same weights and the same autocast; the plain DiT "
+        "([plain_dit.py](../tests/perf/plain_dit.py)) has torch's own attention over heads of 63, and an optimizer and an EMA that go "
+        "tensor by tensor. Every kernel computes what masked global attention does, to rounding "
+        "([test_attention_kernels.py](../tests/test_attention_kernels.py)).", "",
+        "## What computes a layer", "",
+        "The choice falls once for each device, number type, size of the grid and window; a run can force one, and its record names "
+        "those it used.", "",
+        "| kernel | how | taken by itself |", "|-|-|-|",
+        "| `masked` | torch's own attention; every pair is scored, then masked | up to 64 tokens, and wherever nothing else is better |",
+        "| `bands` | matrix products of a few rows of queries with the rows of keys they see | on a CPU: windows that leave out a "
+        "quarter of the pairs or more, and everything in bf16 |",
+        "| `flex` | torch's FlexAttention, which skips blocks that no window touches | windows on a GPU |",
+        "| `natten` | NATTEN, where it is installed | windows with a shifted border on a GPU |", "",
+        "FLOPs on the leaderboard and in `--dry-run` count every pair of tokens, whatever the window and whatever computes it: they "
+        "are a size of the model, not the time it takes.", "",
+    ]
+    return "\n".join(lines)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Measure, print the table, and write the page if asked to; 0 whether or not every bar is met."""
+    parser = argparse.ArgumentParser(prog="python -m tests.perf.speed", description=__doc__)
+    parser.add_argument("--repeat", type=int, default=10, metavar="N", help="repetitions behind a median (default: 10)")
+    parser.add_argument("--batch", type=int, default=4, metavar="N", help="images in a training step (default: 4)")
+    parser.add_argument("--threads", type=int, default=1, metavar="T", help="CPU threads (default: 1)")
+    parser.add_argument("--only", choices=("layers", "steps"), help="measure only these")
+    parser.add_argument("--write", type=Path, metavar="PATH", help="write the page here")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    options = parser.parse_args(words)
+    if min(options.repeat, options.batch, options.threads) < 1:
+        parser.error("--repeat, --batch and --threads must be at least 1")
+    torch.set_num_threads(options.threads)
+    found: list[Measured] = []
+    parts = [(part, precision) for part in ("layers", "steps") if options.only in (None, part) for precision in LAYER_BARS]
+    with Display() as display:
+        bar = display.bar("measuring")
+        for number, (part, precision) in enumerate(parts):
+            bar(number, len(parts), f"{part} in {precision}")
+            found += layers(precision, options.repeat) if part == "layers" else steps(precision, options.repeat, options.batch)
+        bar(len(parts), len(parts), "")
+    if options.json:
+        print(json.dumps([asdict(one) | {"met": one.met} for one in found], indent=1))
+    else:
+        print_table(f"{device_name(torch.device('cpu'))}, {options.threads} thread(s), medians of {options.repeat}",
+                    ("what", "type", "of", "at least", "measured", "met"),
+                    [(one.what, one.precision, one.against, f"{one.bar:g}", f"{one.value:.2f}", "yes" if one.met else "no")
+                     for one in found])
+    if options.write:
+        write_text(options.write, page(found, options.repeat, options.batch))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
