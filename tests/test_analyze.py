@@ -11,6 +11,7 @@ import pytest
 from benchmark import record, registry
 from benchmark.analysis import WHATS, files, study
 from benchmark.cli import main
+from benchmark.commands.place import CHECKOUT
 from benchmark.errors import BenchError
 from tests.conftest import ENTRIES, TINY
 from tests.records import make_record
@@ -239,3 +240,17 @@ def test_fewer_large_images_are_taken(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text(stored.read_text())
     assert [study.default_images(tmp_path, what, registry.roots()) for what in ("jacobian", "receptive-field")] == [1, 2]
     assert [study.default_images(trained, what, registry.roots((ENTRIES,))) for what in ("jacobian", "receptive-field")] == [8, 8]
+
+
+def test_committed_analyses_are_of_the_committed_records() -> None:
+    leaderboard = CHECKOUT / "leaderboard"
+    records = {files.published_folder(leaderboard, one.row): one for one in record.read_all(leaderboard / "records")}
+    found = sorted((leaderboard / "analysis").rglob("*.json"))
+    assert len(found) >= 60
+    for path in found:
+        made, of = files.read(path), records[path.parent]
+        assert (made.what, made.run, made.weights_sha256) == (path.stem, of.id, of.weights_sha256), path
+        assert made.spec == of.row._asdict(), path
+    for path in (leaderboard / "analysis").rglob("*.*"):
+        files.check_size(path, path.stat().st_size)
+        assert path.suffix == ".json" or path.with_suffix(".json").exists()

@@ -19,7 +19,7 @@ harmonicity, sparsity, frequency_order   of the leading directions, see harmonic
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ def analyse(network: nn.Module, images: Tensor, request: study.Request, progress
         for name, values in at_step.items():
             found.setdefault(name, []).append(values)
     arrays = {name: torch.stack(values).numpy() for name, values in found.items()} | {"timesteps": np.array(request.timesteps)}
-    settings = {"method": "whole" if whole else "leading", "vectors": count}
+    settings: dict[str, Any] = {"method": "whole" if whole else "leading", "vectors": count}
     if not whole:
         settings |= {"probes": PROBES, "largest_residual": float(f"{arrays['residual'].max():.2g}")}
     figures = {"eigenvectors": partial(_draw, arrays, "eigen"), "eigenvectors-noise": partial(_draw, arrays, "eigen_noise"),
@@ -96,7 +96,7 @@ def _whole(network: nn.Module, x: Tensor, timestep: int, sigma: float, count: in
     around, blocks = Linearised(network, x, timestep), []
     for first in range(0, around.size, ROWS):
         last = min(first + ROWS, around.size)
-        blocks.append(parts.keep(f"t{timestep}-rows{first}", lambda a=first, b=last: {"rows": around.rows(a, b)})["rows"])
+        blocks.append(parts.keep(f"t{timestep}-rows{first}", partial(_block, around, first, last))["rows"])
         update(last, around.size)
     told = []
     for noise in torch.cat(blocks).transpose(0, 1).double():  # (D, D) of each image
@@ -105,6 +105,10 @@ def _whole(network: nn.Module, x: Tensor, timestep: int, sigma: float, count: in
         traces = Traces(clean.trace(), even.square().sum(), odd.square().sum())
         told.append(_told(modes(clean, count), modes(noise, count), traces, sigma, x[0].shape))
     return {name: torch.stack([one[name] for one in told]) for name in told[0]}
+
+
+def _block(around: Linearised, first: int, last: int) -> dict[str, Tensor]:
+    return {"rows": around.rows(first, last)}
 
 
 def _leading(network: nn.Module, x: Tensor, timestep: int, sigma: float, count: int, update: study.Progress,

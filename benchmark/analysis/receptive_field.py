@@ -7,7 +7,7 @@ the mass of the other pixels is also told alone. Distances are Euclidean, in pix
 """
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -117,7 +117,7 @@ def draw(arrays: dict[str, np.ndarray], figure: "Figure") -> None:
     timesteps, distances = arrays["timesteps"], arrays["distance"]
     others = np.where(distances == 0, np.nan, arrays["mass"])
     figure.set_size_inches(WIDTH, 3.3)
-    columns = figure.subfigures(1, 2, width_ratios=(1.2, 1))
+    columns: Any = figure.subfigures(1, 2, width_ratios=(1.2, 1))
     axes = columns[0].subplots()
     for index, (timestep, mass) in enumerate(zip(timesteps, arrays["mass"], strict=True), start=1):
         axes.step(*cumulative(mass, distances), where="post", color=COLOURS[index % len(COLOURS)], linewidth=1.4, label=f"t = {timestep}")

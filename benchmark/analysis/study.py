@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -64,7 +64,7 @@ class Result:
 
     numbers: dict[str, float]
     arrays: dict[str, np.ndarray]
-    figures: "dict[str, Callable[[Figure], None]]"
+    figures: "Mapping[str, Callable[[Figure], None]]"
     settings: dict[str, Any] = field(default_factory=dict)  # what it chose by itself
 
 
@@ -213,7 +213,7 @@ def compact(svg: str) -> str:
     return re.sub(r'(?<= )(d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), text)
 
 
-def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+def _npz(arrays: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
