@@ -121,8 +121,32 @@ def test_an_analysis_sees_each_image_at_each_level_and_goes_on_where_it_stopped(
 
 def test_what_has_no_maps_is_told_so() -> None:
     network = UNet(channels=8, residual_blocks=1, multipliers=(1, 1), heads=2).build(ImageShape(3, 8))
-    with pytest.raises(NotRun, match="no attention layers whose maps can be taken"):
+    with pytest.raises(NotRun, match="no attention layers whose maps can be taken: .* What applies to it is --what representations"):
         shape(network, torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+
+
+class Odd(nn.Module):
+    """A network with one layer whose maps are over tokens that are no square."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = OddLayer()
+
+    def forward(self, x: Tensor, t: Tensor, y: None = None) -> Tensor:
+        return self.layer(x)
+
+
+class OddLayer(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def maps(self, x: Tensor) -> Tensor:
+        return torch.full((len(x), 1, 6, 6), 1 / 6)
+
+
+def test_maps_over_no_square_of_tokens_are_refused() -> None:
+    with pytest.raises(NotRun, match="not over a square grid"):
+        shape(Odd(), torch.zeros(1, 3, 2, 3, dtype=torch.uint8))
 
 
 def test_pictures_bring_maps_to_unit_and_are_drawn_at_every_depth() -> None:

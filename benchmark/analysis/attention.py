@@ -78,11 +78,12 @@ def shape(network: nn.Module, images: Tensor) -> tuple[int, int, int]:
     start = torch.zeros(1, dtype=torch.long, device=images.device)
     visit_maps(network, images[:1].float(), start, lambda layer, maps: found.append(maps[0, :, :, 0]))
     if not found:
-        raise NotRun("This model has no attention layers whose maps can be taken: a layer has to have a method `maps`, as "
-                         "those of every DiT here. Name a run of a DiT, or take another analysis (--what representations).")
+        instead = " What applies to it is --what representations." if callable(getattr(network, "stages", None)) else ""
+        raise NotRun("This model has no attention layers whose maps can be taken: a layer has to have a method `maps`, as those "
+                     f"of every DiT here.{instead}")
     if len({tuple(maps.shape) for maps in found}) > 1 or round(found[0].shape[1] ** 0.5) ** 2 != found[0].shape[1]:
-        raise NotRun("The attention maps of this model are not of one size, or not over a square grid of tokens, so that "
-                         "no distance can be told from them. Take another analysis (--what representations).")
+        raise NotRun("The attention maps of this model are not of one size, or not over a square grid of tokens, so that no "
+                     "distance can be told from them.")
     return len(found), *found[0].shape
 
 
