@@ -389,7 +389,7 @@ def test_the_order_is_golden() -> None:
 def test_subsets_nest_and_avoid_the_test_images(home: Path) -> None:
     packed = data.load("leaves", LEAVES, home=home)
     whole = data.subset(packed, "leaves", 30, 5)
-    keys = {i: hashlib.sha256(f"leaves:5:{i}".encode()).hexdigest() for i in packed.manifest.image_ids}
+    keys = {i: hashlib.sha256(f"leaves:5:{i}".encode()).hexdigest() for i in packed.ids}
     ranked = [int(i) for i in sorted(keys, key=keys.get)]
     assert list(whole.test_indices) == ranked[:300] and list(whole.train_indices) == ranked[300:]
     for size in (1, 7, 29):

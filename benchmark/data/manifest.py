@@ -65,11 +65,6 @@ class Manifest:
                 raise FieldError(f"{field} = {getattr(self, field)!r} must be 64 hex digits")
 
     @property
-    def image_ids(self) -> tuple[str, ...]:
-        """The id of every image, in the order of the array."""
-        return tuple(map(str, range(self.count))) if self.ids is None else self.ids
-
-    @property
     def shape(self) -> tuple[int, int, int, int]:
         """The shape of the array: N x C x R x R."""
         return self.count, self.channels, self.resolution, self.resolution
