@@ -41,7 +41,7 @@ def built_on_meta(config: Backbone, images: ImageShape, attention: tuple[Attenti
 def forward_flops(spec: Spec) -> int:
     """Return the FLOPs of one image's forward pass by torch's counter: 2 per multiply-add of the matrix products.
 
-    Local attention counts as the kernel computes it here (a masked product over all keys), not as its window would.
+    Local attention counts as a masked product over all keys, whatever its window leaves out and whichever kernel computes it.
     """
     return network_flops(on_meta(spec), spec.images)
 
