@@ -1,12 +1,13 @@
 """Records to the leaderboard: statistics, tables, claims, pictures, the page, and its short form for the terminal."""
 
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.analysis import files
-from benchmark.errors import BenchError, UsageError, unknown
+from benchmark.errors import BenchError, UsageError
 from benchmark.leaderboard import plots, samples, terminal
 from benchmark.leaderboard import published as reported
 from benchmark.leaderboard.page import write_page
@@ -74,16 +75,19 @@ def _analysed(folder: Path, records: Sequence[Record], columns: Sequence[str]) -
     known = {name for numbers in found.values() for name in numbers}
     for column in columns:
         if column not in known:
-            raise _no_column(column, known)
+            raise _no_column(column, known, folder)
     return found
 
 
-def _no_column(column: str, known: set[str]) -> UsageError:
-    same = sorted(name for name in known if name.split(".")[0] == column.split(".")[0])
-    if not same and known:
+def _no_column(column: str, known: set[str], folder: Path) -> UsageError:
+    near = difflib.get_close_matches(column, sorted(known), n=4, cutoff=0.5)
+    if not known:
+        exists = "No analysis is published: `bench analyze --all-of SUITE --what all --publish` makes some."
+    else:
         analyses = ", ".join(sorted({name.split(".")[0] for name in known}))
-        return UsageError(f"No analysis beside the records gives '{column}'. There is: {analyses}; for example {min(known)}.")
-    return unknown("number of a published analysis", column, same, "`bench analyze --all-of SUITE --what all --publish` makes them.")
+        exists = (f"Did you mean {' or '.join(near)}? " if near else "") + (
+            f"There are {len(known)} numbers of {analyses}; the JSON files in {folder / files.FOLDER} name them.")
+    return UsageError(f"No published analysis of these records gives '{column}'. {exists}")
 
 
 def _page(records_dir: Path, out: Path, published: Path) -> tuple[str, list[plots.Picture]]:

@@ -1,5 +1,6 @@
 """The leaderboard in short: tables and claims for the terminal, and the same numbers as JSON."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -60,7 +61,8 @@ def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers) -> "G
     grid = _empty(
         f"{first.recipe} on {first.dataset}{version}, in dB",
         ["N", "rank", "layout"],
-        ["PSNR train", "test", "gap ± sd", f"gap − {BASELINE}, equal steps", "equal PSNR train", "seeds", *names],
+        ["PSNR train", "test", "gap ± sd", f"gap − {BASELINE}, equal steps", "equal PSNR train", "seeds",
+         *(re.sub(r"(?<=\.)|(?=_t\d+$)", "\n", name) for name in names)],
     )
     for table in tables:
         extra = analysis_columns(table, names, numbers)
