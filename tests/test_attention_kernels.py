@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from benchmark.attention import Attend, bands, flex, is_global, kernels_used, set_kernel, visible_keys
 from benchmark.attention.choice import Circumstances, choose
-from benchmark.contract import Attention, FieldError, ImageShape
+from benchmark.contract import Attention, ImageShape
 from benchmark.cost import network_flops
+from benchmark.errors import UsageError
 from registry.backbones.attention import SelfAttention
 from registry.backbones.dit import Block, DiT
 from registry.backbones.dit_gpsa import GatedPositionalDiT
@@ -280,7 +281,7 @@ def test_what_is_chosen_elsewhere(device: str) -> None:
 
 
 def test_a_kernel_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(FieldError, match="'tiles' does not exist; there are auto, masked, bands, flex, natten"):
+    with pytest.raises(UsageError, match="'tiles' does not exist. There are auto, masked, bands, flex, natten"):
         set_kernel(layer(), "tiles")
 
 
@@ -291,7 +292,7 @@ def test_a_kernel_that_does_not_exist_is_refused() -> None:
 ])
 def test_a_kernel_that_cannot_serve_is_refused_with_those_that_can(kernel: str, border: str, reason: str) -> None:
     network = DiT(hidden=32, depth=2, heads=2).build(ImageShape(3, 12), (Attention(window=3, border=border), Attention()))
-    with pytest.raises(FieldError, match=f"'{kernel}' cannot serve a layer of 12 x 12 tokens .*{reason}"):
+    with pytest.raises(UsageError, match=f"'{kernel}' cannot serve a layer of 12 x 12 tokens .*{reason}"):
         set_kernel(network, kernel)
     assert all(block.attn.attend.kernel == "auto" for block in network.blocks)  # nothing is half done
 
@@ -299,7 +300,7 @@ def test_a_kernel_that_cannot_serve_is_refused_with_those_that_can(kernel: str, 
 def test_what_can_be_known_only_when_it_runs_is_refused_then() -> None:
     network = layer().requires_grad_(False)
     set_kernel(network, "flex")
-    with pytest.raises(FieldError, match="no backward pass on a CPU"):
+    with pytest.raises(UsageError, match="no backward pass on a CPU"):
         network(torch.randn(1, 144, 30, requires_grad=True))
 
 

@@ -134,16 +134,16 @@ def _gradients(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Ten
 @_gradients.register_fake
 def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Tensor], window: int, border: str, side: int,
       scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(x.new_empty(x.shape) for x in (q, k, v))
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
-def _keep(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple[Tensor, list[Tensor]]) -> None:
+def _keep(ctx: Any, inputs: tuple, output: tuple[Tensor, list[Tensor]]) -> None:
     q, k, v, *ctx.settings, _ = inputs
     ctx.save_for_backward(q, k, v, *output[1])
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor | None, _: list[Tensor | None]) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor | None, _: list[Tensor | None]) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 8
     q, k, v, *kept = ctx.saved_tensors

@@ -8,7 +8,8 @@ from torch.utils._triton import has_triton
 
 from benchmark.attention import bands, neighbourhood
 from benchmark.attention.windows import is_global
-from benchmark.contract import Attention, FieldError
+from benchmark.contract import Attention
+from benchmark.errors import UsageError
 
 KERNELS = ("auto", "masked", "bands", "flex", "natten")
 
@@ -32,15 +33,15 @@ class Circumstances:
 
 @lru_cache(maxsize=1024)
 def choose(forced: str, attention: Attention, side: int, given: Circumstances) -> str:
-    """Return the kernel of a layer; raise FieldError where the forced one cannot serve it."""
+    """Return the kernel of a layer; raise UsageError where the forced one cannot serve it."""
     if given.device == "meta" or (forced == "natten" and is_global(attention, side)):
         return "masked"  # on meta nothing runs; without a window there is no neighbourhood
     if forced == "auto":
         return _fastest(attention, side, given)
     if reason := refusal(forced, attention, side, given):
         able = [name for name in KERNELS[1:] if refusal(name, attention, side, given) is None]
-        raise FieldError(f"the attention kernel {forced!r} cannot serve a layer of {describe(attention, side)} on "
-                         f"{given.name}: {reason}. Here can: {', '.join(able)}, and 'auto' takes the fastest")
+        raise UsageError(f"The attention kernel {forced!r} cannot serve a layer of {describe(attention, side)} on "
+                         f"{given.name}: {reason}. Here can: {', '.join(able)}, and 'auto' takes the fastest.")
     return forced
 
 
@@ -64,7 +65,7 @@ def refusal(kernel: str, attention: Attention, side: int, given: Circumstances) 
 
 
 def _natten_refuses(attention: Attention, side: int, given: Circumstances) -> str | None:
-    if is_global(attention, side):
+    if attention.window is None or is_global(attention, side):
         return "it has no window"
     if attention.border != "shifted":
         return "NATTEN shifts the window at the border, and this layer truncates it"

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from benchmark.attention import bands, flex, neighbourhood
 from benchmark.attention.choice import KERNELS, Circumstances, choose
 from benchmark.attention.windows import is_global, visible_keys
-from benchmark.contract import Attention, FieldError
+from benchmark.contract import Attention
+from benchmark.errors import UsageError
 
 _COMPUTED_BY = {"bands": bands.attend, "flex": flex.attend, "natten": neighbourhood.attend}
 
@@ -33,7 +34,7 @@ class Attend(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
         """Return the attended values (N, heads, side**2, d) of q, k and v of that shape; `scale` is d**-0.5 unless given.
 
-        Raise FieldError where the kernel that was forced cannot serve them. Under torch.func (vmap, jvp) and under
+        Raise UsageError where the kernel that was forced cannot serve them. Under torch.func (vmap, jvp) and under
         sdpa_kernel(MATH) it is torch's own attention whatever was forced.
         """
         if not q.is_meta and torch.is_autocast_enabled(q.device.type):
@@ -64,11 +65,11 @@ class Attend(nn.Module):
 def set_kernel(network: nn.Module, name: str) -> None:
     """Compute every attention layer of a network with one kernel, or with the fastest for each ('auto').
 
-    Call it once the network is on its device. Raise FieldError where a layer cannot be served, with what can; a layer
+    Call it once the network is on its device. Raise UsageError where a layer cannot be served, with what can; a layer
     without a window is torch's own attention under 'natten'. A network without such layers is left as it is.
     """
     if name not in KERNELS:
-        raise FieldError(f"the attention kernel {name!r} does not exist; there are {', '.join(KERNELS)}")
+        raise UsageError(f"The attention kernel {name!r} does not exist. There are {', '.join(KERNELS)}.")
     layers = _layers(network)
     weight = next(network.parameters(), torch.empty(0))
     trains = any(parameter.requires_grad for parameter in network.parameters())
