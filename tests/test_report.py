@@ -147,7 +147,7 @@ def test_verdicts_in_words() -> None:
     assert [overall(words) for words in ([], ["not run"], ["agrees", "not run"], ["agrees", "disagrees"], ["not separated", "disagrees"],
                                          ["agrees", "not separated"], ["not separated"], ["same direction, one seed"],
                                          ["no common level"])] == [
-        "not run", "not run", "agrees", "mixed", "disagrees", "agrees in part", "not separated", "one seed only", "open"]
+        "not run", "not run", "agrees", "mixed", "disagrees in part", "agrees in part", "not separated", "one seed only", "open"]
 
 
 def paper_rows(gaps: tuple[float, float], **fields: object) -> list[Record]:

@@ -25,7 +25,7 @@ VERDICTS = {
 }
 NOTHING = "no rows for it"
 # Every sum of the verdicts on an exhibit.
-WORDS = ("agrees", "agrees in part", "mixed", "disagrees", "not separated", "one seed only", "open", "not run", NOTHING)
+WORDS = ("agrees", "agrees in part", "mixed", "disagrees in part", "disagrees", "not separated", "one seed only", "open", "not run", NOTHING)
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,11 @@ def overall(verdicts: Sequence[str]) -> str:
     judged = {word for word in verdicts if word != "not run"}
     if not judged:
         return "not run"
-    if judged <= {"agrees"}:
-        return "agrees"
     if judged >= {"agrees", "disagrees"}:
         return "mixed"
-    if "disagrees" in judged:
-        return "disagrees"
-    if "agrees" in judged:
-        return "agrees in part"
-    return "not separated" if "not separated" in judged else "one seed only" if any("seed" in word for word in judged) else "open"
+    for word in ("agrees", "disagrees"):
+        if word in judged:
+            return word if judged == {word} else f"{word} in part"
+    if "not separated" in judged:
+        return "not separated"
+    return "one seed only" if any("seed" in word for word in judged) else "open"

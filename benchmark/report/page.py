@@ -122,7 +122,7 @@ class Sum(NamedTuple):
 
 def glance(material: Material) -> str:
     """Return the table at the top: each exhibit, what the paper says, and the verdicts at either scale."""
-    rows = [[f"[{exhibit.name}](#{exhibit.anchor})", exhibit.says, printed, _bold(at_scale), _bold(own)]
+    rows = [[f"[{exhibit.name}](#{exhibit.anchor})", exhibit.says, printed, _bold(at_scale), _bold(own) + _caution(exhibit, own)]
             for exhibit, printed, at_scale, own in glance_rows(material)]
     titles = ["", "the paper says", "its printed numbers", "our rows at paper scale", "our stand-in"]
     return "## At a glance\n\n" + markdown_table(titles, rows)
@@ -154,6 +154,11 @@ def verdict_words(evidence: Sequence[Evidence]) -> list[Sum]:
     return [Sum(overall(run), f"at equal steps: {count(run)}")] + (
         [Sum(overall(fits), f"at equal PSNR train: {count(fits)}")] if fits else []
     )
+
+
+def _caution(exhibit: Exhibit, own: Sequence[Sum]) -> str:
+    """Return what must be known of a stand-in that has a verdict."""
+    return f"<br>({exhibit.caution})" if exhibit.caution and own[0].detail else ""
 
 
 def _bold(sums: Sequence[Sum]) -> str:
