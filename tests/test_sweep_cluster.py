@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import signal
 import socket
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmark import record, registry, spec
+from benchmark import record, registry
 from benchmark.errors import BenchError, UsageError
 from benchmark.suite import Row
 from benchmark.sweep import sweep, worker

@@ -15,7 +15,7 @@ from rich.console import Console
 from benchmark import record, registry
 from benchmark.cli import parser
 from benchmark.commands.sweep import engine_of
-from benchmark.errors import BenchError, UsageError
+from benchmark.errors import UsageError
 from benchmark.suite import Row
 from benchmark.sweep import sweep
 from benchmark.sweep.cluster import Cluster
@@ -111,12 +111,13 @@ def test_a_task_whose_time_is_up_saves_a_checkpoint_and_goes_on(tmp_path):
     left, _ = run(tmp_path, rows(1, "long"), Slurm(["cluster=local"]), search=search, extra_flags=flags, wait=False)
     assert left[0].status == "submitted"
     folder = tmp_path / "runs" / left[0].id
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     task = next(one for one in psutil.Process(os.getpid()).children(recursive=True) if "submitit.core._submit" in one.cmdline())
-    task.send_signal(signal.SIGUSR2)  # as Slurm warns before the time is up
+    for process in (task, *task.children(recursive=True)):
+        process.send_signal(signal.SIGUSR2)  # as Slurm warns every process before the time is up
     while not (folder / "record.json").exists():
         assert time.monotonic() < deadline, [path.read_text()[-3000:] for path in (tmp_path / "runs/slurm").glob("*.err")]
         time.sleep(0.1)

@@ -3,9 +3,12 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -19,18 +22,19 @@ from benchmark.sweep.local import check_jobs, device_named
 from benchmark.sweep.store import Store
 from benchmark.sweep.worker import Done, Identity, Order, identity
 
-ANSWER_SECONDS = 5.0  # for the head of a cluster
+ANSWER_SECONDS = 5.0  # for the head of a cluster, to a connection
+PROBE_SECONDS = 15.0  # for Ray there to say that it lives; this includes the import of ray
 LOOK_SECONDS = 10.0  # between looks at the metrics of a row whose folder lies elsewhere
 # Read when ray starts. Nothing is reported to anyone; a cluster that does not answer is given up after seconds.
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0",
-         "RAY_worker_niceness": "0", "RAY_gcs_rpc_server_connect_timeout_s": "5", "RAY_gcs_rpc_server_reconnect_timeout_s": "30"}
+         "RAY_worker_niceness": "0"}
 
 
 class Cluster:
     """A Ray cluster: `address` HOST:PORT, or the one on this machine, or one begun here for the sweep.
 
-    cpus, gpus: of each row; gpus None is one where the cluster has any. retries: how often a row may lose its node. store: a
-    URL for the runs, where the nodes share no directory.
+    cpus, gpus: of each row; gpus None is one where the cluster has any. retries: how often a row may lose its node.
+    store: a URL for the runs, where the nodes share no directory.
     """
 
     def __init__(self, address: str | None = None, *, cpus: int = 1, gpus: int | None = None, retries: int = 3,
@@ -63,8 +67,8 @@ class Cluster:
         """Hand the row over."""
         flags = (*self.site.flags, "--threads", str(self._cpus))
         home = None if self.store else str(self.site.home)
-        return _Row(self, Order(row, run, flags, self._identity, tuple(map(str, self.site.search)), home, str(self._beacon or ""),
-                                self._store))
+        search = tuple(map(str, self.site.search))
+        return _Row(self, Order(row, run, flags, self._identity, search, home, str(self._beacon or ""), self._store))
 
     def submit(self, order: Order) -> Any:
         """Queue an order; return ray's handle of it."""
@@ -88,11 +92,12 @@ class Cluster:
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         if self._gpus is None:
             self._gpus = int(device in ("auto", "cuda") and any(node.get("GPU") for node in nodes))
-        fits = [int(min(node.get("CPU", 0) // self._cpus, node.get("GPU", 0) // self._gpus if self._gpus else 1e9)) for node in nodes]
+        fits = [int(min(node.get("CPU", 0) // self._cpus, node.get("GPU", 0) // self._gpus if self._gpus else 1e9))
+                for node in nodes]
         if not any(fits):
             there = ", ".join(f"{node.get('CPU', 0):.0f} CPUs and {node.get('GPU', 0):.0f} GPUs" for node in nodes) or "none"
-            raise UsageError(f"A row asks for {self._cpus} CPUs and {self._gpus} GPUs, and no node of the Ray cluster has them: {there}. "
-                             "Ask for less with --cpus and --gpus.")
+            raise UsageError(f"A row asks for {self._cpus} CPUs and {self._gpus} GPUs, and no node of the Ray cluster has "
+                             f"them: {there}. Ask for less with --cpus and --gpus.")
         return sum(fits)
 
 
@@ -130,7 +135,7 @@ class _Row:
 
     def output(self) -> tuple[str, str]:
         """Return what the row wrote, after bringing its record here."""
-        done, site = self._done, self._cluster.site
+        done, site = self._done or _failed(1, "not ended"), self._cluster.site
         if done.record is None:
             return done.out, done.errors + (f"(on the node {done.node})\n" if done.node else "")
         try:
@@ -148,8 +153,8 @@ class _Row:
         if self._cancelled or self._lost > self._cluster.retries:
             self._done = _failed(1, f"The row was lost with its node {self._lost} times, the last time so: {why}")
             return
-        self._cluster.site.note(f"The node of run {self._order.run} was lost ({why}). The row goes on from its last checkpoint on "
-                                f"another one, retry {self._lost} of {self._cluster.retries}.")
+        self._cluster.site.note(f"The node of run {self._order.run} was lost ({why}). The row goes on from its last "
+                                f"checkpoint on another one, retry {self._lost} of {self._cluster.retries}.")
         self._order = self._order._replace(flags=tuple(without_force(self._order.flags)))
         self._handle = self._cluster.submit(self._order)
 
@@ -166,17 +171,18 @@ def _connect(address: str | None) -> Any:
     """Return ray, connected; raise BenchError within seconds where there is no such cluster."""
     address = address or os.environ.get("RAY_ADDRESS")
     if address and address.startswith("ray://"):
-        raise UsageError(f"--address {address}: Ray Client has no part in this. Run the sweep on a node of the cluster, with --address HOST:PORT.")
-    if address and address not in ("auto", "local"):
-        _answers(address)
+        raise UsageError(f"--address {address}: Ray Client has no part in this. Run the sweep on a node of the cluster, with "
+                         "--address HOST:PORT.")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
         import ray  # noqa: PLC0415  an extra
     except ImportError:
         raise BenchError("Ray is not installed: pip install 'dit-generalization-bench[cluster]'.") from None
+    if address and address not in ("auto", "local"):
+        _answers(address)
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as problem:
         said = " ".join(str(problem).split())
         raise BenchError(f"The Ray cluster at {address or 'this machine'} cannot be joined: {said}") from None
@@ -184,14 +190,23 @@ def _connect(address: str | None) -> Any:
 
 
 def _answers(address: str) -> None:
+    """Raise BenchError within seconds where no Ray cluster is; ray itself would try for minutes."""
     name, colon, port = address.rpartition(":")
+    begin = f"`ray start --head --port {port}` begins one on that machine; `ray status` there says whether it lives."
     if not colon or not port.isdigit():
-        raise UsageError(f"--address {address} must be HOST:PORT, as `ray start --head` prints it, or 'auto' for the cluster of this machine.")
+        raise UsageError(f"--address {address} must be HOST:PORT, as `ray start --head` prints it, or 'auto' for the cluster "
+                         "of this machine.")
     try:
         socket.create_connection((name.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
     except (OSError, OverflowError) as problem:
-        raise BenchError(f"No Ray cluster answers at {address}: {problem}. `ray start --head --port {port}` begins one on that machine; "
-                         "`ray status` there says whether it lives.") from None
+        raise BenchError(f"No Ray cluster answers at {address}: {problem}. {begin}") from None
+    probe = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]  # in a process that can be ended
+    try:
+        healthy = subprocess.run(probe, capture_output=True, timeout=PROBE_SECONDS, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        healthy = False
+    if not healthy:
+        raise BenchError(f"No Ray cluster answers at {address}: something is there, but it is no Ray of this version. {begin}")
 
 
 def _task(ray: Any) -> Any:
@@ -203,7 +218,8 @@ def _task(ray: Any) -> Any:
         try:
             from benchmark.sweep.worker import Order, work  # noqa: PLC0415
         except ImportError as problem:
-            return 2, "", f"bench: The node {platform.node()} cannot run rows: {problem}. Install the project there.\n", platform.node(), None
+            node = platform.node()
+            return 2, "", f"bench: The node {node} cannot run rows: {problem}. Install the project there.\n", node, None
         return tuple(work(Order.from_json(order)))
 
     return ray.remote(max_calls=1, max_retries=0)(row)  # a process of its own for every row; retries are ours

@@ -1,7 +1,6 @@
 """The rows of a sweep as processes of this machine."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ from benchmark.suite import Row
 from benchmark.sweep.engine import Job, Site, without_force
 from benchmark.sweep.local import COMMAND, Process, check_jobs
 
+STOPPED = 130  # the exit code of a row that was asked to stop
+DEAF = ("sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh")
 ASK_SECONDS = 5.0  # between questions to the queue, for each row
 STOP_SECONDS = 60.0  # for a checkpoint, once Slurm wants the node back; it warns submitit 90 s before
 GONE_SECONDS = 90.0  # between the end of a job and the sight of its result on a shared disk
@@ -27,18 +30,25 @@ NOTE = "With --slurm cluster=local the same array runs as processes of this mach
 
 
 class Task:
-    """What a task of the array does: run the row; where Slurm takes the node away, save a checkpoint and go on later."""
+    """What a task of the array does: run the row; where Slurm takes the node away, save a checkpoint and go on later.
 
-    def __init__(self, words: Sequence[str], home: str) -> None:
-        self.words, self.home = list(words), home
+    Slurm signals every process of a task alike: the row must not die of the warning that is meant for submitit. On
+    SIGTERM it saves a checkpoint and ends; then only `cancelled`, a file, tells an end that is final.
+    """
+
+    def __init__(self, words: Sequence[str], home: str, cancelled: str) -> None:
+        self.words, self.home, self.cancelled = list(words), home, cancelled
         self._process: Process | None = None
 
     def __call__(self) -> tuple[int, str, str]:
         """Run the row; return its exit code, stdout and stderr."""
-        self._process = Process(self.words, os.environ | {"BENCH_HOME": self.home})
+        self._process = Process([*DEAF, *self.words], os.environ | {"BENCH_HOME": self.home})
         try:
             while (code := self._process.poll()) is None:
                 time.sleep(0.2)
+            deadline = time.monotonic() + STOP_SECONDS
+            while code == STOPPED and not Path(self.cancelled).exists() and time.monotonic() < deadline:
+                time.sleep(0.2)  # Slurm ends the task, or has it queued again: no result may say that it is over
         except BaseException:  # this task ends before its row: the row saves a checkpoint on its own
             self._process.signal(signal.SIGINT)
             raise
@@ -57,7 +67,7 @@ class Task:
             while self._process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.1)
             self._process.signal(signal.SIGKILL)
-        return DelayedSubmission(Task(without_force(self.words), self.home))
+        return DelayedSubmission(Task(without_force(self.words), self.home, self.cancelled))
 
 
 class Slurm:
@@ -76,8 +86,8 @@ class Slurm:
         """Look for Slurm; return that every row may be handed over: the queue decides how many run."""
         check_jobs(jobs)
         if self.kind == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
-            raise BenchError("There is no sbatch on the PATH: this machine submits to no Slurm cluster. Run the same command on a login "
-                             f"node, or look at the job with --dry-run. {NOTE}")
+            raise BenchError("There is no sbatch on the PATH: this machine submits to no Slurm cluster. Run the same command "
+                             f"on a login node, or look at the job with --dry-run. {NOTE}")
         self.site = site
         self._folder = site.home / "runs" / "slurm"
         self._executor = self._made(jobs)
@@ -85,8 +95,9 @@ class Slurm:
 
     def launch(self, row: Row, run: str, slot: int) -> Job:
         """Add the row to the array, which is submitted when its first row is asked after."""
-        words = [*COMMAND, *row.flags(), *self.site.flags, "--records", str(self.site.records), "--threads", str(self._cpus), "--wait"]
-        job = _Row(self, Task(words, str(self.site.home)))
+        own = ["--records", str(self.site.records), "--threads", str(self._cpus), "--wait"]
+        cancelled = self._folder / f"{uuid.uuid4().hex}.cancelled"
+        job = _Row(self, Task([*COMMAND, *row.flags(), *self.site.flags, *own], str(self.site.home), str(cancelled)))
         self._waiting.append(job)
         return job
 
@@ -125,7 +136,8 @@ class Slurm:
         submitit = _submitit()
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            executor = submitit.AutoExecutor(folder=self._folder, cluster=self.kind, **{f"{self.kind}_max_num_timeout": REQUEUES})
+            requeues = {f"{self.kind}_max_num_timeout": REQUEUES}
+            executor = submitit.AutoExecutor(folder=self._folder, cluster=self.kind, **requeues)
             if self.kind == "local":
                 executor.update_parameters(timeout_min=self._options.get("time", MINUTES), gpus_per_node=self._gpus)
             else:
@@ -140,7 +152,8 @@ class Slurm:
         from submitit.slurm.slurm import SlurmExecutor  # noqa: PLC0415
 
         known = SlurmExecutor._valid_parameters()  # noqa: SLF001  there is no public list
-        parameters = {"job_name": "bench", "time": MINUTES, "nodes": 1, "cpus_per_task": self._cpus, "array_parallelism": jobs or 256}
+        parameters = {"job_name": "bench", "time": MINUTES, "nodes": 1, "cpus_per_task": self._cpus,
+                      "array_parallelism": jobs or 256}
         parameters |= {"gpus_per_node": self._gpus} if self._gpus else {}
         parameters |= {key: value for key, value in self._options.items() if key in known}
         more = {key.replace("_", "-"): value for key, value in self._options.items() if key not in known}
@@ -151,8 +164,10 @@ class _Row:
     """A row in the queue."""
 
     def __init__(self, queue: Slurm, task: Task) -> None:
-        self.task, self.handle = task, None
-        self._queue, self._cancelled, self._gone_since = queue, False, None
+        self.task = task
+        self.handle: Any = None  # submitit's job, once the array is submitted
+        self._queue, self._cancelled = queue, False
+        self._gone_since: float | None = None
         self._result: tuple[int, str, str] | None = None
         self._asked = self._polled = 0.0
 
@@ -161,18 +176,23 @@ class _Row:
         self._queue.submit()
         if self._result is None and time.monotonic() - self._polled > 1:  # each look asks a shared disk
             self._polled = time.monotonic()
-            self._result = self._read() if self.handle.paths.result_pickle.exists() else self._missing() if self._gone() else None
+            if self.handle.paths.result_pickle.exists():
+                self._result = self._read()
+            elif self._gone():
+                self._result = self._missing()
         return self._result[0] if self._result else None
 
     def signal(self, number: int) -> None:
         """Take the row off the queue; Slurm lets it save a checkpoint."""
         if self.handle is not None and self._result is None and not self._cancelled:
             self._cancelled = True
+            with suppress(OSError):
+                Path(self.task.cancelled).touch()
             self.handle.cancel(check=False)
 
     def output(self) -> tuple[str, str]:
         """Return what the row wrote."""
-        return self._result[1:]
+        return self._result[1:] if self._result else ("", "")
 
     def _read(self) -> tuple[int, str, str]:
         from submitit.core.utils import FailedJobError, UncompletedJobError  # noqa: PLC0415
@@ -196,7 +216,8 @@ class _Row:
         if self._queue.kind == "local":
             return self.handle.done()
         with suppress(OSError, subprocess.SubprocessError):
-            asked = subprocess.run(["squeue", "--noheader", "--jobs", self.handle.job_id], capture_output=True, text=True, timeout=30, check=False)
+            asked = subprocess.run(["squeue", "--noheader", "--jobs", self.handle.job_id], capture_output=True, text=True,
+                                   timeout=30, check=False)
             here = bool(asked.stdout.strip()) or (asked.returncode != 0 and "Invalid job id" not in asked.stderr)
             self._gone_since = None if here else self._gone_since or time.monotonic()
         return self._gone_since is not None and (self._cancelled or time.monotonic() - self._gone_since > GONE_SECONDS)

@@ -9,10 +9,10 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterable
-from contextlib import nullcontext, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr, redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmark import __version__, registry
 from benchmark.errors import BenchError, UsageError
@@ -65,20 +65,18 @@ class Done(NamedTuple):
 
 def identity(search: Iterable[Path]) -> Identity:
     """Describe this machine's packages, code and entries."""
-    versions = {"benchmark": __version__, "python": ".".join(platform.python_version_tuple()[:2])}
-    versions |= {name: _version(name) for name in PACKAGES}
     own = [registry.STOCK, PROJECT / "benchmark"]
     roots = [*own, *(root for root in search if root not in own)]
     files = {_name(path): _sha256(path) for root in roots for path in sorted(root.rglob("*")) if path.suffix in (".py", ".gin")}
-    return Identity(versions, files)
+    return Identity(_versions(), files)
 
 
 def difference(wanted: Identity) -> str | None:
     """Say how this machine differs from the one that describes itself so; None where it does not."""
+    mine = _versions()
     for name, theirs in wanted.versions.items():
-        mine = __version__ if name == "benchmark" else ".".join(platform.python_version_tuple()[:2]) if name == "python" else _version(name)
-        if mine != theirs:
-            return f"has {name} {mine}, the head has {theirs}. Install the same on both"
+        if mine[name] != theirs:
+            return f"has {name} {mine[name]}, the head has {theirs}. Install the same on both"
     for name, theirs in wanted.files.items():
         path = PROJECT / name
         if not path.is_file():
@@ -112,7 +110,7 @@ def _run(order: Order, records: Path) -> int:
 
     if order.home:
         os.environ["BENCH_HOME"] = order.home
-    upkeep = nullcontext()
+    upkeep: AbstractContextManager[None] = nullcontext()
     if order.store:
         upkeep = stored(Store(order.store), order.run, home() / "runs" / order.run, force="--force" in order.flags,
                         note=lambda text: print(text, file=sys.stderr), interrupt=_thread.interrupt_main)
@@ -128,15 +126,20 @@ def _refuse(order: Order) -> None:
     if how := difference(order.identity):
         raise UsageError(f"{node} {how}, then run the same command again.")
     if order.home and not Path(order.beacon).exists():
-        raise UsageError(f"{node} does not see the head's directory {order.home} (there is no {order.beacon}). Let BENCH_HOME name a "
-                         "directory that every node mounts at the same place, or keep the runs under a URL: --runs s3://…")
+        raise UsageError(f"{node} does not see the head's directory {order.home} (there is no {order.beacon}). Let BENCH_HOME "
+                         "name a directory that every node mounts at the same place, or keep the runs under a URL: --runs s3://…")
     from benchmark import spec  # noqa: PLC0415
 
     entry = spec.load(registry.find("dataset", order.row.dataset, tuple(map(Path, order.search))))
     images = (Path(order.home) if order.home else home()) / "packed" / entry.name / "images.npy"
     if not entry.config.embedded and not images.exists():
-        raise UsageError(f"{node} has no file {images}, the images of '{entry.name}'. Copy the head's packed/{entry.name} there, or "
-                         f"pack them on the node: `bench data add {entry.name} --root PATH`.")
+        raise UsageError(f"{node} has no file {images}, the images of '{entry.name}'. Copy the head's packed/{entry.name} "
+                         f"there, or pack them on the node: `bench data add {entry.name} --root PATH`.")
+
+
+def _versions() -> dict[str, str]:
+    own = {"benchmark": __version__, "python": ".".join(platform.python_version_tuple()[:2])}
+    return own | {name: _version(name) for name in PACKAGES}
 
 
 def _version(name: str) -> str:
