@@ -72,7 +72,8 @@ def test_adding_again_does_nothing_and_another_source_is_a_new_version(layout: s
     name, dataset = entry_of(layout)
     one, other = (LAYOUTS[layout](home / folder, images) for folder, images in (("one", JPEGS), ("other", JPEGS + WEBPS)))
     first = data.add(name, dataset, home=home, root=one)
-    assert first.outcome == "new" and "The source has 3 images, the official distribution" in first.sentence or name == "parquet32"
+    assert first.outcome == "new"
+    assert ("The source has 3 images, the official distribution" in first.sentence) == (name != "parquet32")
     assert data.add(name, dataset, home=home, root=one).outcome == "unchanged"
     second = data.add(name, dataset, home=home, root=other)
     assert second.outcome == "changed" and "a new version: it had 3 images" in second.sentence
@@ -149,7 +150,7 @@ def test_a_root_that_is_something_else_says_what_was_expected_and_what_is_there(
             assert EXPECTED[name] in said and f"there is {there[other]}" in said and str(root) in said and "\n" not in said
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("no image")
-    for root, words in (("none", "does not exist"), ("empty", "it is empty"), ("file", "")):
+    for root, words in (("none", "does not exist"), ("empty", "it is empty"), ("file", "file")):
         with pytest.raises(ImageError, match=words) as problem:
             dataset.open(tmp_path / root)
         assert str(tmp_path / root) in str(problem.value)
@@ -161,7 +162,8 @@ def test_the_command_line_names_what_is_wrong_and_adds_nothing(bench: Bench, hom
     lsun(home / "lsun", WEBPS)
     done = bench("data", "add", "celeba", "--root", str(home / "lsun"), "--no-dvc")
     assert done.returncode == 1 and not done.stdout and "Traceback" not in done.stderr
-    assert "should be the folder with list_eval_partition.txt" in done.stderr and "church_outdoor_train_lmdb/" in done.stderr
+    assert "should be the folder with list_eval_partition.txt" in done.stderr
+    assert "there is church_outdoor_train_lmdb/" in done.stderr
     assert not (home / "data").exists() and everything(home) == {}
     done = bench("data", "add", "lsun_church", "--root", str(home / "lsun"), "--resolution", "64")
     assert done.returncode == 2 and "Copy its .gin file as datasets/lsun_church_64.gin" in done.stderr
@@ -169,10 +171,11 @@ def test_the_command_line_names_what_is_wrong_and_adds_nothing(bench: Bench, hom
     entry = registry.find("dataset", "lsun_church").path.read_text()
     (home / "mine" / "datasets").mkdir(parents=True)
     (home / "mine" / "datasets" / "lsun_church_64.gin").write_text(entry.replace("resolution = 32", "resolution = 64"))
-    done = bench("data", "add", "lsun_church_64", "--root", str(home / "lsun"), "--registry", str(home / "mine"), "--resolution", "64")
+    done = bench("data", "add", "lsun_church_64", "--root", str(home / "lsun"), "--registry", str(home / "mine"))
     assert done.returncode == 0 and "packed 3 images of 64x64" in done.stdout and "126,227" in done.stdout
     assert "Looking through" in done.stderr
 
 
 def test_the_noise_of_these_tests_is_golden() -> None:
-    assert hashlib.sha256(noise(5, 7, 3).tobytes()).hexdigest() == "4768d4b09a0ce1b41c7da838552fe89edd9b654fa72323aa67cb0babde4b657a"
+    digest = hashlib.sha256(noise(5, 7, 3).tobytes()).hexdigest()
+    assert digest == "4768d4b09a0ce1b41c7da838552fe89edd9b654fa72323aa67cb0babde4b657a"

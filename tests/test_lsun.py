@@ -64,7 +64,7 @@ def test_a_damaged_database_is_named_and_does_not_end_the_process(home: Path) ->
     root = lsun(home / "root", WEBPS * 20)
     path = root / "church_outdoor_train_lmdb" / "data.mdb"
     sound = path.read_bytes()
-    for damaged, said in ((sound[: len(sound) // 2], "is cut off: it has"), (sound[:5000], "cannot be read as an LSUN database|cut off"),
+    for damaged, said in ((sound[: len(sound) // 2], "is cut off: it has"), (sound[:5000], "cannot be read as|cut off"),
                           (b"", "cannot be read as|cut off"), (b"no database" * 2000, "cannot be read as an LSUN database")):
         path.write_bytes(damaged)
         with pytest.raises(BenchError, match=said) as problem:

@@ -100,9 +100,10 @@ def memory_of(process: int) -> int:
 
 
 def test_a_hundred_thousand_images_need_less_than_a_gigabyte(tmp_path: Path) -> None:
-    root = lsun(tmp_path / "root", [TINY[i % 3] for i in range(100_300)])
+    lsun(tmp_path / "root", [TINY[i % 3] for i in range(100_300)])
     code = ("from pathlib import Path; from benchmark import data; from registry.datasets.lsun import Lsun\n"
-            "print(data.add('church', Lsun(resolution=32, scene='church_outdoor'), home=Path('.'), root=Path('root')).sentence)")
+            "church = Lsun(resolution=32, scene='church_outdoor')\n"
+            "print(data.add('church', church, home=Path('.'), root=Path('root')).sentence)")
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path.cwd())},
                                stdout=subprocess.PIPE, text=True)
     most = 0
