@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import socket
 import time
 from pathlib import Path
@@ -32,7 +33,8 @@ def nodes():
 
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     one = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-    made = Nodes(initialize_head=True, head_node_args=one | {"_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 3}})
+    quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
+    made = Nodes(initialize_head=True, head_node_args=one | {"_system_config": quick})
     others = [made.add_node(**one) for _ in range(2)]
     made.wait_for_nodes()
     yield made, others
@@ -53,8 +55,8 @@ def results(records):
     found = {}
     for path in records.rglob("*.json"):
         one = vars(record.read(path))
-        found[str(path.relative_to(records))] = {key: one[key] for key in one if key not in ("training", "created", "environment")} | {
-            "steps": one["training"].steps}
+        kept = {key: one[key] for key in one if key not in ("training", "created", "environment")}
+        found[str(path.relative_to(records))] = kept | {"steps": one["training"].steps}
     return found
 
 
@@ -147,16 +149,15 @@ def test_an_order_survives_the_way_to_a_node(tmp_path):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda one: one.identity._replace(versions=one.identity.versions | {"torch": "2.0.1"}), "has torch .*, the head has 2.0.1"),
-    (lambda one: one.identity._replace(versions=one.identity.versions | {"benchmark": "9.9"}), "has benchmark .*, the head has 9.9"),
-    (lambda one: one.identity._replace(files=one.identity.files | {"registry/layouts/theirs.gin": "0" * 64}), "has no file .*registry/layouts/theirs.gin"),
-    (lambda one: one.identity._replace(files=one.identity.files | {"benchmark/psnr.py": "0" * 64}), "has another .*benchmark/psnr.py than the head"),
+    ({"versions": {"torch": "2.0.1"}}, "has torch .*, the head has 2.0.1"),
+    ({"versions": {"benchmark": "9.9"}}, "has benchmark .*, the head has 9.9"),
+    ({"files": {"registry/layouts/theirs.gin": "0" * 64}}, "has no file .*registry/layouts/theirs.gin"),
+    ({"files": {"benchmark/psnr.py": "0" * 64}}, "has another .*benchmark/psnr.py than the head"),
 ])
 def test_a_node_that_differs_from_the_head_refuses_the_row_by_name(tmp_path, change, message):
-    import re  # noqa: PLC0415
-
     one = order(tmp_path)
-    done = worker.work(one._replace(identity=change(one)))
+    fields = one.identity._asdict()
+    done = worker.work(one._replace(identity=Identity(**{name: fields[name] | change.get(name, {}) for name in fields})))
     assert done.code == 2 and done.record is None
     assert re.fullmatch(rf"bench: The node {os.uname().nodename} {message}.*\n", done.errors), done.errors
 
@@ -177,7 +178,7 @@ def test_local_version_labels_do_not_make_a_difference():
     assert str(ENTRIES / "recipes/none.gin") in worker.difference(other)
 
 
-def test_an_address_where_nothing_answers_is_said_within_seconds(tmp_path):
+def test_an_address_where_nothing_answers_is_said_within_seconds(tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -185,6 +186,10 @@ def test_an_address_where_nothing_answers_is_said_within_seconds(tmp_path):
     with pytest.raises(BenchError, match=f"No Ray cluster answers at 127.0.0.1:{port}: .*refused.*ray start --head"):
         run(tmp_path, Cluster(f"127.0.0.1:{port}"), rows(1))
     assert time.monotonic() - began < 10
+    monkeypatch.setattr("benchmark.sweep.cluster.PROBE_SECONDS", 6.0)
+    with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(BenchError, match="something is there, but it is no Ray"):
+        run(tmp_path, Cluster(f"127.0.0.1:{deaf.getsockname()[1]}"), rows(1))
+    assert time.monotonic() - began < 30
     with pytest.raises(UsageError, match="--address nowhere must be HOST:PORT"):
         run(tmp_path, Cluster("nowhere"), rows(1))
     with pytest.raises(UsageError, match="Ray Client"):

@@ -89,11 +89,15 @@ def _engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("local", "ray", "slurm"), default="local",
                         help="where the rows run: on this machine, as tasks of a Ray cluster, as a Slurm job array (default: local)")
     parser.add_argument("--cpus", type=int, metavar="C", help="ray, slurm: CPUs, and threads, of each row (default: 1)")
-    parser.add_argument("--gpus", type=int, metavar="G", help="ray, slurm: GPUs of each row (default: ray 1 where there are any, slurm 0)")
+    parser.add_argument("--gpus", type=int, metavar="G",
+                        help="ray, slurm: GPUs of each row (default: ray 1 where there are any, slurm 0)")
     parser.add_argument("--address", metavar="HOST:PORT", help="ray: the head of the cluster, or auto (default: RAY_ADDRESS, "
                         "else the cluster of this machine, else a new one)")
     parser.add_argument("--retries", type=int, metavar="R", help="ray: how often a row may lose its node (default: 3)")
-    parser.add_argument("--runs", metavar="URL", help="ray: where the runs are kept, for nodes that share no directory (s3://…, gs://…)")
+    parser.add_argument("--runs", metavar="URL",
+                        help="ray: where the runs are kept, for nodes that share no directory (s3://…, gs://…)")
     parser.add_argument("--slurm", action="append", default=[], metavar="KEY=VALUE",
-                        help="slurm: an option of sbatch; may be repeated. cluster=local tries the array on this machine, setup=LINE runs a line first")
-    parser.add_argument("--no-wait", action="store_true", help="slurm: submit and return; the same command later says what is finished")
+                        help="slurm: an option of sbatch; may be repeated. cluster=local tries the array on this machine, "
+                             "setup=LINE runs a line first")
+    parser.add_argument("--no-wait", action="store_true",
+                        help="slurm: submit and return; the same command later says what is finished")
