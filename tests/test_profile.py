@@ -76,11 +76,9 @@ def test_a_row_is_profiled_without_its_images(home: Path, bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    ([*TINY, "--steps", "0"], "--steps 0 must be at least 1"),
-    ([*TINY, "--micro-batch", "0"], "--micro-batch 0 must be at least 1"),
+    ([*TINY, "--steps", "0", "--attention-kernel", "magic"], "--steps 0 must be at least 1"),
     (["--model", "wiener", "--layout", "global", "--dataset", "dead_leaves8", "--recipe", "mini"], "fitted in closed form"),
     ([*TINY, "--steps", "1", "--trace", "/proc/none/trace.json"], "/proc/none"),
-    ([*TINY, "--attention-kernel", "magic"], "magic"),
 ])
 def test_what_cannot_be_profiled_is_said(bench: Bench, words: list[str], message: str) -> None:
     done = bench("profile", *words)

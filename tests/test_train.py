@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.checkpoint import weights_digest
+from benchmark.diffusion import alphas_cumprod, loss, random_key, scaled
 from benchmark.errors import BenchError
 from benchmark.recipe import Recipe
 from benchmark.record import Point
@@ -138,3 +139,24 @@ def test_loss_of_a_point_is_the_mean_since_the_point_before(tmp_path: Path) -> N
     train(training, IMAGES, plan, seed=0, folder=tmp_path, hooks=each)
     assert training.trajectory[0].loss == pytest.approx(sum(losses[s] for s in range(1, 6)) / 5, rel=1e-12)
     assert training.trajectory[1].loss == pytest.approx(sum(losses[s] for s in range(6, 21)) / 15, rel=1e-12)
+
+
+def test_a_step_is_the_one_that_the_committed_records_were_made_with(tmp_path: Path) -> None:
+    """Bit for bit: the draws in their order, torch's own seed, one backward pass of the whole batch, AdamW, the average."""
+    plan = recipe(trajectory=())
+    plain, abar = start(Tiny(), plan), alphas_cumprod()
+    plain.network.train()
+    for step in range(plan.steps):
+        torch.manual_seed(random_key("train", 3, step))
+        x0 = scaled(IMAGES[torch.randint(len(IMAGES), (plan.batch,))])
+        t, noise = torch.randint(1000, (plan.batch,)), torch.randn(x0.shape)
+        loss(plain.network, x0, t, noise, abar).backward()
+        nn.utils.clip_grad_norm_(plain.network.parameters(), plan.clip)
+        plain.optimizer.param_groups[0]["lr"] = learning_rate(plan, step)
+        plain.optimizer.step()
+        plain.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(plain.ema.parameters()), list(plain.network.parameters()), 1 - plan.ema)
+            for own, theirs in plain.buffers:
+                own.copy_(theirs)
+    assert state(trained(tmp_path, seed=3, plan=plan)) == state(plain)
