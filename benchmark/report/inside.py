@@ -134,6 +134,7 @@ def beyond(analyses: Analyses) -> tuple[str, list[Picture]]:
         return heading + _absent("attention") + " Without them there is nothing to correlate.", []
     text = (
         "Over all analysed rows: does a network with more local attention, or with more harmonic eigenvectors, have a smaller gap? "
+        "A positive rho with the attention distance, or a negative one with harmonicity, says yes. "
         "Spearman's rank correlation with the PSNR gap; its 95% interval is that of a bootstrap over configurations, which keeps the "
         f"seeds of one configuration together (none below {FEWEST} configurations). With so few configurations the intervals are rough, "
         "and a correlation over rows that differ in N, network and recipe at once says nothing of what causes what: hence the lines "
