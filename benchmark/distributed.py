@@ -123,8 +123,8 @@ def own_device(device: torch.device) -> torch.device:
         return device
     local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if local >= there:
-        raise UsageError(f"There are {local + 1} or more processes on this machine, and {there} GPUs: one process needs one GPU. "
-                         f"Start it with torchrun --nproc-per-node {there}, or with --device cpu.")
+        raise UsageError(f"There are {local + 1} or more processes on this machine, and {there} GPUs: one process needs one "
+                         f"GPU. Start it with torchrun --nproc-per-node {there}, or with --device cpu.")
     return torch.device("cuda", local)
 
 

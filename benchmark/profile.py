@@ -1,4 +1,4 @@
-"""Where the time and the memory of a training step go, what the run would take, measured on made-up images of the right shape."""
+"""Where the time and the memory of a training step go, and what the run would take; measured on made-up images."""
 
 import os
 import statistics
@@ -91,7 +91,8 @@ def profile(spec: Spec, place: Place, *, steps: int = 10, trace: Path | None = N
     if hasattr(network, "fit"):
         raise UsageError(f"The model '{spec.model.name}' is fitted in closed form: there is no training step to profile.")
     set_kernel(network, place.attention_kernel)
-    images = torch.randint(0, 256, (min(spec.subset, 1024), spec.images.channels, *[spec.images.resolution] * 2), dtype=torch.uint8, device=device)
+    shape = (min(spec.subset, 1024), spec.images.channels, spec.images.resolution, spec.images.resolution)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
     training = start(network, recipe)
     if place.recompute:
         recompute(network)
@@ -113,8 +114,8 @@ def profile(spec: Spec, place: Place, *, steps: int = 10, trace: Path | None = N
     peak = peaks["tf32" if recipe.tf32 and "tf32" in peaks and recipe.precision == "fp32" else recipe.precision]
     return Profile(
         device=environment.device_name(device), threads=torch.get_num_threads(), precision=recipe.precision, steps=steps,
-        batch=recipe.batch, micro_batch=work.micro_batch or 0, step_seconds=whole, seconds=seconds, images_per_second=recipe.batch / whole,
-        step_flops=flops, achieved_flops=flops / whole, peak_flops=peaks, utilisation=flops / whole / peak, memory_bytes=memory,
+        batch=recipe.batch, micro_batch=work.micro_batch or 0, step_seconds=whole, seconds=seconds,
+        images_per_second=recipe.batch / whole, step_flops=flops, achieved_flops=flops / whole, peak_flops=peaks, utilisation=flops / whole / peak, memory_bytes=memory,
         training_seconds=whole * recipe.steps, evaluation_seconds=evaluation,
         kernels=kernels_used(network) | kernels_used(training.ema), notes=tuple(work.notes))
 
@@ -196,7 +197,8 @@ def _evaluation_seconds(spec: Spec, ema: nn.Module, images: Tensor) -> float:
         began = time.perf_counter()
         psnr(ema, images[:few], images[:few], seed=0, steps=2, images=few)
     pairs = 2 * recipe.psnr_images * recipe.psnr_steps
-    pairs += 2 * recipe.trajectory_psnr_images * recipe.trajectory_psnr_steps * sum(step <= recipe.steps for step in recipe.trajectory)
+    points = sum(step <= recipe.steps for step in recipe.trajectory)
+    pairs += 2 * recipe.trajectory_psnr_images * recipe.trajectory_psnr_steps * points
     return (time.perf_counter() - began) / (4 * few) * pairs
 
 

@@ -21,7 +21,7 @@ Mark = Callable[[str], None]  # told after each part of a step: data, forward, b
 
 
 class Batch(NamedTuple):
-    """This process's share of a batch: images in [-1, 1] and noise (n, C, R, R), steps (n,), and its first place in the batch."""
+    """This process's share of a batch: images in [-1, 1] and noise (n, C, R, R), steps (n,), its first place in it."""
 
     x0: Tensor
     t: Tensor
@@ -56,7 +56,8 @@ def prepare(network: nn.Module, work: Work, device: torch.device) -> None:
         raise UsageError(f"{processes.size} processes are more than recipe.batch = {recipe.batch} images. Start fewer.")
     if recipe.tf32 and device.type != "cuda":
         work.say(numerics.TF32_SAID)
-    if (processes.size > 1 or (work.micro_batch or recipe.batch) < recipe.batch) and (why := numerics.whole_batch_only(network)):
+    split = processes.size > 1 or (work.micro_batch or recipe.batch) < recipe.batch
+    if split and (why := numerics.whole_batch_only(network)):
         raise UsageError(f"The batch of this network cannot be split: {why}. Run it in one process, without --micro-batch.")
     if refused := numerics.compile_blocks(network, recipe.compile, device):
         work.say(refused)
@@ -122,7 +123,8 @@ def _halve(network: nn.Module, work: Work, device: torch.device, problem: str) -
                          "activations, take a smaller model, or a device with more memory.")
     if why := numerics.whole_batch_only(network):
         raise BenchError(f"Out of memory with the batch of {now} images on {device} ({problem}), and the batch of this network "
-                         f"cannot be split: {why}. Give --recompute, which keeps fewer activations, or take a device with more memory.")
+                         f"cannot be split: {why}. Give --recompute, which keeps fewer activations, or take a device with "
+                         "more memory.")
     work.micro_batch = (now + 1) // 2
     release(device)
     work.warn(f"Out of memory with {now} images at a time; going on with {work.micro_batch}. The gradient is still that of the "

@@ -36,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
 
     spec, place = spec_of(options), place_of(options)
     with Display() as display:
-        measured = profile(spec, place, steps=options.steps, trace=options.trace, warn=display.note, progress=display.bar("profiling"))
+        measured = profile(spec, place, steps=options.steps, trace=options.trace, warn=display.note,
+                           progress=display.bar("profiling"))
     if options.json:
         print_json(asdict(measured) | {"spec": spec.to_json()})
     else:
@@ -48,9 +49,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _print(measured: "Profile", title: str) -> None:
     at_a_time = f", {measured.micro_batch} at a time" if measured.micro_batch else ""
-    rows = [(part, f"{1000 * seconds:.2f}", f"{100 * seconds / measured.step_seconds:.1f}%") for part, seconds in measured.seconds.items()]
+    whole = measured.step_seconds
+    rows = [(part, f"{1000 * part_s:.2f}", f"{100 * part_s / whole:.1f}%") for part, part_s in measured.seconds.items()]
     rows.append(("step", f"{1000 * measured.step_seconds:.2f}", f"{measured.images_per_second:.1f} images/s"))
-    print(f"{title}\n{measured.batch} images a step{at_a_time}, {measured.precision}, on {measured.device}, threads: {measured.threads}\n")
+    print(f"{title}\n{measured.batch} images a step{at_a_time}, {measured.precision}, on {measured.device}, "
+          f"threads: {measured.threads}\n")
     print_table("a training step", ("part", "ms (median)", "share"), rows)
     print_table("memory", ("part", "MiB"), [(part, f"{size / 2**20:.1f}") for part, size in measured.memory_bytes.items()])
     peaks = ", ".join(f"{name} {_speed(flops)}" for name, flops in measured.peak_flops.items())
