@@ -245,6 +245,17 @@ def test_a_compiled_block_attends_by_bands() -> None:
     assert kernels_used(block) == {"cpu float32": ("masked",)}
 
 
+def test_a_compiled_layer_attends_by_flex() -> None:
+    """Forward only, all that FlexAttention has on a CPU; the blocks are made once, and go with a copy."""
+    module = layer().requires_grad_(False)
+    x = torch.randn(2, 144, 30)
+    wanted = module(x)
+    set_kernel(module, "flex")
+    for one in (module, copy.deepcopy(module)):
+        torch.testing.assert_close(torch.compile(one, fullgraph=True, backend="aot_eager")(x), wanted, rtol=1e-5, atol=1e-5)
+    assert kernels_used(module) == {"cpu float32": ("flex",)}
+
+
 def test_every_kind_of_derivative_is_there() -> None:
     module, x = layer(), torch.randn(1, 144, 30)
     _, pull = torch.func.vjp(module, x)

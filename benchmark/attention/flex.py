@@ -11,10 +11,14 @@ from benchmark.attention.windows import is_global
 from benchmark.contract import Attention
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, attention: Attention, side: int, scale: float) -> Tensor:
-    """Return the attended values (N, heads, side**2, d) of q, k and v of that shape; softmax of `scale` * q k^T."""
+def attend(q: Tensor, k: Tensor, v: Tensor, attention: Attention, side: int, scale: float,
+           blocks: BlockMask | None = None) -> Tensor:
+    """Return the attended values (N, heads, side**2, d) of q, k and v of that shape; softmax of `scale` * q k^T.
+
+    `blocks` is the layer's `block_mask` where it was made before: in a compiled network it would be made at every call.
+    """
     run = flex_attention if torch.compiler.is_compiling() else _compiled()
-    return run(q, k, v, block_mask=block_mask(attention, side, q.device), scale=scale)
+    return run(q, k, v, block_mask=block_mask(attention, side, q.device) if blocks is None else blocks, scale=scale)
 
 
 @lru_cache(maxsize=64)
@@ -43,4 +47,5 @@ def sees(attention: Attention, side: int) -> Callable[[Tensor, Tensor, Tensor, T
 
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., Tensor]:
+    torch._dynamo.config.recompile_limit = 64  # windows, batch sizes, training and scoring each make a version
     return torch.compile(flex_attention, dynamic=False)

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
 
 from benchmark.attention import bands, flex, neighbourhood
 from benchmark.attention.choice import KERNELS, Circumstances, choose
@@ -12,7 +13,7 @@ from benchmark.attention.windows import is_global, visible_keys
 from benchmark.contract import Attention
 from benchmark.errors import UsageError
 
-_COMPUTED_BY = {"bands": bands.attend, "flex": flex.attend, "natten": neighbourhood.attend}
+_COMPUTED_BY = {"bands": bands.attend, "natten": neighbourhood.attend}
 
 
 class Attend(nn.Module):
@@ -28,6 +29,7 @@ class Attend(nn.Module):
         super().__init__()
         self.attention, self.side, self.kernel = attention, side, "auto"
         self.used: dict[str, str] = {}  # "cpu float32" -> kernel
+        self.blocks: BlockMask | None = None  # of FlexAttention, once `set_kernel` has seen the device
         mask = None if is_global(attention, side) else visible_keys(attention, side)
         self.register_buffer("mask", mask, persistent=False)
 
@@ -43,7 +45,10 @@ class Attend(nn.Module):
         kernel = "masked" if _plain() else self.chosen(self.kernel, q.device.type, q.dtype, trains)
         if kernel == "masked":
             return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, scale=scale)
-        return _COMPUTED_BY[kernel](q, k, v, self.attention, self.side, q.shape[3] ** -0.5 if scale is None else scale)
+        scale = q.shape[3] ** -0.5 if scale is None else scale
+        if kernel == "flex":
+            return flex.attend(q, k, v, self.attention, self.side, scale, self.blocks)
+        return _COMPUTED_BY[kernel](q, k, v, self.attention, self.side, scale)
 
     @torch.compiler.assume_constant_result
     def chosen(self, forced: str, device: str, dtype: torch.dtype, trains: bool) -> str:
@@ -73,17 +78,19 @@ def set_kernel(network: nn.Module, name: str) -> None:
     layers = _layers(network)
     weight = next(network.parameters(), torch.empty(0))
     trains = any(parameter.requires_grad for parameter in network.parameters())
-    for layer in layers:
-        choose(name, layer.attention, layer.side, Circumstances(weight.device.type, weight.dtype, trains))
-    for layer in layers:
+    given = Circumstances(weight.device.type, weight.dtype, trains)
+    chosen = [choose(name, layer.attention, layer.side, given) for layer in layers]
+    for layer, kernel in zip(layers, chosen, strict=True):
         layer.kernel = name
         layer.used.clear()
+        layer.blocks = flex.block_mask(layer.attention, layer.side, weight.device) if kernel == "flex" else None
 
 
 def kernels_used(network: nn.Module) -> dict[str, tuple[str, ...]]:
     """Return, for each device and type that the network has run with ("cpu float32"), the kernel of every layer in order.
 
-    "" stands for a layer that has not run so. Empty for a network without such layers, or that has not run.
+    "" stands for a layer that has not run so. Empty for a network without such layers, or that has not run. What is
+    compiled is noted as it is compiled: a copy that runs its original's code has nothing of its own to say.
     """
     layers = _layers(network)
     circumstances = sorted({one for layer in layers for one in layer.used})

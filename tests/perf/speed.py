@@ -7,6 +7,7 @@ falls on both; a ratio is the ratio of the medians.
 import argparse
 import copy
 import json
+import os
 import platform
 import statistics
 import sys
@@ -140,14 +141,15 @@ def own_turn(model: DiT, layout: str, images: torch.Tensor, precision: str, batc
     return lambda: take_step(training, images, work)
 
 
-def page(found: list[Measured], repeat: int, batch: int) -> str:
+def page(found: list[Measured], repeat: int, batch: int, load: float) -> str:
     """Return docs/performance.md."""
     lines = [
         "# Performance", "",
         "Written by `python -m tests.perf.speed --write docs/performance.md` (part of `make bench`).", "",
         f"{device_name(torch.device('cpu'))}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}, "
         f"PyTorch {torch.__version__}, Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}. Medians of {repeat} "
-        "repetitions, taken in turn with what they are held against.", "",
+        f"repetitions, taken in turn with what they are held against. Load of the machine before: {load:.1f} on {os.cpu_count()} cores; "
+        "what moves much memory suffers most from a load.", "",
         "| | type | measured | of | at least | here | there |", "|-|-|-|-|-|-|-|",
         *(f"| {one.what} | {one.precision} | **{one.value:.2f}** | {one.against} | {one.bar:g}{'' if one.met else ' (missed)'} | "
           f"{1e3 * one.seconds:.1f} ms | {1e3 * one.reference_seconds:.1f} ms |" for one in found), "",
@@ -184,6 +186,7 @@ def main(words: list[str] | None = None) -> int:
     if min(options.repeat, options.batch, options.threads) < 1:
         parser.error("--repeat, --batch and --threads must be at least 1")
     torch.set_num_threads(options.threads)
+    load = os.getloadavg()[0]
     found: list[Measured] = []
     parts = [(part, precision) for part in ("layers", "steps") if options.only in (None, part) for precision in LAYER_BARS]
     with Display() as display:
@@ -200,7 +203,7 @@ def main(words: list[str] | None = None) -> int:
                     [(one.what, one.precision, one.against, f"{one.bar:g}", f"{one.value:.2f}", "yes" if one.met else "no")
                      for one in found])
     if options.write:
-        write_text(options.write, page(found, options.repeat, options.batch))
+        write_text(options.write, page(found, options.repeat, options.batch, load))
     return 0
 
 
