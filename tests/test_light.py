@@ -47,9 +47,9 @@ def bare(home, tmp_path):
     (folder / "sitecustomize.py").write_text(BARE.format(missing=extras()))
     environment = os.environ | {"BENCH_HOME": str(home), "PYTHONPATH": str(folder)}
 
-    def call(*words):
-        return subprocess.run([sys.executable, "-m", "benchmark.cli", *words], capture_output=True, text=True, timeout=180,
-                              env=environment, check=False)
+    def call(*words, start=("-m", "benchmark.cli")):
+        return subprocess.run([sys.executable, *start, *words], capture_output=True, text=True, timeout=300, env=environment,
+                              check=False)
 
     probe = subprocess.run([sys.executable, "-c", "import PIL"], env=environment, capture_output=True, text=True, check=False)
     assert "No module named 'PIL'" in probe.stderr  # the node is as bare as it claims to be
@@ -93,3 +93,15 @@ def test_a_bare_node_sweeps_and_says_what_an_engine_needs(bare, home, tmp_path):
     assert done.returncode == 0, done.stderr
     assert [one["status"] for one in json.loads(done.stdout)] == ["finished"]
     assert "MLflow is not installed" in done.stderr
+
+
+def test_every_generated_dataset_makes_its_images_on_a_bare_node(bare):
+    script = ("from benchmark import registry, spec\n"
+              "for name, file in registry.entries('dataset').items():\n"
+              "    config = spec.load(file).config\n"
+              "    if config.embedded:\n"
+              "        source = config.open(None)\n"
+              "        print(name, source.read(source.ids[0]).shape)\n")
+    done = bare(start=("-c", script))
+    assert done.returncode == 0, done.stderr
+    assert "dead_leaves8 (3, 8, 8)" in done.stdout.splitlines()

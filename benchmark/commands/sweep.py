@@ -22,7 +22,8 @@ def add(verbs: Any) -> None:
                        "bench sweep paper_table1 --engine slurm --gpus 1 --cpus 8 --slurm partition=gpu --slurm time=12:00:00",
                        "bench sweep paper_table1 --engine slurm --slurm partition=gpu --dry-run")
     parser.add_argument("suite", metavar="SUITE", help="a name from `bench list suites`")
-    parser.add_argument("--jobs", type=int, metavar="J", default=None, help="rows at a time (default: one per core, one per GPU)")
+    parser.add_argument("--jobs", type=int, metavar="J", default=None,
+                        help="rows at a time (default: one per core, or per GPU; ray: what fits on the nodes; slurm: 256)")
     parser.add_argument("--dry-run", action="store_true", help="print the rows and which are finished; run nothing")
     parser.add_argument("--force", action="store_true", help="run every row anew")
     _engine_flags(parser)
@@ -87,7 +88,8 @@ def engine_of(options: argparse.Namespace) -> "Engine":
 
 def _engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("local", "ray", "slurm"), default="local",
-                        help="where the rows run: on this machine, as tasks of a Ray cluster, as a Slurm job array (default: local)")
+                        help="where the rows run: on this machine, as tasks of a Ray cluster, as a Slurm job array "
+                             "(default: local)")
     parser.add_argument("--cpus", type=int, metavar="C", help="ray, slurm: CPUs, and threads, of each row (default: 1)")
     parser.add_argument("--gpus", type=int, metavar="G",
                         help="ray, slurm: GPUs of each row (default: ray 1 where there are any, slurm 0)")

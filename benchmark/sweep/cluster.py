@@ -52,7 +52,7 @@ class Cluster:
         if self.store:
             self.store.check()
         self.ray = _connect(self._address)
-        self._silence.enter_context(contextlib.redirect_stdout(io.StringIO()))  # where ray writes what its nodes say when one dies
+        self._silence.enter_context(contextlib.redirect_stdout(io.StringIO()))  # ray writes there when a node dies
         try:
             room = self._room(device_named(site.flags))
             self._identity: Identity = identity(site.search)
@@ -200,7 +200,8 @@ def _answers(address: str) -> None:
         socket.create_connection((name.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
     except (OSError, OverflowError) as problem:
         raise BenchError(f"No Ray cluster answers at {address}: {problem}. {begin}") from None
-    probe = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]  # in a process that can be ended
+    # in a process, because that can be ended
+    probe = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
         healthy = subprocess.run(probe, capture_output=True, timeout=PROBE_SECONDS, check=False).returncode == 0
     except subprocess.TimeoutExpired:

@@ -212,7 +212,8 @@ def _as_os_error() -> Iterator[None]:
 def _present(folder: Path) -> list[str]:
     """Return the files of a run that are finished and not the machine's own."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return [name for name in names if name.partition("/")[0] not in OWN and not any(part.startswith(".") for part in name.split("/"))]
+    finished = (name for name in names if not any(part.startswith(".") for part in name.split("/")))
+    return [name for name in finished if name.partition("/")[0] not in OWN]
 
 
 def _is_json(path: Path) -> bool:
