@@ -200,7 +200,10 @@ def _matrices(x: Tensor, rows: Rows) -> Tensor:
 
 def _put(x: Tensor, rows: Rows, a: Tensor, b: Tensor, scale: float = 1.0) -> None:
     """Set the rows of x: (N, heads, tokens, d) to `scale` times the products of two stacks of matrices."""
-    torch.mul(torch.bmm(a, b).unflatten(0, x.shape[:2]), scale, out=x[:, :, rows])
+    if x.element_size() >= 4 and x.is_contiguous():
+        x[:, :, rows].flatten(0, 1).baddbmm_(a, b, beta=0, alpha=scale)
+    else:
+        torch.mul(torch.bmm(a, b).unflatten(0, x.shape[:2]), scale, out=x[:, :, rows])
 
 
 def _add(x: Tensor, rows: Rows, a: Tensor, b: Tensor, scale: float = 1.0) -> None:
