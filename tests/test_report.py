@@ -45,7 +45,7 @@ def written(records: Sequence[Record], root: Path, numbers: Numbers | None = Non
             path = files.published_folder(root, one.row) / f"{what}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(files.text(analysis))
-    return report.page(report.gather(root / "records", PUBLISHED), root / "records", root / "paper")[0]
+    return report.compose(report.gather(root / "records", PUBLISHED), root / "records", root / "paper")[0]
 
 
 def build(root: Path) -> None:

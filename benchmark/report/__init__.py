@@ -11,11 +11,12 @@ from benchmark.leaderboard.plots import Picture
 from benchmark.record import Record, read_all, write_text
 from benchmark.registry import STOCK
 from benchmark.report import html, inside, pictures
-from benchmark.report.page import COMPARISONS, TITLE, Links, Material, comparisons, glance_rows, write_page
+from benchmark.report.claimed import comparisons
+from benchmark.report.page import COMPARISONS, TITLE, Links, Material, glance_rows, write_page
 from benchmark.report.summary import as_json
 from benchmark.spec import load_suite
 
-__all__ = ["as_json", "build", "gather", "glance_rows", "page", "stale"]
+__all__ = ["as_json", "build", "compose", "gather", "glance_rows", "stale"]
 
 PAGE, HTML = "README.md", "index.html"
 MEND = "Run `bench report paper` and commit what it writes."
@@ -34,13 +35,13 @@ def gather(records_dir: Path, published: Path, suites: Sequence[str] = ()) -> Ma
 
 def build(material: Material, records_dir: Path, out: Path) -> list[Path]:
     """Write the page, its pictures and the same page as HTML under `out`; remove pictures that no longer belong."""
-    text, shown = page(material, records_dir, out)
+    text, shown = compose(material, records_dir, out)
     if (there := _read(out / PAGE)) is not None and not there.startswith(TITLE):
         raise UsageError(f"{out / PAGE} is not a page of this report, and would be overwritten. Give another folder with --out DIR.")
     drawn = {out / picture.path: pictures.draw(picture) for picture in shown}
     for path, svg in drawn.items():
         write_text(path, svg)
-    write_text(out / COMPARISONS, comparisons(material))
+    write_text(out / COMPARISONS, comparisons(material.evidence))
     write_text(out / PAGE, text)
     write_text(out / HTML, html.page(text, out))
     for path in set((out / "figures").glob("*.svg")) - drawn.keys():
@@ -50,8 +51,8 @@ def build(material: Material, records_dir: Path, out: Path) -> list[Path]:
 
 def stale(material: Material, records_dir: Path, out: Path) -> list[str]:
     """Say what of the page is not what the records give: the text letter by letter, a picture by its numbers' digest."""
-    text, shown = page(material, records_dir, out)
-    wanted = {out / PAGE: text, out / COMPARISONS: comparisons(material)}
+    text, shown = compose(material, records_dir, out)
+    wanted = {out / PAGE: text, out / COMPARISONS: comparisons(material.evidence)}
     problems = [f"{path} is not what the records give. {MEND}" for path, content in wanted.items() if _read(path) != content]
     for picture in shown:
         if plots.digest_in(out / picture.path) != picture.digest:
@@ -61,7 +62,7 @@ def stale(material: Material, records_dir: Path, out: Path) -> list[str]:
     return problems + [f"{path} belongs to no figure any more. {MEND}" for path in sorted(there - belonging)]
 
 
-def page(material: Material, records_dir: Path, out: Path) -> tuple[str, list[Picture]]:
+def compose(material: Material, records_dir: Path, out: Path) -> tuple[str, list[Picture]]:
     """Return the text of the page that lies in `out`, and its pictures, not drawn yet."""
     links = Links(_relative(STOCK / "claims.toml", out), _relative(records_dir.parent / "README.md", out), out)
     return write_page(material, links)

@@ -45,8 +45,8 @@ EXHIBITS = (
         "Fig. 2", "PSNR and PSNR gap of a UNet and a DiT of equal FLOPs",
         "With few training images a DiT has a smaller PSNR gap than a UNet; with 100,000 both gaps are small.",
         suite="paper_fig2", draw=pictures.figure2,
-        notes=("The printed values are means over the diffusion steps, as the figure's legend gives them. The text names neither "
-               "the dataset nor the size of the DiT: `celeba` and `dit_480` here, both marked as assumed.",),
+        notes=(("The printed values are means over the diffusion steps, as the figure's legend gives them. The text names neither "
+                "the dataset nor the size of the DiT: `celeba` and `dit_480` here, both marked as assumed."),),
     ),
     Exhibit(
         "Fig. 3", "Jacobian spectra and eigenvectors at N = 10 and N = 100,000",
@@ -71,8 +71,8 @@ EXHIBITS = (
         "In the first layers (head) local attention lowers the gap more than interleaved (mix) or in the last layers (tail), which "
         "may even raise it.",
         suite="paper_fig7", draw=pictures.figure7,
-        notes=("Fig. 7 prints no numbers. The dashed lines are the three layouts whose gaps Figs. 6 and 8 print; mix and tail are "
-               "missing.",),
+        notes=(("Fig. 7 prints no numbers. The dashed lines are the three layouts whose gaps Figs. 6 and 8 print; mix and tail are "
+                "missing."),),
     ),
     Exhibit(
         "Fig. 8", "PSNR gap by window size",
@@ -85,8 +85,8 @@ EXHIBITS = (
         "At N = 10,000 local attention lowers FID; at N = 100,000 it is comparable or slightly worse.",
         suite="paper_table1", table=tables.table1,
         notes=("FID without → with local attention, and the change. † other seeds, other splits and twice the batch size.",
-               "The laptop-scale suites have no FID: their Fréchet distance in a random network does not separate the layouts, and "
-               "nothing stands in for the tables."),
+               ("The laptop-scale suites have no FID: their Fréchet distance in a random network does not separate the layouts, and "
+                "nothing stands in for the tables.")),
     ),
     Exhibit(
         "Table 2", "FID by the placement of local attention",
