@@ -438,3 +438,9 @@ def test_a_subset_that_the_pool_cannot_give_says_the_way_out(home: Path, picture
     add(home, pictures)
     with pytest.raises(UsageError, match="Use at most 30, or a dataset with more images"):
         data.subset(data.load("shots", FOLDER, home=home), "shots", 1000, 0)
+
+
+def test_the_same_bytes_under_other_ids_are_a_new_version_that_says_why(home: Path, pictures: Path) -> None:
+    add(home, pictures)
+    above = data.add("shots", FOLDER, home=home, root=pictures.parent)
+    assert above.outcome == "changed" and "its ids are others" in above.sentence

@@ -207,7 +207,7 @@ def _opened(name: str, dataset: Dataset, root: Path | None) -> Iterator[Source]:
     try:
         source = dataset.open(root)
     except ImageError as problem:
-        raise BenchError(f"The images of the dataset '{name}' cannot be opened: {problem}.") from None
+        raise BenchError(f"The images of the dataset '{name}' cannot be opened: {str(problem).rstrip('.')}.") from None
     try:
         yield source
     finally:
@@ -266,6 +266,8 @@ def _added(made: Manifest, before: Manifest | None, remark: str) -> Added:
     if before.same_images(made):
         return Added(made, "restored", f"{packed}, the same bytes as before.{remarks}")
     change = f"it had {before.count:,} images, sha256 {before.sha256[:12]}, and has sha256 {made.sha256[:12]} now"
+    if before.sha256 == made.sha256:
+        change = "its bytes are the same and its ids are others, so that its subsets are too (was --root the folder of before?)"
     sentence = f"{packed}, a new version: {change}. Results on the two are not comparable.{remarks}"
     return Added(made, "changed", sentence)
 

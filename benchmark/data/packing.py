@@ -97,7 +97,8 @@ def way_out(described: Manifest) -> str:
     """Say how to get sound images again."""
     if described.embedded:
         return f"Remove packed/{described.name}: it is generated again on the next use."
-    return f"`bench data add {described.name} --root PATH` packs them again."
+    return (f"`bench data add {described.name} --root PATH` packs them again; `dvc checkout --force packed/{described.name}.dvc` "
+            "restores them where DVC has them.")
 
 
 def _stream(folder: Path, facts: dict[str, Any], source: Source, ids: Sequence[str], shape: tuple[int, int, int],

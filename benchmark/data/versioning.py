@@ -25,7 +25,7 @@ def version(name: str, home: Path, *, embedded: bool) -> str:
     if (home / "data.dvc").is_file():
         _dvc(home, "commit", "--quiet", "--force", "data.dvc")
         files.append("data.dvc")
-    restore = "" if embedded else f" `dvc checkout packed/{name}.dvc` restores the images."
+    restore = "" if embedded else f" `dvc checkout --force packed/{name}.dvc` restores the images."
     return f"Versioned with DVC; commit {', '.join(files)}.{restore}"
 
 
