@@ -6,7 +6,23 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from benchmark.commands import analyze, check, data, leaderboard, listing, new, pca, profile, quality, report, run, sample, suite, sweep, tracking
+from benchmark.commands import (
+    analyze,
+    check,
+    data,
+    leaderboard,
+    listing,
+    new,
+    pca,
+    profile,
+    quality,
+    report,
+    run,
+    sample,
+    suite,
+    sweep,
+    tracking,
+)
 from benchmark.commands.flags import examples
 from benchmark.errors import BenchError
 from benchmark.fields import FieldError

@@ -14,6 +14,7 @@ from benchmark.data.packing import Packed
 from benchmark.errors import UsageError
 from benchmark.fidelity import Quality, memorisation, prepare, reference, score
 from benchmark.fidelity.features import Extractor, extract
+from benchmark.hold import only_one
 from benchmark.progress import Display
 from benchmark.record import Record, Score
 from benchmark.sampling import Request, Samples, sample_run
@@ -32,7 +33,7 @@ def evaluate(folder: Path, wanted: Quality, request: Request, place: run.Place, 
     scores = score(wanted, extractors, drawn.images, kept, against, sampling=sampling(request), device=place.device, bars=display.bar)
     if "memorisation" in wanted.metrics:
         scores |= _memorisation(spec, packed, drawn, request, extractors, kept, place, display)
-    with run.only_one(folder):
+    with only_one(folder):
         after = record.read(folder / "record.json")
         if after.weights_sha256 != before.weights_sha256:
             raise UsageError(f"The run {folder.name} was trained anew while its samples were scored. Score it again.")

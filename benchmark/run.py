@@ -3,59 +3,34 @@
 spec -> packed images -> subset -> network -> training -> PSNR -> record, everything under runs/<spec id>/.
 """
 
-import fcntl
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple
 
 import torch
 from torch import nn
 
-from benchmark import checkpoint, data, environment, record
-from benchmark.attention import kernels_used, set_kernel
-from benchmark.cost import forward_flops, parameters, peak_memory_bytes
+from benchmark import checkpoint, data, record
+from benchmark.attention import set_kernel
 from benchmark.diffusion import random_key
-from benchmark.distributed import ALONE, Processes
 from benchmark.errors import BenchError, UsageError
-from benchmark.leaderboard import plots
-from benchmark.lease import Folder, Held, Lease, held
+from benchmark.hold import only_one
+from benchmark.lease import Lease
 from benchmark.numerics import recompute
 from benchmark.partial_scores import PARTIAL, PartialScores, identity
+from benchmark.place import Place
 from benchmark.progress import Display
-from benchmark.psnr import mean, psnr
-from benchmark.record import METRIC_VERSION, Data, Point, Psnr, Record
-from benchmark.record import Training as Budget
+from benchmark.psnr import psnr
+from benchmark.record import METRIC_VERSION, Point, Record
+from benchmark.result import Scored, headline, record_of, rescored, save
 from benchmark.signals import stop_requested
 from benchmark.spec import Spec, from_record
 from benchmark.step import Work
 from benchmark.train import Hooks, Training, start, train
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run happens and where its results go; none of it changes the numbers but the device."""
-
-    home: Path  # holds runs/, packed/ and data/
-    records: Path
-    device: torch.device
-    suite: str | None = None
-    checkpoint_seconds: float = 60.0
-    processes: Processes = ALONE
-    micro_batch: int | None = None  # images at a time in each process; None: all of its share, while memory lasts
-    recompute: bool = False  # activations in the backward pass, to save memory
-    attention_kernel: str = "auto"
-    wait: bool = False  # for another process that works on the run, instead of refusing
-
-    def folder(self, spec: Spec) -> Path:
-        """Return the folder of a run."""
-        return self.home / "runs" / spec.id
 
 
 def run(spec: Spec, place: Place, display: Display, *, force: bool = False,
@@ -80,10 +55,10 @@ def run(spec: Spec, place: Place, display: Display, *, force: bool = False,
         scored = score(spec, place, display, trained.ema, subset, keep=folder)
 
         def finish() -> Record:
-            result = _record(spec, place, trained, scored, subset)
+            result = record_of(spec, place, trained, scored, subset)
             if lease:
                 lease.check()
-            _save(result, folder, display)
+            save(result, folder, display)
             return publish(result, spec, place)
 
         return processes.ask_first(finish)
@@ -97,9 +72,8 @@ def evaluate(folder: Path, place: Place, display: Display, search: tuple[Path, .
         subset = load_subset(spec, place, display)
         network = trained_network(spec, place, display, subset, before.weights_sha256)
         scored = score(spec, place, display, network, subset, keep=folder)
-        budget = vars(before.training) | {"evaluation_seconds": scored.seconds}
-        result = _with_psnr(vars(before) | {"training": Budget(**budget)}, scored.psnr)
-        _save(result, folder, display)
+        result = rescored(before, scored)
+        save(result, folder, display)
         return publish(result, spec, place)
 
 
@@ -108,7 +82,7 @@ def score_loaded(spec: Spec, place: Place, display: Display, network: nn.Module)
     subset = load_subset(spec, place, display)
     network = network.to(place.device).eval()
     set_kernel(network, place.attention_kernel)
-    return _record(spec, place, Training(network, network, None, []), score(spec, place, display, network, subset), subset)
+    return record_of(spec, place, Training(network, network, None, []), score(spec, place, display, network, subset), subset)
 
 
 def trained_network(spec: Spec, place: Place, display: Display, subset: data.Subset, weights_sha256: str) -> nn.Module:
@@ -172,13 +146,6 @@ def describe(spec: Spec, place: Place, subset: data.Subset) -> None:
     record.write_text(path, json.dumps(document, indent=1) + "\n")
 
 
-class Scored(NamedTuple):
-    """The PSNR curves of a network, and the seconds they took."""
-
-    psnr: Psnr
-    seconds: float
-
-
 def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset: data.Subset, keep: Path | None = None) -> Scored:
     """Score a network by the recipe; the errors of what is scored go into the folder `keep`, where a killed scoring resumes."""
     began = time.monotonic()
@@ -196,14 +163,6 @@ def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset
             partial.write()
         raise
     return Scored(measured, time.monotonic() - began)
-
-
-def draw(result: Record, path: Path, display: Display) -> None:
-    """Draw the PSNR curves of one record; where matplotlib is not installed (a bare GPU node), say so and go on."""
-    try:
-        record.write_text(path, plots.draw(plots.run_picture(result)))
-    except BenchError as problem:
-        display.note(f"No picture of this run: {problem}")
 
 
 def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subset: data.Subset,
@@ -226,9 +185,9 @@ def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subse
         def measure(ema: nn.Module, step: int, loss: float) -> Point:
             curves = psnr(ema, images, test_images, seed=spec.seed, steps=recipe.trajectory_psnr_steps,
                           images=recipe.trajectory_psnr_images, processes=processes)
-            means = _means(curves)
-            report(step, means)
-            return Point(step=step, loss=loss, **means)
+            found = headline(curves)
+            report(step, found)
+            return Point(step=step, loss=loss, **found)
 
         def stopping() -> bool:
             if lease:
@@ -250,36 +209,6 @@ def _fit(network: nn.Module, place: Place, subset: data.Subset) -> Training:
     return Training(network, network.eval(), None, [], wall_seconds=time.monotonic() - began)
 
 
-def _record(spec: Spec, place: Place, trained: Training, scored: Scored, subset: data.Subset) -> Record:
-    total, trainable = parameters(trained.network)
-    budget = Budget(
-        steps=trained.step, device=environment.device_name(place.device), threads=torch.get_num_threads(),
-        wall_seconds=trained.wall_seconds, evaluation_seconds=scored.seconds, peak_memory_bytes=peak_memory_bytes(place.device),
-        resumed=trained.resumed, parameters=total, parameters_trainable=trainable, forward_flops=forward_flops(spec),
-        processes=place.processes.size, micro_batch=trained.micro_batch, recompute=place.recompute,
-        kernels=kernels_used(trained.network) | kernels_used(trained.ema), notes=tuple(trained.notes),
-    )
-    images = Data(manifest_sha256=subset.manifest_digest, train_sha256=subset.digest, test_sha256=subset.test_digest,
-                  dropped_duplicates=subset.dropped_duplicates)
-    fields: dict[str, Any] = {
-        "schema": 1, "id": spec.id, "metric_version": METRIC_VERSION, "spec": spec.to_json(), "overrides": spec.overrides,
-        "assumed": spec.assumed, "trajectory": tuple(trained.trajectory), "scores": {}, "training": budget, "data": images,
-        "weights_sha256": checkpoint.weights_digest(trained.ema.state_dict()), "environment": environment.describe(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    return _with_psnr(fields, scored.psnr)
-
-
-def _with_psnr(fields: dict[str, Any], measured: Psnr) -> Record:
-    return Record(**fields | {"psnr": measured} | _means(measured))
-
-
-def _means(curves: Psnr) -> dict[str, float]:
-    """Return the headline: the means of the clipped reading over the diffusion steps, in dB."""
-    sides = {"psnr_train": curves.clipped.train, "psnr_test": curves.clipped.test, "psnr_gap": curves.clipped.gap}
-    return {name: mean(values) for name, values in sides.items()}
-
-
 def _on_device(subset: data.Subset, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(subset.train).to(device), torch.from_numpy(subset.test).to(device)
 
@@ -293,12 +222,6 @@ def _built(spec: Spec, place: Place) -> nn.Module:
 def _begin(spec: Spec, place: Place, subset: data.Subset, started: Callable[[Path], None]) -> None:
     describe(spec, place, subset)
     started(place.folder(spec))
-
-
-def _save(result: Record, folder: Path, display: Display) -> None:
-    record.write(result, folder / "record.json")
-    (folder / PARTIAL).unlink(missing_ok=True)
-    draw(result, folder / "figures" / "psnr.svg", display)
 
 
 def _published(done: Record, spec: Spec, place: Place) -> Record:
@@ -317,35 +240,3 @@ def _clear(folder: Path) -> None:
     for child in folder.iterdir():
         if child.name not in ("lock", "lease"):
             shutil.rmtree(child) if child.is_dir() else child.unlink()
-
-
-@contextmanager
-def only_one(folder: Path, wait: bool = False, note: Callable[[str], None] = lambda text: None) -> Iterator[Lease]:
-    """Hold the folder of a run; a second process is told so, or waits, instead of writing into it.
-
-    A file lock holds on one machine and ends with its process; the lease holds on every machine that sees the folder.
-    """
-    what = f"The run {folder.name}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as problem:
-        raise BenchError(f"The run folder {folder} cannot be made: {problem.strerror}. Free space or make it writable.") from None
-    with lock:
-        locked = _lock(lock, what, wait, note)
-        with held(Folder(folder / "lease"), what, alone=locked, wait=wait, note=note) as lease:
-            yield lease
-
-
-def _lock(lock: IO[str], what: str, wait: bool, note: Callable[[str], None]) -> bool:
-    """Lock a file against other processes of this machine; False where its file system has no locks."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if not wait:
-            raise Held(f"{what} is in progress in another process. Wait for it, or stop it first.") from None
-        note(f"{what} is in progress in another process. Waiting for it to end.")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    except OSError:
-        return False
-    return True

@@ -111,8 +111,8 @@ def test_the_digest_of_the_code_changes_with_a_kernel(tmp_path: Path) -> None:
 
 def test_every_module_of_the_training_and_the_scoring_is_a_dependency() -> None:
     """What run, train, step and psnr import of the instrument is a dependency of every row, or named here as no number."""
-    no_number = {"artifacts", "attention", "checkpoint", "cost", "data", "distributed", "environment", "errors", "leaderboard", "lease",
-                 "memory", "progress", "record", "signals", "spec"}
+    no_number = {"artifacts", "attention", "checkpoint", "cost", "data", "distributed", "environment", "errors", "hold", "leaderboard", "lease",
+                 "memory", "place", "progress", "record", "signals", "spec"}
     imported = {
         name.split(".")[1]
         for module in ("run", "train", "step", "psnr", "diffusion")

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.analysis.derivatives import Linearised
-from benchmark.analysis.receptive_field import analyse, asked, cumulative, distances_of, mass_by_offset, radius, summary, uniform_mass
+from benchmark.analysis.receptive_field import (
+    analyse,
+    asked,
+    cumulative,
+    distances_of,
+    mass_by_offset,
+    radius,
+    summary,
+    uniform_mass,
+)
 from benchmark.analysis.study import Parts, Request
 
 SIDE = 9

@@ -20,15 +20,7 @@ from torch import Tensor
 from benchmark import record, run
 from benchmark.analysis import LARGE, TIMESTEPS, WHATS, files
 from benchmark.contract import Count, FieldError, Positive, Range, checked
-from benchmark.diffusion import (
-    STEPS,
-    Levels,
-    alphas_cumprod,
-    levels,
-    noised,
-    random_key,
-    scaled,
-)
+from benchmark.diffusion import STEPS, Levels, alphas_cumprod, levels, noised, random_key, scaled
 from benchmark.errors import BenchError, UsageError
 from benchmark.leaderboard import plots
 from benchmark.progress import Display

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import registry
 from benchmark.analysis import TIMESTEPS, WHATS
-from benchmark.commands.flags import (
-    command,
-    json_flag,
-    machine_flags,
-    records_flag,
-    registry_flag,
-)
+from benchmark.commands.flags import command, json_flag, machine_flags, records_flag, registry_flag
 from benchmark.commands.output import duration, near, print_json, print_table
 from benchmark.commands.place import home, place_of, run_folder
 from benchmark.errors import BenchError, NotRun, UsageError, unknown

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import registry
-from benchmark.commands.flags import command, half_flag, json_flag, kernel_flag, machine_flags, records_flag, registry_flag, step_flags, store_flag
+from benchmark.commands.flags import (
+    command,
+    half_flag,
+    json_flag,
+    kernel_flag,
+    machine_flags,
+    records_flag,
+    registry_flag,
+    step_flags,
+    store_flag,
+)
 from benchmark.commands.output import duration, near, print_json, print_table
 from benchmark.commands.place import home, place_of, run_folder
 from benchmark.commands.quality import quality_flags, score_rows, wanted

@@ -24,7 +24,7 @@ VERDICTS = BUILD / "verdicts"
 # Beside a row's own entries: what turns them and the images into numbers.
 NUMBERS = tuple(
     Path("benchmark") / f"{name}.py"
-    for name in ("data/subsets", "diffusion", "numerics", "partial_scores", "psnr", "recipe", "run", "step", "train")
+    for name in ("data/subsets", "diffusion", "numerics", "partial_scores", "psnr", "recipe", "result", "run", "step", "train")
 )
 KERNELS = "benchmark.attention"  # a folder: whoever imports it depends on all of it
 PACKING = tuple(Path("benchmark") / f"data/{name}.py" for name in ("manifest", "packing", "partial", "reading"))

@@ -14,8 +14,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from benchmark import diffusion
-from benchmark.record import Point
 from benchmark.recipe import Recipe
+from benchmark.record import Point
 from benchmark.run import build
 from benchmark.signals import stop_requested
 from benchmark.spec import resolve
