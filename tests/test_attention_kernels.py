@@ -1,11 +1,16 @@
 """Every kernel of local attention against masked global attention, and what chooses between them."""
 
 import copy
+import os
+import subprocess
+import sys
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo.testing
 from torch import Tensor, nn
 
 from benchmark.attention import Attend, bands, flex, is_global, kernels_used, set_kernel, visible_keys
@@ -43,7 +48,7 @@ def computed(kernel: str, q: Tensor, k: Tensor, v: Tensor, attention: Attention,
     layer = Attend(attention, side).to(q.device)
     layer.kernel = kernel
     out = layer(q, k, v)
-    assert set(layer.used.values()) == {kernel}
+    assert set(vars(layer.used).values()) == {kernel}
     return out
 
 
@@ -254,6 +259,65 @@ def test_a_compiled_layer_attends_by_flex() -> None:
     for one in (module, copy.deepcopy(module)):
         torch.testing.assert_close(torch.compile(one, fullgraph=True, backend="aot_eager")(x), wanted, rtol=1e-5, atol=1e-5)
     assert kernels_used(module) == {"cpu float32": ("flex",)}
+
+
+@pytest.mark.parametrize(("windows", "kernels", "versions"), [
+    ((3, 3), ("bands", "bands"), 1),  # layers that share their code each name their kernel
+    ((19, 3), ("masked", "bands"), 2),  # both have a mask of the same shape, and not the same kernel
+])
+def test_compiled_blocks_name_their_kernels_layer_by_layer(windows: tuple, kernels: tuple, versions: int) -> None:
+    torch.compiler.reset()
+    compiled = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    network = DiT(hidden=32, depth=2, heads=2).build(ImageShape(3, 12), tuple(Attention(window=w) for w in windows))
+    set_kernel(network, "auto")
+    twin = copy.deepcopy(network)  # as the average of the weights is, which runs the same code
+    for each in (network, twin):
+        for block in each.blocks:
+            block.compile(backend=compiled, dynamic=False)
+        for _ in range(2):
+            each(torch.ones(1, 3, 12, 12), torch.zeros(1))
+        assert kernels_used(each) == {"cpu float32": kernels}
+    assert compiled.frame_count == versions  # noting a kernel neither breaks a block apart nor has it compiled again
+
+
+WITHOUT_A_COMPILER = """
+import torch
+from benchmark.attention import Attend
+from benchmark.attention.choice import Circumstances
+from benchmark.contract import Attention
+from benchmark.errors import UsageError
+
+torch.set_num_threads(1)
+layer = Attend(Attention(window=3), 12)
+q, k, v = torch.randn(3, 1, 2, 144, 16)
+with torch.no_grad():
+    wanted = layer._masked(q, k, v, 0.25)
+    for _ in range(2):  # the branch that 'auto' takes on a GPU
+        assert torch.equal(layer.by_flex(q, k, v, 0.25, Circumstances("cpu", torch.float32, False)), wanted)
+        print(vars(layer.used))
+    layer = Attend(Attention(window=3), 12)
+    layer.kernel = "flex"
+    try:
+        layer(q, k, v)
+    except UsageError as refused:
+        print(refused)
+"""
+
+
+def test_where_flex_does_not_compile_auto_is_masked_and_flex_is_refused(tmp_path: Path) -> None:
+    """A real failure: a process without a C++ compiler, and nothing compiled before."""
+    without = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    ran = subprocess.run([sys.executable, "-c", WITHOUT_A_COMPILER], env=os.environ | without, capture_output=True, text=True,
+                         cwd=Path(__file__).parents[1], check=False)
+    assert ran.returncode == 0, ran.stderr
+    first, second, refused = ran.stdout.splitlines()
+    assert first == second == "{'cpu float32': 'masked'}"
+    assert ran.stderr.count("UserWarning: torch.compile of FlexAttention failed on cpu float32, so the attention kernel is "
+                            "'masked'") == 1
+    assert refused.startswith("The attention kernel 'flex' cannot serve a layer of 12 x 12 tokens with a truncated window of 3 "
+                              "on cpu float32: torch.compile of FlexAttention failed, ")
+    assert "No working C++ compiler" in refused
+    assert refused.endswith("Here can: masked, bands, and 'auto' takes the fastest.")
 
 
 def test_every_kind_of_derivative_is_there() -> None:

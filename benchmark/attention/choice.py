@@ -1,5 +1,6 @@
 """Which kernel computes a layer: what each can serve, and the fastest of those that can, by measurement."""
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -39,10 +40,40 @@ def choose(forced: str, attention: Attention, side: int, given: Circumstances) -
     if forced == "auto":
         return _fastest(attention, side, given)
     if reason := refusal(forced, attention, side, given):
-        able = [name for name in KERNELS[1:] if refusal(name, attention, side, given) is None]
-        raise UsageError(f"The attention kernel {forced!r} cannot serve a layer of {describe(attention, side)} on "
-                         f"{given.name}: {reason}. Here can: {', '.join(able)}, and 'auto' takes the fastest.")
+        raise _refused(forced, attention, side, given, reason)
     return forced
+
+
+@torch.compiler.assume_constant_result  # all that it depends on is an argument, and guarded
+def chosen(forced: str, window: int | None, border: str, side: int, device: str, dtype: torch.dtype,
+           trains: bool) -> tuple[str, str]:
+    """Return the kernel of a layer and the name of the circumstances, "" on meta, where nothing runs."""
+    return _chosen(forced, window, border, side, device, dtype, trains)
+
+
+@lru_cache(maxsize=1024)
+def _chosen(forced: str, window: int | None, border: str, side: int, device: str, dtype: torch.dtype,
+            trains: bool) -> tuple[str, str]:
+    given = Circumstances(device, dtype, trains)
+    kernel = choose(forced, Attention(window=window, border=border), side, given)
+    return kernel, "" if device == "meta" else given.name
+
+
+def without_flex(forced: str, attention: Attention, side: int, given: Circumstances, problem: BaseException) -> None:
+    """Warn that FlexAttention does not compile and torch's own attention takes its place; raise UsageError if it was forced."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    why = lines[0][:200] if lines else type(problem).__name__
+    if forced == "flex":
+        raise _refused("flex", attention, side, given, f"torch.compile of FlexAttention failed, {why}.") from problem
+    warnings.warn(f"torch.compile of FlexAttention failed on {given.name}, so the attention kernel is 'masked', torch's own, "
+                  f"with the same result: {why}", stacklevel=2)
+
+
+def _refused(forced: str, attention: Attention, side: int, given: Circumstances, reason: str) -> UsageError:
+    """Return the error that says why a forced kernel cannot serve a layer, and which ones can."""
+    able = [name for name in KERNELS[1:] if name != forced and refusal(name, attention, side, given) is None]
+    return UsageError(f"The attention kernel {forced!r} cannot serve a layer of {describe(attention, side)} on "
+                      f"{given.name}: {reason.rstrip('.')}. Here can: {', '.join(able)}, and 'auto' takes the fastest.")
 
 
 def refusal(kernel: str, attention: Attention, side: int, given: Circumstances) -> str | None:

@@ -9,6 +9,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 from benchmark.attention.windows import is_global
 from benchmark.contract import Attention
+from benchmark.memory import out_of_memory
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, attention: Attention, side: int, scale: float,
@@ -43,6 +44,13 @@ def sees(attention: Attention, side: int) -> Callable[[Tensor, Tensor, Tensor, T
         return on_axis(query // side, key // side) & on_axis(query % side, key % side)
 
     return rule
+
+
+def compile_failed(problem: BaseException) -> bool:
+    """Tell whether an exception is the compiler's: none of ours, and not for want of memory, which callers meet themselves."""
+    from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415  slow to import
+
+    return isinstance(problem, TorchDynamoException) and not out_of_memory(getattr(problem, "inner_exception", problem))
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,7 @@
 """softmax(q k^T / sqrt(d)) v over the keys that each query sees, by the kernel that is forced or fastest."""
 
 import math
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask
 
 from benchmark.attention import bands, flex, neighbourhood
-from benchmark.attention.choice import KERNELS, Circumstances, choose
+from benchmark.attention.choice import KERNELS, Circumstances, choose, chosen, without_flex
 from benchmark.attention.windows import is_global, visible_keys
 from benchmark.contract import Attention
 from benchmark.errors import UsageError
@@ -28,7 +29,8 @@ class Attend(nn.Module):
     def __init__(self, attention: Attention, side: int) -> None:
         super().__init__()
         self.attention, self.side, self.kernel = attention, side, "auto"
-        self.used: dict[str, str] = {}  # "cpu float32" -> kernel
+        self.used = SimpleNamespace()  # "cpu float32" = kernel; compiled code can set an attribute of it, without a guard
+        self.failed: set[str] = set()  # where FlexAttention does not compile; `set_kernel` has all layers share one
         self.blocks: BlockMask | None = None  # of FlexAttention, once `set_kernel` has seen the device
         mask = None if is_global(attention, side) else visible_keys(attention, side)
         self.register_buffer("mask", mask, persistent=False)
@@ -42,22 +44,39 @@ class Attend(nn.Module):
         if not q.is_meta and torch.is_autocast_enabled(q.device.type):
             q, k, v = (x.to(torch.get_autocast_dtype(q.device.type)) for x in (q, k, v))
         trains = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-        kernel = "masked" if _plain() else self.chosen(self.kernel, q.device.type, q.dtype, trains)
+        if _plain():
+            return self._masked(q, k, v, scale)
+        window, border = self.attention.window, self.attention.border
+        kernel, circumstances = chosen(self.kernel, window, border, self.side, q.device.type, q.dtype, trains)
+        if circumstances:
+            setattr(self.used, circumstances, kernel)
         if kernel == "masked":
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, scale=scale)
-        scale = q.shape[3] ** -0.5 if scale is None else scale
-        if kernel == "flex":
-            return flex.attend(q, k, v, self.attention, self.side, scale, self.blocks)
-        return _COMPUTED_BY[kernel](q, k, v, self.attention, self.side, scale)
+            return self._masked(q, k, v, scale)
+        size = q.shape[3] ** -0.5 if scale is None else scale
+        if kernel != "flex":
+            return _COMPUTED_BY[kernel](q, k, v, self.attention, self.side, size)
+        if torch.compiler.is_compiling():  # a failure is that of the block around, and is met there
+            return flex.attend(q, k, v, self.attention, self.side, size, self.blocks)
+        return self.by_flex(q, k, v, size, Circumstances(q.device.type, q.dtype, trains))
 
-    @torch.compiler.assume_constant_result
-    def chosen(self, forced: str, device: str, dtype: torch.dtype, trains: bool) -> str:
-        """Return the kernel for q, k and v of a kind, and note it."""
-        given = Circumstances(device, dtype, trains)
-        kernel = choose(forced, self.attention, self.side, given)
-        if device != "meta":
-            self.used[given.name] = kernel
-        return kernel
+    def by_flex(self, q: Tensor, k: Tensor, v: Tensor, scale: float, given: Circumstances) -> Tensor:
+        """Return what `forward` does, by FlexAttention; by torch's own attention where that does not compile.
+
+        Raise UsageError in that case if it was forced.
+        """
+        if given.name not in self.failed:
+            try:
+                return flex.attend(q, k, v, self.attention, self.side, scale, self.blocks)
+            except RuntimeError as raised:
+                if not flex.compile_failed(raised):
+                    raise
+                without_flex(self.kernel, self.attention, self.side, given, raised)
+            self.failed.add(given.name)
+        setattr(self.used, given.name, "masked")
+        return self._masked(q, k, v, scale)
+
+    def _masked(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, scale=scale)
 
     def weights(self, q: Tensor, k: Tensor, size: int | None = None) -> Tensor:
         """Return the weights that `forward` gives to the values, (N, heads, side**2 queries, side**2 keys), at size**-0.5."""
@@ -79,22 +98,21 @@ def set_kernel(network: nn.Module, name: str) -> None:
     weight = next(network.parameters(), torch.empty(0))
     trains = any(parameter.requires_grad for parameter in network.parameters())
     given = Circumstances(weight.device.type, weight.dtype, trains)
-    chosen = [choose(name, layer.attention, layer.side, given) for layer in layers]
-    for layer, kernel in zip(layers, chosen, strict=True):
-        layer.kernel = name
-        layer.used.clear()
+    kernels = [choose(name, layer.attention, layer.side, given) for layer in layers]
+    failed: set[str] = set()
+    for layer, kernel in zip(layers, kernels, strict=True):
+        layer.kernel, layer.used, layer.failed = name, SimpleNamespace(), failed
         layer.blocks = flex.block_mask(layer.attention, layer.side, weight.device) if kernel == "flex" else None
 
 
 def kernels_used(network: nn.Module) -> dict[str, tuple[str, ...]]:
     """Return, for each device and type that the network has run with ("cpu float32"), the kernel of every layer in order.
 
-    "" stands for a layer that has not run so. Empty for a network without such layers, or that has not run. What is
-    compiled is noted as it is compiled: a copy that runs its original's code has nothing of its own to say.
+    "" stands for a layer that has not run so. Empty for a network without such layers, or that has not run.
     """
-    layers = _layers(network)
-    circumstances = sorted({one for layer in layers for one in layer.used})
-    return {one: tuple(layer.used.get(one, "") for layer in layers) for one in circumstances}
+    used = [vars(layer.used) for layer in _layers(network)]
+    circumstances = sorted({one for layer in used for one in layer})
+    return {one: tuple(layer.get(one, "") for layer in used) for one in circumstances}
 
 
 def _layers(network: nn.Module) -> list[Attend]:
