@@ -44,7 +44,8 @@ def test_every_claim_is_about_an_exhibit_and_only_the_papers_recipes_count_as_it
 
 
 def test_the_claims_of_the_leaderboard_are_those_of_the_own_suites_about_psnr() -> None:
-    assert [one.name for one in declared().own] == ["mini-1", "mini-2", "natural8", "small-1", "small-2", "biases-1", "biases-2"]
+    assert [one.name for one in declared().own] == ["mini-1", "mini-2", "natural8", "small-1", "small-2", "biases-1", "biases-2",
+                                                    "scale-few", "scale-many", "scale-n"]
     assert set(ANALYSES) >= set(WHATS)
 
 

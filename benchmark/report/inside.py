@@ -76,9 +76,10 @@ def jacobians(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
 
 
 def spectra(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
-    """Return the numbers of the Jacobians over the noise levels: UNet, DiT, and DiT at other N."""
+    """Return the numbers of the Jacobians over the noise levels, of a UNet and a DiT at three N."""
     shown = (("UNet, N = 16", UNET, 1), ("DiT, N = 16", MINI, 0), ("DiT, N = 64", MINI._replace(subset=64), 2),
-             ("DiT, N = 512", MINI._replace(subset=512), 3))
+             ("DiT, N = 512", MINI._replace(subset=512), 3),
+             ("UNet, N = 64", UNET._replace(subset=64), 4), ("UNet, N = 512", UNET._replace(subset=512), 5))
     titles = (("harmonicity", "harmonicity"), ("sparsity", "sparsity"), ("leading_share", "share of the leading eigenvalue"),
               ("effective_dimension", "effective dimension"))
     panels: list[dict[str, Any]] = [{"title": title, "x": "diffusion step t", "y": title,
