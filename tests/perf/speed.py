@@ -116,6 +116,39 @@ def steps(precision: str, repeat: int, batch: int) -> Iterator[Measured]:
                    needed / found["global"], found["global"], needed)
 
 
+@dataclass(frozen=True)
+class Share:
+    """What a kind of operation takes of a training step: of its FLOPs, of its time, and its FLOP/s against a large product's."""
+
+    what: str
+    flops: float
+    seconds: float
+    use: float | None
+
+
+def shares(batch: int) -> list[Share]:
+    """Take one fp32 step of DiT-XS/1, global, apart: what its linear layers and its attention leave of the machine's peak."""
+    model: DiT = load(registry.find("model", "dit_xs1")).config
+    images = torch.randint(256, (64, SHAPE.channels, SHAPE.resolution, SHAPE.resolution), dtype=torch.uint8)
+    turn = own_turn(model, "global", images, "fp32", batch)
+    left, right = torch.randn(8192, 1024), torch.randn(1024, 1024)
+    turn()
+    with torch.profiler.profile() as profile:
+        turn()
+    product = medians({"product": lambda: left @ right}, 5)["product"] / (2 * 8192 * 1024 * 1024)  # seconds a FLOP
+    spent = {event.key: event.self_cpu_time_total / 1e6 for event in profile.key_averages() if event.key.startswith("aten::")}
+    with torch.device("meta"):
+        total = 3 * batch * network_flops(model.build(SHAPE, (Attention(),) * model.depth), SHAPE)
+    attention = 3 * batch * model.depth * 4 * (SHAPE.resolution // model.patch) ** 4 * model.hidden
+    kinds = {"linear layers": (total - attention, ("aten::mm", "aten::addmm")), "attention": (attention, ("aten::_scaled_dot_product",))}
+    found, rest = [], sum(spent.values())
+    for what, (flops, names) in kinds.items():
+        seconds = sum(time for key, time in spent.items() if key.startswith(names))
+        found.append(Share(what, flops / total, seconds / sum(spent.values()), flops * product / seconds))
+        rest -= seconds
+    return [*found, Share("everything else", 0.0, rest / sum(spent.values()), None)]
+
+
 def built(model: DiT, layout: str) -> nn.Module:
     """Build the network of a layout, its zero weights drawn too, so that no gradient is zero."""
     torch.manual_seed(0)
@@ -141,7 +174,7 @@ def own_turn(model: DiT, layout: str, images: torch.Tensor, precision: str, batc
     return lambda: take_step(training, images, work)
 
 
-def page(found: list[Measured], repeat: int, batch: int, load: float) -> str:
+def page(found: list[Measured], parts: list[Share], repeat: int, batch: int, load: float) -> str:
     """Return docs/performance.md."""
     lines = [
         "# Performance", "",
@@ -158,6 +191,10 @@ def page(found: list[Measured], repeat: int, batch: int, load: float) -> str:
         "([plain_dit.py](../tests/perf/plain_dit.py)) has torch's own attention over heads of 63, and an optimizer and an EMA that go "
         "tensor by tensor. Every kernel computes what masked global attention does, to rounding "
         "([test_attention_kernels.py](../tests/test_attention_kernels.py)).", "",
+        "## Where an fp32 step goes", "",
+        "One step of DiT-XS/1, global, in fp32, by torch's profiler. The last column is what bounds the FLOP/s of the whole.", "",
+        "| | of the FLOPs | of the time | FLOP/s of a large matrix product |", "|-|-|-|-|",
+        *(f"| {one.what} | {one.flops:.0%} | {one.seconds:.0%} | {'' if one.use is None else f'{one.use:.0%}'} |" for one in parts), "",
         "## What computes a layer", "",
         "The choice falls once for each device, number type, size of the grid and window; a run can force one, and its record names "
         "those it used.", "",
@@ -188,13 +225,13 @@ def main(words: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     load = os.getloadavg()[0]
     found: list[Measured] = []
-    parts = [(part, precision) for part in ("layers", "steps") if options.only in (None, part) for precision in LAYER_BARS]
+    turns = [(part, precision) for part in ("layers", "steps") if options.only in (None, part) for precision in LAYER_BARS]
     with Display() as display:
         bar = display.bar("measuring")
-        for number, (part, precision) in enumerate(parts):
-            bar(number, len(parts), f"{part} in {precision}")
+        for number, (part, precision) in enumerate(turns):
+            bar(number, len(turns), f"{part} in {precision}")
             found += layers(precision, options.repeat) if part == "layers" else steps(precision, options.repeat, options.batch)
-        bar(len(parts), len(parts), "")
+        bar(len(turns), len(turns), "")
     if options.json:
         print(json.dumps([asdict(one) | {"met": one.met} for one in found], indent=1))
     else:
@@ -203,7 +240,7 @@ def main(words: list[str] | None = None) -> int:
                     [(one.what, one.precision, one.against, f"{one.bar:g}", f"{one.value:.2f}", "yes" if one.met else "no")
                      for one in found])
     if options.write:
-        write_text(options.write, page(found, options.repeat, options.batch, load))
+        write_text(options.write, page(found, shares(options.batch), options.repeat, options.batch, load))
     return 0
 
 
