@@ -26,6 +26,6 @@ def test_record_is_of_what_the_registry_declares(made: record.Record) -> None:
     assert made.environment.modified is False
 
 
-@pytest.mark.parametrize("suite", ["mini", "small", "natural8", "mini_biases"])
+@pytest.mark.parametrize("suite", ["mini", "small", "natural8", "mini_biases", "mini_scale"])
 def test_suite_is_complete(suite: str) -> None:
     assert set(load_suite(suite).rows()) <= {made.row for made in RECORDS}
