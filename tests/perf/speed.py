@@ -22,6 +22,7 @@ from torch import nn
 
 from benchmark import registry
 from benchmark.attention import Attend, kernels_used
+from benchmark.attention.bands import share_of_pairs
 from benchmark.commands.output import print_table
 from benchmark.contract import Attention, ImageShape
 from benchmark.cost import network_flops
@@ -191,6 +192,12 @@ def page(found: list[Measured], parts: list[Share], repeat: int, batch: int, loa
         "([plain_dit.py](../tests/perf/plain_dit.py)) has torch's own attention over heads of 63, and an optimizer and an EMA that go "
         "tensor by tensor. Every kernel computes what masked global attention does, to rounding "
         "([test_attention_kernels.py](../tests/test_attention_kernels.py)).", "",
+        "## What bounds a window", "",
+        "Bands score whole rows of keys, so that a layer cannot be faster than masked attention by more than the second column at the "
+        "same FLOP/s; the products of a narrow band are smaller, and its softmax and copies weigh more.", "",
+        "| window, type | pairs scored | so at most |", "|-|-|-|",
+        *(f"| {window}, {precision} | {share:.1%} | {1 / share:.1f}x |" for precision, bars in LAYER_BARS.items() for window in bars
+          for share in [share_of_pairs(Attention(window=window), SHAPE.resolution, TYPES[precision])]), "",
         "## Where an fp32 step goes", "",
         "One step of DiT-XS/1, global, in fp32, by torch's profiler. The last column is what bounds the FLOP/s of the whole.", "",
         "| | of the FLOPs | of the time | FLOP/s of a large matrix product |", "|-|-|-|-|",
