@@ -1,4 +1,4 @@
-"""One process at a time in the folder of a run: a file lock on this machine, a lease across machines."""
+"""One process at a time: a file lock on this machine, and in the folder of a run a lease across machines."""
 
 import fcntl
 from collections.abc import Callable, Iterator
@@ -6,8 +6,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from benchmark.errors import BenchError
+from benchmark.errors import BenchError, UsageError
 from benchmark.lease import Folder, Held, Lease, held
+
+
+@contextmanager
+def exclusive(lock: Path, what: str, busy: str) -> Iterator[None]:
+    """Hold the file `lock`, whose folder is made; raise UsageError(`busy`) where another process does.
+
+    `what` cannot be written, says the BenchError of a folder that refuses it.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError as problem:
+        raise BenchError(f"{what} cannot be written to {lock.parent}: {problem.strerror}. Free space or make it writable.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(busy) from None
+        yield
 
 
 @contextmanager

@@ -1,14 +1,13 @@
 """A finished run and a request to a finished analysis: the frame that every analysis stands in."""
 
-import fcntl
 import importlib
 import io
 import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,6 +21,7 @@ from benchmark.analysis import LARGE, TIMESTEPS, WHATS, files
 from benchmark.contract import Count, FieldError, Positive, Range, checked
 from benchmark.diffusion import STEPS, Levels, alphas_cumprod, levels, noised, random_key, scaled
 from benchmark.errors import BenchError, UsageError
+from benchmark.hold import exclusive
 from benchmark.leaderboard import plots
 from benchmark.progress import Display
 from benchmark.record import Record, write_bytes, write_text
@@ -211,19 +211,7 @@ def _npz(arrays: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-
-@contextmanager
-def _alone(target: Path, what: str) -> Iterator[None]:
+def _alone(target: Path, what: str) -> AbstractContextManager[None]:
     """Hold one analysis of a run; a second process is told so instead of writing beside it."""
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        lock = (target / f".{what}.lock").open("w")
-    except OSError as problem:
-        raise BenchError(f"The analysis cannot be written to {target}: {problem.strerror}. Free space or make it writable.") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"The {what} analysis of run {target.parent.name} is in progress in another process. Wait for it, "
-                             "or stop it first.") from None
-        yield
+    return exclusive(target / f".{what}.lock", "The analysis",
+                     f"The {what} analysis of run {target.parent.name} is in progress in another process. Wait for it, or stop it first.")

@@ -4,18 +4,17 @@
     <run>/samples/<key>/samples.json    what they are; `done` images are whole, `complete` once all are
 """
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmark.data.packing import HEADER, digest, npy_header
-from benchmark.errors import BenchError, UsageError
+from benchmark.errors import BenchError
+from benchmark.hold import exclusive
 from benchmark.record import write_text
 
 
@@ -114,19 +113,7 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> AbstractContextManager[None]:
     """Hold the folder of a key, so that two processes never append to one array."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as problem:
-        raise BenchError(f"The samples cannot be written to {folder}: {problem.strerror}. Free space or make it "
-                         "writable.") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"The samples in {folder} are being made by another process. Wait for it, or stop it "
-                             "first.") from None
-        yield
+    return exclusive(folder / "lock", "The samples",
+                     f"The samples in {folder} are being made by another process. Wait for it, or stop it first.")
