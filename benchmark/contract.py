@@ -7,10 +7,10 @@ a Recipe (benchmark/recipe.py) is the budget. No import of torch here: `bench li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar, dataclass_transform, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar, dataclass_transform, overload, runtime_checkable
 
 import gin
 
@@ -26,10 +26,26 @@ __all__ = ["ArtifactMissing", "Attention", "Backbone", "Count", "Dataset", "Fiel
 T = TypeVar("T")
 
 
+@overload
+def entry(cls: type[T]) -> type[T]: ...
+@overload
+def entry(*, kind: str) -> Callable[[type[T]], type[T]]: ...
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(added,))
-def entry(cls: type[T]) -> type[T]:
-    """Declare `cls` as something that a .gin file can configure: checked frozen fields, known to gin by its name."""
-    return gin.configurable(cls.__name__, module=cls.__module__)(checked(cls))
+def entry(cls: type[T] | None = None, *, kind: str | None = None) -> type[T] | Callable[[type[T]], type[T]]:
+    """Declare a class as something that a .gin file can configure: checked frozen fields, known to gin by its name.
+
+    `kind` is what records call the class (benchmark/declaring/kinds.py); without it, 'module:Class': such a class cannot
+    move or be renamed without its runs getting new ids.
+    """
+
+    def declare(mine: type[T]) -> type[T]:
+        if kind is not None:
+            mine.__kind__ = kind  # type: ignore[attr-defined]
+        return gin.configurable(mine.__name__, module=mine.__module__)(checked(mine))
+
+    return declare(cls) if cls is not None else declare
 
 
 Window = Annotated[int, Range(least=1)]

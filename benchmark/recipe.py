@@ -8,7 +8,7 @@ from benchmark.fields import added
 Beta = Annotated[float, Range(least=0, below=1)]
 
 
-@entry
+@entry(kind="recipe")
 class Recipe:
     """How every network of a table is trained and scored. The defaults are the paper's (Appendix A and section 2.1).
 
@@ -45,3 +45,12 @@ class Recipe:
             raise FieldError(f"final_learning_rate = {self.final_learning_rate} needs schedule = 'cosine'")
         if max(self.psnr_images, self.trajectory_psnr_images) > 300:
             raise FieldError("psnr_images must be at most 300: that many test images are held out")
+
+
+@entry(kind="external")
+class External:
+    """The evaluation of a recipe alone, for a network trained elsewhere: its budget is not known here."""
+
+    psnr_steps: Positive
+    psnr_images: Positive
+    ranked: bool = True

@@ -15,13 +15,14 @@ from typing import Any, Literal
 import gin
 from gin import config, config_parser
 
-from benchmark import imports, registry
+from benchmark import imports, kinds, registry
 from benchmark.contract import Attention, Backbone, Dataset, FieldError, ImageShape, Layout
 from benchmark.errors import BenchError, UsageError, unknown
 from benchmark.fields import from_json, hints, to_json
-from benchmark.recipe import Recipe
+from benchmark.recipe import External, Recipe
 from benchmark.suite import Row, Suite
 
+PROJECT = Path(__file__).resolve().parent.parent
 AXES = ("model", "layout", "dataset", "recipe")
 Half = Literal["a", "b"]
 CONTRACTS: dict[str, type] = {"model": Backbone, "layout": Layout, "dataset": Dataset, "recipe": Recipe, "suite": Suite}
@@ -29,7 +30,7 @@ CONTRACTS: dict[str, type] = {"model": Backbone, "layout": Layout, "dataset": Da
 
 @dataclass(frozen=True)
 class Entry:
-    """A named entry and its configuration; `kind` is where the configuration's class lives ('module:Class')."""
+    """A named entry and its configuration; `kind` names the configuration's class, wherever its code lives."""
 
     name: str
     kind: str
@@ -64,7 +65,7 @@ class Spec:
         """Tell whether a stored spec is this one; a field that its code gained since then counts as its default."""
         try:
             same = (from_json(type(mine.config), stored[axis]["config"]) == mine.config and stored[axis]["name"] == mine.name
-                    and stored[axis]["kind"] == mine.kind for axis, mine in ((axis, getattr(self, axis)) for axis in AXES))
+                    and kinds.named(stored[axis]["kind"]) == mine.kind for axis, mine in ((axis, getattr(self, axis)) for axis in AXES))
             return all(same) and (stored["subset"], stored["seed"], stored.get("half")) == (self.subset, self.seed, self.half)
         except (FieldError, KeyError, TypeError):
             return False
@@ -102,8 +103,8 @@ class Spec:
 
 
 def spec_id(document: Mapping[str, Any]) -> str:
-    """Return the id of a spec's JSON, independent of key order."""
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    """Return the id of a spec's JSON, independent of key order and of the spelling of its kinds."""
+    canonical = json.dumps(kinds.hashed_document(document, AXES), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
@@ -142,7 +143,7 @@ def load(file: registry.EntryFile) -> Entry:
         raise UsageError(f"The {file.axis} entry {file.path} configures a {type(made).__name__}, which is no {contract.__name__}.")
     if stray := [field for field in file.assumed if field not in hints(type(made))]:
         raise UsageError(f"The {file.axis} entry {file.path} marks '{stray[0]}' as assumed, which is no field of it.")
-    return Entry(file.name, f"{type(made).__module__}:{type(made).__qualname__}", made)
+    return Entry(file.name, _kind(file, type(made)), made)
 
 
 def fault(file: registry.EntryFile) -> str | None:
@@ -172,12 +173,9 @@ def from_record(document: Mapping[str, Any], *, overrides: Sequence[str] = (), a
     entries = {}
     for axis in AXES:
         stored = document[axis]
-        module, _, cls = stored["kind"].partition(":")
+        kind = kinds.named(stored["kind"])
         try:
-            kind = getattr(imports.load_module(module, folders), cls)
-            if not dataclasses.is_dataclass(kind):
-                raise AttributeError(f"{cls} is no entry")
-            entries[axis] = Entry(stored["name"], stored["kind"], from_json(kind, stored["config"]))
+            entries[axis] = Entry(stored["name"], kind, from_json(_class(kind, folders), stored["config"]))
         except FieldError as problem:
             raise UsageError(f"The {axis} '{stored['name']}' was stored by another version of its code: {_brief(problem)}") from None
         except Exception as problem:  # importing an entry is running foreign code
@@ -186,6 +184,28 @@ def from_record(document: Mapping[str, Any], *, overrides: Sequence[str] = (), a
     spec = Spec(**entries, subset=document["subset"], seed=document["seed"], half=document.get("half"), overrides=tuple(overrides),
                 assumed=tuple(assumed))
     return _sensible(spec)
+
+
+def _kind(file: registry.EntryFile, cls: type) -> str:
+    """Return the kind of an entry's class; refuse one that a class of the project has already."""
+    kind, root = kinds.kind_of(cls), cls.__module__.partition(".")[0]
+    if root not in imports.PROJECT and (taken := kinds.where(kind, PROJECT, [])) and ":" not in kind:
+        raise UsageError(f"The {file.axis} entry {file.path} configures a class of the kind '{kind}', which is {taken[0]}:{taken[1]}'s. "
+                         "Give it a kind of its own.")
+    return kind
+
+
+def _class(kind: str, folders: Sequence[Path]) -> type:
+    """Return the class of a kind, importing its module."""
+    for mine in (Recipe, External):
+        if kinds.kind_of(mine) == kind:
+            return mine
+    if (found := kinds.where(kind, PROJECT, folders)) is None:
+        raise AttributeError("no class declares this kind")
+    cls = getattr(imports.load_module(found[0], folders), found[1])
+    if not dataclasses.is_dataclass(cls):
+        raise AttributeError(f"{found[1]} is no entry")
+    return cls
 
 
 def _statements(file: registry.EntryFile) -> list[Any]:

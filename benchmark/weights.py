@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from benchmark import registry
-from benchmark.contract import Positive, checked
 from benchmark.errors import BenchError, UsageError
+from benchmark.kinds import kind_of
+from benchmark.recipe import External
 from benchmark.spec import Entry, Spec
 
 Format = Literal["dit", "unet", "diversedit"]
@@ -32,15 +33,6 @@ LABELS = {"dit": ("y_embedder.embedding_table.weight", "t_embedder.mlp.2.bias"),
           "diversedit": ("y_embedder.embedding_table.weight", "t_embedder.mlp.2.bias"),
           "unet": ("label_emb.weight", "time_embed.2.bias")}  # the table, and the bias that its row is added to
 LAST = ("final_layer.linear.weight", "out.2.weight")
-
-
-@checked
-class External:
-    """The evaluation of a recipe alone, for a network trained elsewhere: its budget is not known here."""
-
-    psnr_steps: Positive
-    psnr_images: Positive
-    ranked: bool = True
 
 
 def external(spec: Spec, *, publish: str | None, file: Path, form: Format) -> Spec:
@@ -58,7 +50,7 @@ def external(spec: Spec, *, publish: str | None, file: Path, form: Format) -> Sp
     said = f"recipe.training: trained elsewhere, by a budget not known here; {spec.model.name} with weights in format {form} from {file.name}"
     kept = tuple(line for line in spec.assumed if not line.startswith("recipe."))
     return dataclasses.replace(
-        spec, recipe=Entry(f"{spec.recipe.name}_external", f"{External.__module__}:{External.__name__}", config),
+        spec, recipe=Entry(f"{spec.recipe.name}_external", kind_of(External), config),
         model=dataclasses.replace(spec.model, name=publish or spec.model.name), assumed=(*kept, said))
 
 

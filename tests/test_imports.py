@@ -56,7 +56,7 @@ def test_what_the_module_imports_in_turn_must_not_be_a_namesake_either(tmp_path:
 def test_a_class_of_the_same_name_as_a_stock_one_is_the_entrys_own(tmp_path: Path) -> None:
     load(registry.find("layout", "global"))  # the stock class Windows is known to gin
     assert load(layout(tmp_path, "own_windows", "Windows")).kind == "own_windows:Windows"
-    assert load(registry.find("layout", "local_head")).kind == "registry.layouts.windows:Windows"
+    assert load(registry.find("layout", "local_head")).kind == "windows"
 
 
 @pytest.mark.parametrize(("line", "message"), [

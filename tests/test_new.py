@@ -24,7 +24,7 @@ def test_what_is_written_keeps_the_contract_as_it_is(tmp_path: Path, kind: new.K
     (verdict,) = check.check([tmp_path], (registry.STOCK, tmp_path))
     assert verdict.problem is None, verdict
     if template.code:
-        assert load(registry.read(new.AXES[kind], written[0])).kind == f"{name}:{new.class_name(name)}"
+        assert load(registry.read(new.AXES[kind], written[0])).kind == name
     with pytest.raises(UsageError, match="nothing is ever overwritten"):
         new.write(kind, name, template, tmp_path)
 
@@ -66,7 +66,7 @@ def test_a_stranger_runs_it_in_an_empty_folder(bench: Bench, tmp_path: Path, mon
                  "--registry", ".", "--registry", str(ENTRIES), "--device", "cpu", "--threads", "1", "--no-track", "--json")
     assert done.returncode == 0, done.stderr
     stored = json.loads(Path(json.loads(done.stdout)["record"]).read_text())
-    assert stored["spec"]["model"] == {"name": "my_bias", "kind": "my_bias:MyBias", "config": {"width": 32, "depth": 3}}
+    assert stored["spec"]["model"] == {"name": "my_bias", "kind": "my_bias", "config": {"width": 32, "depth": 3}}
     assert len(stored["trajectory"]) == 3
     again = bench("new", "backbone", "my_bias", "--registry", ".")
     assert again.returncode == 2 and "nothing is ever overwritten" in again.stderr

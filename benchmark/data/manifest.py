@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmark import kinds
 from benchmark.contract import Dataset
 from benchmark.errors import BenchError, UsageError
 from benchmark.fields import FieldError, Positive, checked, from_json, to_json
@@ -38,7 +39,7 @@ class Manifest:
 
     format: Literal[1]
     name: str
-    kind: str  # 'module:Class' of the dataset
+    kind: str  # of the dataset, in the spelling that digests are made from
     config: dict[str, Any]
     embedded: bool
     count: Positive
@@ -84,15 +85,15 @@ class Manifest:
 
     def difference(self, dataset: Dataset) -> str | None:
         """Return in what the images were made otherwise than `dataset` declares, or None."""
-        made = {"kind": self.kind, "preprocessing": self.preprocessing} | self.config
+        made = {"kind": kinds.hashed(self.kind), "preprocessing": self.preprocessing} | self.config
         wanted = {"kind": kind_of(dataset), "preprocessing": dataset.preprocessing} | to_json(dataset)
         differing = [field for field in made | wanted if made.get(field) != wanted.get(field)]
         return ", ".join(f"{f} = {made.get(f)!r} instead of {wanted.get(f)!r}" for f in differing) or None
 
 
 def kind_of(dataset: Dataset) -> str:
-    """Return where the class of a dataset lives, 'module:Class'."""
-    return f"{type(dataset).__module__}:{type(dataset).__qualname__}"
+    """Return the kind of a dataset in the spelling that digests are made from: a manifest's bytes are hashed as they are."""
+    return kinds.hashed(kinds.kind_of(type(dataset)))
 
 
 def packed_folder(home: Path, name: str) -> Path:

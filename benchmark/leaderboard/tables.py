@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmark import kinds
 from benchmark.errors import BenchError
 from benchmark.leaderboard.statistics import EqualFit, Estimate, Paired, equal_fit, estimate, paired
 from benchmark.record import Record
@@ -89,7 +90,7 @@ def check_names(records: Sequence[Record]) -> None:
     for record in records:
         for axis in AXES:
             name, kind, config = (record.spec[axis][key] for key in ("name", "kind", "config"))
-            for field, mine in {"kind": kind, **config}.items():
+            for field, mine in {"kind": kinds.named(kind), **config}.items():
                 theirs, other = known.setdefault((record.metric_version, axis, name, field), (mine, record))
                 if mine != theirs:
                     raise BenchError(

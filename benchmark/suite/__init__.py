@@ -38,7 +38,7 @@ class Row(NamedTuple):
         return [word for name, value in self._asdict().items() for word in (f"--{name}", str(value))]
 
 
-@entry
+@entry(kind="suite")
 class Suite:
     """Blocks of rows under one recipe, unless a block names another."""
 

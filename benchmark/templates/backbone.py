@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from benchmark.contract import Attention, ImageShape, Positive, entry
 
 
-@entry
+@entry(kind="my_backbone")
 class MyBackbone:
     """A convolutional denoiser: 3x3 convolutions in residual branches, the step added to the channels."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from benchmark.contract import ImageError, Positive, entry
 
 
-@entry
+@entry(kind="my_dataset")
 class MyDataset:
     """Colour gradients of random direction: `count` images of `resolution` pixels a side."""
 

@@ -3,7 +3,7 @@
 from benchmark.contract import Attention, FieldError, Positive, Window, entry
 
 
-@entry
+@entry(kind="my_layout")
 class MyLayout:
     """A window on every `every`-th layer, beginning with the first; the others see everything."""
 

@@ -17,7 +17,7 @@ from registry.backbones.timesteps import embed_timesteps
 FREQUENCIES = 256  # of the timestep embedding, whatever the hidden size
 
 
-@entry
+@entry(kind="dit")
 class DiT:
     """A diffusion transformer, declared.
 

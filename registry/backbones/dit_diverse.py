@@ -22,7 +22,7 @@ SMALLEST = 1e-8  # what a norm below it counts as
 Pairs = Sequence[tuple[int, int]]
 
 
-@entry
+@entry(kind="dit_diverse")
 class DiverseDiT(DiT):
     """A DiT with long residuals, a diversity loss of weight `diversity` (0: none) over at most `pairs` block pairs."""
 

@@ -15,7 +15,7 @@ from registry.backbones.attention import SelfAttention
 from registry.backbones.dit import DiT
 
 
-@entry
+@entry(kind="dit_gpsa")
 class GatedPositionalDiT(DiT):
     """A DiT with gated positional self-attention in its first `gated` layers and plain attention in the others.
 

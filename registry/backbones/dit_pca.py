@@ -18,7 +18,7 @@ from registry.backbones.attention import is_global, joined, visible_keys
 from registry.backbones.dit import DiT
 
 
-@entry
+@entry(kind="dit_pca")
 class PcaDiT(DiT):
     """A DiT that attends with the first `count` components of a file that `bench pca` made.
 

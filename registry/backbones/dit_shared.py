@@ -10,7 +10,7 @@ from benchmark.contract import Attention, FieldError, Positive, entry
 from registry.backbones.dit import DiT
 
 
-@entry
+@entry(kind="dit_shared")
 class SharedDiT(DiT):
     """A DiT in which every `group` consecutive blocks use one set of attention parameters.
 

@@ -20,7 +20,7 @@ Side = Annotated[int, Range(least=1)]
 Axis = tuple[list[int], list[list[int]]]  # positions along a side of the image, and the pixels of the patch around each
 
 
-@entry
+@entry(kind="local_score")
 class LocalScore:
     """A local score machine, declared.
 

@@ -18,7 +18,7 @@ PAIRS_AT_ONCE = 2**22  # of a query with a training image or patch ...
 NUMBERS_AT_ONCE = 2**23  # ... and of training images: both bound the memory at some 100 MB whatever N is
 
 
-@entry
+@entry(kind="empirical_optimal")
 class EmpiricalOptimal:
     """The Bayes-optimal denoiser of the training images themselves: the perfect memoriser.
 
@@ -35,7 +35,7 @@ class EmpiricalOptimal:
         return EmpiricalDenoiser(self.bandwidth)
 
 
-@entry
+@entry(kind="wiener")
 class Wiener:
     """The linear denoiser of least squared error for the mean and covariance of the training images.
 

@@ -14,7 +14,7 @@ from benchmark.contract import Attention, Count, FieldError, Fraction, ImageShap
 from registry.backbones.timesteps import embed_timesteps
 
 
-@entry
+@entry(kind="unet")
 class UNet:
     """A convolutional UNet, declared.
 

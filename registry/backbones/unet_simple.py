@@ -17,7 +17,7 @@ SMALLEST = 1e-5  # added to the variance of a batch
 LARGEST_GAIN = 0.025  # of the norms, at the start
 
 
-@entry
+@entry(kind="unet_simple")
 class SimpleUNet:
     """A bias-free, noise-blind UNet, declared: `scales` halvings, `convolutions` in every block."""
 

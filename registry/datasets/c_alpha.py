@@ -36,7 +36,7 @@ BEND = 0.12  # sd of the contour's distance from a straight line, in sides
 WORDS = 12  # raw words per normal draw
 
 
-@entry
+@entry(kind="c_alpha")
 class CAlpha:
     """Grey images whose regions and contours have the regularity `alpha`."""
 

@@ -25,7 +25,7 @@ IMAGES = "img_align_celeba"
 LAYOUT = f"the folder with {PARTITION_FILE} and {IMAGES}/ or {IMAGES}.zip"
 
 
-@entry
+@entry(kind="celeba")
 class CelebA:
     """The aligned faces of the named partitions; ids are the file names, '000001.jpg'."""
 

@@ -26,7 +26,7 @@ SHADING, TEXTURE = 0.12, 0.15  # sd of the slope across a radius; largest amplit
 WORDS = 47  # raw words per leaf: 11 uniforms, then 3 normals of 12 uniforms each
 
 
-@entry
+@entry(kind="dead_leaves")
 class DeadLeaves:
     """Discs and rectangles painted back to front, each with its colour, linear shading and sinusoidal texture."""
 

@@ -19,7 +19,7 @@ from registry.datasets.resize import PREPROCESSING_VERSION
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
-@entry
+@entry(kind="image_folder")
 class ImageFolder:
     """The images below one folder, resized by the protocol; three channels are RGB, one is luma (ITU-R 601)."""
 

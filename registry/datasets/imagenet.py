@@ -28,7 +28,7 @@ BATCHES = "the folder with train_data_batch_1.npz to train_data_batch_10.npz of 
 PLACES = ("", "train", "ILSVRC2012_img_train", "ILSVRC/Data/CLS-LOC/train", "Data/CLS-LOC/train")
 
 
-@entry
+@entry(kind="imagenet")
 class ImageNet:
     """The training images from their class folders; ids are 'n01440764/n01440764_10026.JPEG'."""
 
@@ -55,7 +55,7 @@ class ImageNet:
         return ImageFolderSource(folder, self.channels, self.resolution, found)
 
 
-@entry
+@entry(kind="imagenet_downsampled")
 class DownsampledImageNet:
     """The training images as Chrabaszcz et al. (2017) distribute them, box-resized to 8, 16, 32 or 64 pixels, unchanged.
 

@@ -23,7 +23,7 @@ SUFFIX = "_train_lmdb"
 COUNTS = {"church_outdoor": 126_227, "bedroom": 3_033_042, "bridge": 818_687, "tower": 708_264}
 
 
-@entry
+@entry(kind="lsun")
 class Lsun:
     """The training images of one scene; an id is the key of the image in the LMDB (40 hex digits)."""
 

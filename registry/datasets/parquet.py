@@ -22,7 +22,7 @@ NUMBER = re.compile(r"-(\d{5})-of-(\d{5})")
 HELD_ROWS = 2048  # at least what all threads of the packing are at together
 
 
-@entry
+@entry(kind="parquet")
 class Parquet:
     """The images of the shards that `shards` (a glob pattern below the root) finds; ids are 'path of the shard:row'.
 

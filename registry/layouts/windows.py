@@ -5,7 +5,7 @@ from typing import Literal
 from benchmark.contract import Attention, FieldError, Window, entry
 
 
-@entry
+@entry(kind="windows")
 class Windows:
     """Square windows, one per local layer, in the order of the layers that get them.
 
