@@ -25,7 +25,7 @@ from benchmark.commands import (
 )
 from benchmark.commands.flags import examples
 from benchmark.errors import BenchError
-from benchmark.fields import FieldError
+from benchmark.declaring.fields import FieldError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar, datacla
 
 import gin
 
-from benchmark.fields import Count, FieldError, Fraction, Positive, Range, added, checked
+from benchmark.declaring.fields import Count, FieldError, Fraction, Positive, Range, added, checked
 
 if TYPE_CHECKING:
     import numpy as np

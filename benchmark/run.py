@@ -14,23 +14,25 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmark import checkpoint, data, record
-from benchmark.attention import set_kernel
-from benchmark.diffusion import random_key
+from benchmark.images import datasets as data
+from benchmark.recording import record
+from benchmark.training import checkpoint
+from benchmark.networks.attention import set_kernel
+from benchmark.networks.diffusion import random_key
 from benchmark.errors import BenchError, UsageError
-from benchmark.hold import only_one
-from benchmark.lease import Lease
-from benchmark.numerics import recompute
-from benchmark.partial_scores import PARTIAL, PartialScores, identity
-from benchmark.place import Place
-from benchmark.progress import Display
-from benchmark.psnr import psnr
-from benchmark.record import METRIC_VERSION, Point, Record
-from benchmark.result import Scored, headline, record_of, rescored, save
-from benchmark.signals import stop_requested
-from benchmark.spec import Spec, from_record
-from benchmark.step import Work
-from benchmark.train import Hooks, Training, start, train
+from benchmark.running.hold import only_one
+from benchmark.running.lease import Lease
+from benchmark.networks.numerics import recompute
+from benchmark.scoring.partial import PARTIAL, PartialScores, identity
+from benchmark.running.place import Place
+from benchmark.running.progress import Display
+from benchmark.scoring.psnr import psnr
+from benchmark.recording.record import METRIC_VERSION, Point, Record
+from benchmark.scoring.result import Scored, headline, record_of, rescored, save
+from benchmark.running.signals import stop_requested
+from benchmark.declaring.spec import Spec, from_record
+from benchmark.training.step import Work
+from benchmark.training.loop import Hooks, Training, start, train
 
 
 def run(spec: Spec, place: Place, display: Display, *, force: bool = False,

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark import record
-from benchmark.spec import load_suite
-from benchmark.sweep import sweep
-from benchmark.sweep.cluster import Cluster
-from benchmark.sweep.local import cores
+from benchmark.recording import record
+from benchmark.declaring.spec import load_suite
+from benchmark.suites.sweep import sweep
+from benchmark.suites.cluster import Cluster
+from benchmark.suites.local import cores
 from tests.test_sweep_cluster import kill_at_work, nodes, results  # noqa: F401  the fixture
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from benchmark.diffusion import alphas_cumprod
+from benchmark.networks.diffusion import alphas_cumprod
 
 
 class Gaussian(nn.Module):

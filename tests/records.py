@@ -1,7 +1,7 @@
 """Real records of made-up runs: what the tests of records and of the leaderboard have to hand."""
 
-from benchmark.record import Curves, Data, Environment, Point, Psnr, Record, Training
-from benchmark.spec import spec_id
+from benchmark.recording.record import Curves, Data, Environment, Point, Psnr, Record, Training
+from benchmark.declaring.spec import spec_id
 
 ENVIRONMENT = Environment(benchmark="0.1.0", commit=None, modified=None, python="3.11", torch="2.15", platform="Linux x86_64",
                           processor="none")

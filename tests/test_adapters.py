@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import data, registry, spec
+from benchmark.declaring import registry, spec
+from benchmark.images import datasets as data
 from benchmark.contract import Dataset, ImageError
 from benchmark.errors import BenchError
 from registry.datasets.resize import shrink, to_array

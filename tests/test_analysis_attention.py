@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmark import artifacts
+from benchmark.networks import artifacts
 from benchmark.analysis.attention import NAMES, analyse, attention_layers, averages, numbers, shape, visit_maps
 from benchmark.analysis.attention_figures import brought_to_unit, draw_maps, figures
 from benchmark.analysis.locality import locality

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import record, registry
-from benchmark.analysis import WHATS, files, study
+from benchmark.declaring import registry
+from benchmark.recording import record
+from benchmark.analysis import study, WHATS
+from benchmark.recording import analyses as files
 from benchmark.cli import main
 from benchmark.commands.place import CHECKOUT
 from benchmark.errors import BenchError

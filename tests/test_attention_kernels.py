@@ -13,10 +13,10 @@ import torch
 import torch._dynamo.testing
 from torch import Tensor, nn
 
-from benchmark.attention import Attend, bands, flex, is_global, kernels_used, set_kernel, visible_keys
-from benchmark.attention.choice import Circumstances, choose
+from benchmark.networks.attention import bands, flex, Attend, is_global, kernels_used, set_kernel, visible_keys
+from benchmark.networks.attention.choice import Circumstances, choose
 from benchmark.contract import Attention, ImageShape
-from benchmark.cost import network_flops
+from benchmark.networks.cost import network_flops
 from benchmark.errors import UsageError
 from registry.backbones.attention import SelfAttention
 from registry.backbones.dit import Block, DiT

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.contract import ArtifactMissing, Attention, Backbone, FieldError, ImageShape
 from benchmark.errors import UsageError
-from benchmark.fields import from_json, to_json
-from benchmark.spec import load
+from benchmark.declaring.fields import from_json, to_json
+from benchmark.declaring.spec import load
 from registry.backbones.dit import DiT, positions
 from registry.backbones.timesteps import embed_timesteps
 from registry.backbones.unet import UNet

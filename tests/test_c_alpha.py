@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import registry, spec
+from benchmark.declaring import registry, spec
 from benchmark.contract import FieldError, ImageError, Source
 from registry.datasets import c_alpha
 from registry.datasets.c_alpha import BEND, CONTRAST, TERMS, CAlpha, draw, spread

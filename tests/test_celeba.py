@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import data
+from benchmark.images import datasets as data
 from benchmark.contract import FieldError, ImageError
 from benchmark.errors import BenchError
 from registry.datasets.celeba import CelebA

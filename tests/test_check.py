@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import check, record, registry
+from benchmark.contributing import check
+from benchmark.declaring import registry
+from benchmark.recording import record
 from benchmark.errors import UsageError
 from tests.conftest import Bench
 from tests.records import make_record

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import checkpoint
-from benchmark.checkpoint import Checkpoint, last, save, weights_digest
+from benchmark.training import checkpoint
+from benchmark.training.checkpoint import Checkpoint, last, save, weights_digest
 from benchmark.errors import BenchError
 
 

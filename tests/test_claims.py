@@ -7,12 +7,12 @@ import pytest
 
 from benchmark.analysis import WHATS
 from benchmark.errors import BenchError
-from benchmark.fields import FieldError
-from benchmark.leaderboard.claims import ANALYSES, Claim, Contrast, Over, Part, Side, declared, holds, judge, side_of, verdict
-from benchmark.leaderboard.published import VARIANTS
-from benchmark.leaderboard.statistics import paired
-from benchmark.record import Record, Score
-from benchmark.report.exhibits import EXHIBITS
+from benchmark.declaring.fields import FieldError
+from benchmark.pages.claims import ANALYSES, Claim, Contrast, Over, Part, Side, declared, holds, judge, side_of, verdict
+from benchmark.recording.published import VARIANTS
+from benchmark.pages.statistics import paired
+from benchmark.recording.record import Record, Score
+from benchmark.pages.report.exhibits import EXHIBITS
 from tests.record_factory import made
 
 SCORE = Score(value=10.0, sd=None, samples=50_000, extractor="inception", weights_digest="w", reference_digest="r", version="fid-1")

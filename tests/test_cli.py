@@ -25,7 +25,7 @@ def test_light_commands_import_nothing_heavy(home: Path, words: list[str]) -> No
 
 
 def test_checking_records_does_not_import_torch(home: Path) -> None:
-    from benchmark import record
+    from benchmark.recording import record
     from tests.records import make_record
 
     made = make_record()

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import leaderboard, record
-from benchmark.spec import AXES, from_record, load_suite, resolve
+from benchmark.pages import leaderboard
+from benchmark.recording import record
+from benchmark.declaring.spec import AXES, from_record, load_suite, resolve
 
 ROOT = Path(__file__).parent.parent / "leaderboard"
 RECORDS = record.read_all(ROOT / "records")

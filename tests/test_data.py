@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import data, registry, spec
-from benchmark.data import manifest
-from benchmark.data.manifest import Manifest
+from benchmark.declaring import registry, spec
+from benchmark.images import datasets as data
+from benchmark.images import manifest
+from benchmark.images.manifest import Manifest
 from benchmark.errors import BenchError, UsageError
-from benchmark.fields import from_json
+from benchmark.declaring.fields import from_json
 from registry.datasets.dead_leaves import DeadLeaves
 from registry.datasets.image_folder import ImageFolder
 

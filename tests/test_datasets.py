@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import registry, spec
+from benchmark.declaring import registry, spec
 from benchmark.contract import Dataset, ImageError, Source
 from registry.datasets import dead_leaves
 from registry.datasets.dead_leaves import DeadLeaves, near_normal, power_law_radius, sine_turns

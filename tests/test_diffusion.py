@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from benchmark.diffusion import alphas_cumprod, denoised, levels, loss, noised, random_key, respaced, scaled
+from benchmark.networks.diffusion import alphas_cumprod, denoised, levels, loss, noised, random_key, respaced, scaled
 
 
 def test_alphas_cumprod_is_the_product_of_one_minus_beta() -> None:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmark import record
-from benchmark.distributed import ALONE, Processes, own_device
+from benchmark.recording import record
+from benchmark.running.processes import ALONE, Processes, own_device
 from benchmark.errors import UsageError
 from tests.conftest import TINY
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import diffusion, registry
+from benchmark.declaring import registry
+from benchmark.networks import diffusion
 from benchmark.contract import Attention, FieldError, ImageShape
-from benchmark.spec import load
+from benchmark.declaring.spec import load
 from registry.backbones import dit_diverse
 from registry.backbones.dit import DiT
 from registry.backbones.dit_diverse import (

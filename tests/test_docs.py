@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import record
+from benchmark.recording import record
 
 PAGE = Path(__file__).parent.parent / "docs" / "adding-a-variant.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -83,9 +83,9 @@ def test_the_rows_stand_beside_another_in_one_table(followed) -> None:
 def test_the_network_of_the_page_has_the_bias_that_it_claims(followed) -> None:
     import torch
 
-    from benchmark import registry
+    from benchmark.declaring import registry
     from benchmark.contract import ImageShape
-    from benchmark.spec import load
+    from benchmark.declaring.spec import load
 
     folder, _, _ = followed
     network = load(registry.read("model", folder / "backbones" / "my_bias.gin")).config.build(ImageShape(3, 8), ())

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import data, fidelity
-from benchmark.data.packing import digest
-from benchmark.data.subsets import order
+from benchmark import quality as fidelity
+from benchmark.images import datasets as data
+from benchmark.images.packing import digest
+from benchmark.images.subsets import order
 from benchmark.errors import BenchError, UsageError
-from benchmark.fidelity import Quality, Reference, features, randconv
-from benchmark.fidelity.features import Extractor, check_images, extract
-from benchmark.fidelity.frechet import frechet_distance, gaussian
-from benchmark.fidelity.reference import reference
+from benchmark.quality import features, randconv, Quality, Reference
+from benchmark.quality.features import Extractor, check_images, extract
+from benchmark.quality.frechet import frechet_distance, gaussian
+from benchmark.quality.reference import reference
 from registry.datasets.dead_leaves import DeadLeaves
 
 CPU = torch.device("cpu")

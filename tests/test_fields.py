@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import jsonschema
 import pytest
 
-from benchmark.fields import FieldError, Range, added, checked, from_json, json_schema, to_json
+from benchmark.declaring.fields import FieldError, Range, added, checked, from_json, json_schema, to_json
 
 
 @checked

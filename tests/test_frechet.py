@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmark.errors import BenchError
-from benchmark.fidelity.frechet import Gaussian, frechet_distance, gaussian
+from benchmark.quality.frechet import Gaussian, frechet_distance, gaussian
 
 
 def rotation(size: int, seed: int) -> np.ndarray:

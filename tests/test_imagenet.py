@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import data
+from benchmark.images import datasets as data
 from benchmark.contract import ImageError
 from benchmark.errors import BenchError
 from registry.datasets.decode import to_pixels

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import imports, registry
+from benchmark.declaring import imports, registry
 from benchmark.errors import UsageError
-from benchmark.spec import fault, from_record, load
+from benchmark.declaring.spec import fault, from_record, load
 
 CODE = """
 from benchmark.contract import Attention, entry

@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark import fidelity
+from benchmark import quality as fidelity
 from benchmark.errors import BenchError, UsageError
-from benchmark.fidelity import Quality, Reference, features, inception
-from benchmark.fidelity.features import Extractor
-from benchmark.record import Score
+from benchmark.quality import features, inception, Quality, Reference
+from benchmark.quality.features import Extractor
+from benchmark.recording.record import Score
 from tests.inception_weights import images, save
 
 SAMPLES, REFERENCE = images(12, 0), images(11, 40)

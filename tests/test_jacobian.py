@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import registry, spec
+from benchmark.declaring import registry, spec
 from benchmark.analysis import jacobian, spectrum
 from benchmark.analysis.derivatives import Linearised
 from benchmark.analysis.study import Parts, Request, noisy
 from benchmark.contract import Attention, ImageShape
-from benchmark.diffusion import alphas_cumprod
+from benchmark.networks.diffusion import alphas_cumprod
 from benchmark.errors import NotRun
 from registry.backbones.dit import DiT
 from registry.backbones.dit_diverse import DiverseDiT

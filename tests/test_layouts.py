@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.contract import Attention, FieldError, Layout
 from benchmark.errors import UsageError
-from benchmark.spec import load
+from benchmark.declaring.spec import load
 from registry.layouts.windows import Windows
 
 G = None

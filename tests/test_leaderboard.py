@@ -11,14 +11,15 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from benchmark import leaderboard
+from benchmark.pages import leaderboard
 from benchmark.errors import BenchError
-from benchmark.leaderboard import plots, published
-from benchmark.leaderboard.claims import declared, judge, verdict
-from benchmark.leaderboard.tables import tabulate
-from benchmark.leaderboard.text import amount, escaped
-from benchmark.record import METRIC_VERSION, Record, Score, path_of, write
-from benchmark.spec import load_suite, spec_id
+from benchmark.pages import plots
+from benchmark.recording import published
+from benchmark.pages.claims import declared, judge, verdict
+from benchmark.pages.tables import tabulate
+from benchmark.pages.text import amount, escaped
+from benchmark.recording.record import METRIC_VERSION, Record, Score, path_of, write
+from benchmark.declaring.spec import load_suite, spec_id
 from tests.record_factory import made, point, save, suites
 from tests.records import make_record
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import lease
+from benchmark.running import lease
 from benchmark.errors import BenchError, UsageError
-from benchmark.lease import Folder, Held, Lost, held
+from benchmark.running.lease import Folder, Held, Lost, held
 from tests.conftest import TINY
 
 SECONDS = 1.5

@@ -6,7 +6,8 @@ import lmdb
 import numpy as np
 import pytest
 
-from benchmark import data, registry, spec
+from benchmark.declaring import registry, spec
+from benchmark.images import datasets as data
 from benchmark.contract import ImageError
 from benchmark.errors import BenchError
 from registry.datasets.decode import to_pixels

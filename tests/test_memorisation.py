@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmark.cli import main
 from benchmark.errors import BenchError
-from benchmark.fidelity.memorisation import contact_sheet, distinct, memorisation
+from benchmark.quality.memorisation import contact_sheet, distinct, memorisation
 from benchmark.sampling.compare import likeness
 from benchmark.sampling.neighbours import nearest
 from tests.conftest import ENTRIES, TINY

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import check, new, registry
+from benchmark.contributing import check, new
+from benchmark.declaring import registry
 from benchmark.errors import UsageError
-from benchmark.spec import load
+from benchmark.declaring.spec import load
 from tests.conftest import ENTRIES, Bench
 
 KINDS = [("backbone", new.BACKBONE), ("layout", new.WINDOWS), ("layout", new.LAYOUT), ("dataset", new.GENERATED), ("dataset", new.FOLDER)]

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import data
+from benchmark.images import datasets as data
 from benchmark.contract import ImageError
-from benchmark.data import manifest, partial, reading
-from benchmark.data.manifest import Manifest
+from benchmark.images import manifest, partial, reading
+from benchmark.images.manifest import Manifest
 from benchmark.errors import BenchError, UsageError
-from benchmark.fields import to_json
+from benchmark.declaring.fields import to_json
 from registry.datasets.c_alpha import CAlpha
 from registry.datasets.dead_leaves import DeadLeaves
 from registry.datasets.image_folder import ImageFolder

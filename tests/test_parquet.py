@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from benchmark import data
+from benchmark.images import datasets as data
 from benchmark.contract import FieldError, ImageError
 from benchmark.errors import BenchError
 from registry.datasets.decode import to_pixels

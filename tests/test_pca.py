@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import artifacts, registry
+from benchmark.declaring import registry
+from benchmark.networks import artifacts
 from benchmark.analysis.attention import attention_layers, attention_maps
 from benchmark.analysis.pca import StreamingPca, attention_components
 from benchmark.cli import main
 from benchmark.contract import ArtifactMissing, Attention, FieldError, ImageShape
-from benchmark.spec import load
+from benchmark.declaring.spec import load
 from registry.backbones.attention import visible_keys
 from registry.backbones.dit import DiT
 from registry.backbones.dit_gpsa import GatedPositionalDiT

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark import registry
-from benchmark.registry import STOCK
-from benchmark.spec import load_suite
-from benchmark.suite import Row, pipeline
+from benchmark.declaring import registry
+from benchmark.declaring.registry import STOCK
+from benchmark.declaring.spec import load_suite
+from benchmark.declaring.suite import Row
+from benchmark.suites import pipeline
 
 ROOT = STOCK.parent
 MINI = Row("dit_mini", "local_3x3_head", "dead_leaves8", 16, 0, "mini")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import data
+from benchmark.images import datasets as data
 from benchmark.cli import main
-from benchmark.data.preview import preview
+from benchmark.images.preview import preview
 from benchmark.errors import UsageError
-from benchmark.sampling.pictures import MARGIN, TEXT, labelled
+from benchmark.recording.grids import MARGIN, TEXT, labelled
 from registry.datasets.dead_leaves import DeadLeaves
 
 

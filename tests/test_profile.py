@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.profile import Clock, matmul_peaks, memory_by_part
-from benchmark.recipe import Recipe
-from benchmark.step import Work, take_step
-from benchmark.train import start
+from benchmark.analysis.profile import Clock, matmul_peaks, memory_by_part
+from benchmark.declaring.recipe import Recipe
+from benchmark.training.step import Work, take_step
+from benchmark.training.loop import start
 from tests.conftest import TINY, Bench
 
 IMAGES = torch.randint(0, 256, (5, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

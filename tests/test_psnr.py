@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.diffusion import random_key
-from benchmark.partial_scores import PartialScores
-from benchmark.psnr import mean, psnr, splits
+from benchmark.networks.diffusion import random_key
+from benchmark.scoring.partial import PartialScores
+from benchmark.scoring.psnr import mean, psnr, splits
 
 
 class Toy(nn.Module):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import record
-from benchmark.record import Record
+from benchmark.recording import record
+from benchmark.recording.record import Record
 from tests.conftest import ENTRIES, TINY, Bench
 
 SCORE = ["--registry", str(ENTRIES), "--device", "cpu", "--threads", "1", "--sampler", "ddim", "--steps", "2", "--samples", "600"]

@@ -8,9 +8,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from benchmark import record
+from benchmark.recording import record
 from benchmark.errors import BenchError, UsageError
-from benchmark.fields import to_json
+from benchmark.declaring.fields import to_json
 from tests.records import make_record
 
 SCHEMA = Path(record.__file__).with_name("record.schema.json")

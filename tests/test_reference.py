@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import cost, registry
+from benchmark.declaring import registry
+from benchmark.networks import cost
 from benchmark.contract import Attention, Backbone, FieldError, ImageShape
-from benchmark.diffusion import alphas_cumprod
-from benchmark.psnr import psnr
-from benchmark.spec import load, resolve
+from benchmark.networks.diffusion import alphas_cumprod
+from benchmark.scoring.psnr import psnr
+from benchmark.declaring.spec import load, resolve
 from registry.backbones import local_score, reference
 from registry.backbones.local_score import LocalScore
 from registry.backbones.reference import EmpiricalOptimal, Wiener

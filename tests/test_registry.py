@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import check, registry
+from benchmark.contributing import check
+from benchmark.declaring import registry
 from benchmark.contract import ArtifactMissing, Attention
 from benchmark.errors import UsageError
-from benchmark.spec import load
+from benchmark.declaring.spec import load
 
 ENTRIES = [file for axis in registry.FOLDERS for file in registry.entries(axis).values()]
 MODELS = list(registry.entries("model").values())

@@ -14,15 +14,15 @@ from xml.etree import ElementTree
 import pytest
 from scipy import stats
 
-from benchmark import report
-from benchmark.analysis import files
+from benchmark.pages import report
+from benchmark.recording import analyses as files
 from benchmark.errors import BenchError
-from benchmark.leaderboard import published as reported
-from benchmark.leaderboard.claims import declared
-from benchmark.record import Record, Score, read_all
-from benchmark.report import correlation, exhibits, html, pictures
-from benchmark.report.correlation import Observation, bootstrap, correlate, spearman
-from benchmark.report.evidence import Printed, count, overall, weigh
+from benchmark.recording import published as reported
+from benchmark.pages.claims import declared
+from benchmark.recording.record import Record, Score, read_all
+from benchmark.pages.report import correlation, exhibits, html, pictures
+from benchmark.pages.report.correlation import Observation, bootstrap, correlate, spearman
+from benchmark.pages.report.evidence import Printed, count, overall, weigh
 from tests.conftest import Bench
 from tests.record_factory import made, save, suites
 

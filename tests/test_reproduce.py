@@ -15,14 +15,18 @@ import pytest
 import torch
 import yaml
 
-from benchmark import data, leaderboard, record, run, spec
-from benchmark.data import versioning
+from benchmark import run
+from benchmark.declaring import spec
+from benchmark.images import datasets as data
+from benchmark.pages import leaderboard
+from benchmark.recording import record
+from benchmark.images import versioning
 from benchmark.errors import BenchError
-from benchmark.progress import Display
-from benchmark.record import path_of
-from benchmark.registry import STOCK
-from benchmark.suite import reproduce
-from benchmark.train import Interrupted
+from benchmark.running.progress import Display
+from benchmark.recording.record import path_of
+from benchmark.declaring.registry import STOCK
+from benchmark.suites import reproduce
+from benchmark.training.loop import Interrupted
 from tests.conftest import ENTRIES
 
 ROOT = STOCK.parent
@@ -95,7 +99,7 @@ def test_the_same_code_returns_the_finished_run_and_other_code_trains_anew(tiny:
 
 
 def test_a_killed_reproduction_resumes(tiny: spec.Spec, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark import train
+    from benchmark.training import loop as train
 
     steps, whole = [], train.train
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import record
+from benchmark.recording import record
 from tests.conftest import TINY, Bench
 
 RUN = ["run", *TINY, "--no-track", "--json"]

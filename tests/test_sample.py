@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from benchmark.cli import main
 from benchmark.contract import Attention, ImageShape
-from benchmark.diffusion import random_key, scaled
+from benchmark.networks.diffusion import random_key, scaled
 from benchmark.errors import BenchError, UsageError
-from benchmark.sampling import Request, draw_samples, grey_levels, labels, noise_source, pictures, samples
+from benchmark.recording import grids as pictures
+from benchmark.sampling import Request, draw_samples, grey_levels, labels, noise_source, samples
 from benchmark.sampling.samplers import SAMPLERS, guided
 from registry.backbones.dit import DiT
 from tests.conftest import ENTRIES, TINY

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.diffusion import alphas_cumprod
-from benchmark.psnr import psnr
+from benchmark.networks.diffusion import alphas_cumprod
+from benchmark.scoring.psnr import psnr
 from benchmark.sampling.samplers import SAMPLERS, ancestral, ddim, dpm, kept_steps, predictor, signal_levels, trajectory
 from tests.gaussian import Gaussian, correlated, diagonal
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import checkpoint
-from benchmark.checkpoint import Checkpoint
+from benchmark.training import checkpoint
+from benchmark.training.checkpoint import Checkpoint
 from benchmark.contract import Attention, FieldError, ImageShape
-from benchmark.recipe import Recipe
-from benchmark.train import start
+from benchmark.declaring.recipe import Recipe
+from benchmark.training.loop import start
 from registry.backbones.dit import DiT
 from registry.backbones.dit_shared import SharedDiT
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.errors import UsageError
-from benchmark.spec import from_record, load, load_suite, resolve, spec_id
+from benchmark.declaring.spec import from_record, load, load_suite, resolve, spec_id
 
 NAMES = {"model": "dit_mini", "layout": "local_3x3_head", "dataset": "dead_leaves8", "recipe": "mini"}
 

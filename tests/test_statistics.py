@@ -6,7 +6,7 @@ import random
 import pytest
 from scipy import stats
 
-from benchmark.leaderboard.statistics import EqualFit, equal_fit, estimate, gap_at, paired
+from benchmark.pages.statistics import EqualFit, equal_fit, estimate, gap_at, paired
 from tests.record_factory import point
 
 

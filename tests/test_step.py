@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import diffusion, numerics, registry
+from benchmark.declaring import registry
+from benchmark.networks import diffusion, numerics
 from benchmark.contract import Attention, ImageShape
-from benchmark.distributed import Processes
+from benchmark.running.processes import Processes
 from benchmark.errors import BenchError, UsageError
-from benchmark.memory import Fitting, out_of_memory
-from benchmark.recipe import Recipe
-from benchmark.record import read
-from benchmark.spec import load
-from benchmark.step import Work, draw, gradient, prepare, take_step
-from benchmark.train import start
+from benchmark.networks.memory import Fitting, out_of_memory
+from benchmark.declaring.recipe import Recipe
+from benchmark.recording.record import read
+from benchmark.declaring.spec import load
+from benchmark.training.step import Work, draw, gradient, prepare, take_step
+from benchmark.training.loop import start
 from registry.backbones.dit import DiT
 from tests.conftest import TINY
 

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import data, leaderboard, record, spec
+from benchmark.declaring import spec
+from benchmark.images import datasets as data
+from benchmark.pages import leaderboard
+from benchmark.recording import record
 from benchmark.errors import BenchError, UsageError
-from benchmark.fields import FieldError
+from benchmark.declaring.fields import FieldError
 from registry.datasets.dead_leaves import DeadLeaves
 from registry.datasets.image_folder import ImageFolder
 from tests.conftest import ENTRIES, TINY, Bench

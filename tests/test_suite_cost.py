@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import record, run, spec
-from benchmark.cost import step_seconds
-from benchmark.progress import Display
-from benchmark.record import path_of
-from benchmark.registry import STOCK
-from benchmark.suite import Row
-from benchmark.suite.cost import costs
+from benchmark import run
+from benchmark.declaring import spec
+from benchmark.recording import record
+from benchmark.networks.cost import step_seconds
+from benchmark.running.progress import Display
+from benchmark.recording.record import path_of
+from benchmark.declaring.registry import STOCK
+from benchmark.declaring.suite import Row
+from benchmark.suites.cost import costs
 from tests.conftest import ENTRIES, Bench
 
 SEARCH = (STOCK, ENTRIES)

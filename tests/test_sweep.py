@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmark import record, registry, spec
-from benchmark import sweep as sweeps
+from benchmark.declaring import registry, spec
+from benchmark.recording import record
+from benchmark.suites import sweep as sweeps
 from benchmark.errors import UsageError
-from benchmark.record import Record
-from benchmark.suite import Row
-from benchmark.sweep import Outcome, Task, sweep
-from benchmark.sweep.local import Local, Process
-from benchmark.sweep.view import duration, eta, state
+from benchmark.recording.record import Record
+from benchmark.declaring.suite import Row
+from benchmark.suites.sweep import Outcome, Task, sweep
+from benchmark.suites.local import Local, Process
+from benchmark.suites.view import duration, eta, state
 from tests.conftest import ENTRIES
 from tests.records import make_record
 

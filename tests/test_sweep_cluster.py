@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmark import record, registry
+from benchmark.declaring import registry
+from benchmark.recording import record
 from benchmark.errors import BenchError, UsageError
-from benchmark.suite import Row
-from benchmark.sweep import sweep, worker
-from benchmark.sweep.cluster import Cluster
-from benchmark.sweep.local import Local, cores
-from benchmark.sweep.worker import Identity, Order
+from benchmark.declaring.suite import Row
+from benchmark.suites import worker
+from benchmark.suites.sweep import sweep
+from benchmark.suites.cluster import Cluster
+from benchmark.suites.local import Local, cores
+from benchmark.suites.worker import Identity, Order
 from tests.conftest import ENTRIES
 
 ray = pytest.importorskip("ray", reason="the cluster extra is not installed")

@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmark import record, registry
+from benchmark.declaring import registry
+from benchmark.recording import record
 from benchmark.cli import parser
 from benchmark.commands.sweep import engine_of
 from benchmark.errors import UsageError
-from benchmark.suite import Row
-from benchmark.sweep import sweep
-from benchmark.sweep.cluster import Cluster
-from benchmark.sweep.local import Local
-from benchmark.sweep.slurm import Slurm, _minutes
+from benchmark.declaring.suite import Row
+from benchmark.suites.sweep import sweep
+from benchmark.suites.cluster import Cluster
+from benchmark.suites.local import Local
+from benchmark.suites.slurm import Slurm, _minutes
 from tests.conftest import ENTRIES, Bench
 
 pytest.importorskip("submitit", reason="the cluster extra is not installed")

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from benchmark.errors import BenchError, UsageError
-from benchmark.lease import Held, Lost, held
-from benchmark.sweep import store as stores
-from benchmark.sweep.store import Store, stored
+from benchmark.running.lease import Held, Lost, held
+from benchmark.suites import store as stores
+from benchmark.suites.store import Store, stored
 
 pytest.importorskip("fsspec", reason="the cluster extra is not installed")
 RUN = "0123456789ab"

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import record, track
-from benchmark.analysis import files
-from benchmark.analysis.files import Analysis
+from benchmark.recording import record, tracking as track
+from benchmark.recording import analyses as files
+from benchmark.recording.analyses import Analysis
 from benchmark.errors import UsageError
-from benchmark.fields import to_json
-from benchmark.record import Curves, Data, Environment, Point, Psnr, Record, Training
-from benchmark.spec import spec_id
-from benchmark.track.mirror import parameters, progress, shown
+from benchmark.declaring.fields import to_json
+from benchmark.recording.record import Curves, Data, Environment, Point, Psnr, Record, Training
+from benchmark.declaring.spec import spec_id
+from benchmark.recording.mirror import parameters, progress, shown
 
 pytest.importorskip("mlflow", reason="the tracking extra is not installed")
 TRAIN, TEST = "ab" * 32, "cd" * 32

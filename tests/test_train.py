@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.checkpoint import weights_digest
-from benchmark.diffusion import alphas_cumprod, loss, random_key, scaled
+from benchmark.training.checkpoint import weights_digest
+from benchmark.networks.diffusion import alphas_cumprod, loss, random_key, scaled
 from benchmark.errors import BenchError
-from benchmark.recipe import Recipe
-from benchmark.record import Point
-from benchmark.train import Hooks, Interrupted, Training, learning_rate, start, train
+from benchmark.declaring.recipe import Recipe
+from benchmark.recording.record import Point
+from benchmark.training.loop import Hooks, Interrupted, Training, learning_rate, start, train
 
 IMAGES = torch.randint(0, 256, (5, 1, 2, 2), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.contract import Attention, FieldError, ImageShape
-from benchmark.spec import load
+from benchmark.declaring.spec import load
 from registry.backbones.unet_simple import BiasFreeNorm, SimpleUNet
 
 GREY = ImageShape(1, 16)

@@ -11,9 +11,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from benchmark import record, registry, run, weights
+from benchmark import run
+from benchmark.declaring import registry
+from benchmark.networks import weights
+from benchmark.recording import record
 from benchmark.errors import BenchError, UsageError
-from benchmark.spec import Spec, resolve
+from benchmark.declaring.spec import Spec, resolve
 from tests.conftest import ENTRIES, Bench
 
 SEARCH = registry.roots([ENTRIES])

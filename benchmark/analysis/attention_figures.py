@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from benchmark.analysis.locality import NAMES, WINDOWS, locality
-from benchmark.leaderboard.plots import COLOURS, MARKERS
+from benchmark.pages.plots import COLOURS, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +92,7 @@ def draw_locality(arrays: Arrays, resolution: int, figure: "Figure") -> None:
     """Draw the numbers of locality by layer, a line for each noise level, beside what uniform attention has."""
     from matplotlib.lines import Line2D
 
-    from benchmark.leaderboard.drawing import DASHED, WIDTH
+    from benchmark.pages.drawing import DASHED, WIDTH
 
     figure.set_size_inches(WIDTH, 5.4)
     panels = figure.subplots(2, 3)
@@ -137,7 +137,7 @@ def _draw_heads(axes: "Axes", arrays: Arrays) -> None:
 
 def _grid(figure: "Figure", layers: int, rows: int) -> "Iterator[list[Axes]]":
     """Yield, layer by layer, the column of `rows` square axes that it gets; COLUMNS of them stand side by side."""
-    from benchmark.leaderboard.drawing import WIDTH
+    from benchmark.pages.drawing import WIDTH
 
     bands = -(-layers // COLUMNS)
     columns = -(-layers // bands)

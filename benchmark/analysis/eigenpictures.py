@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.leaderboard.drawing import DASHED, WIDTH
-from benchmark.leaderboard.plots import COLOURS
+from benchmark.pages.drawing import DASHED, WIDTH
+from benchmark.pages.plots import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.analysis import LARGE, study
+from benchmark.analysis import study, LARGE
 from benchmark.analysis.derivatives import Linearised
 from benchmark.analysis.harmonicity import frequency, harmonicity, sparsity
 from benchmark.analysis.spectrum import Modes, leading_modes, modes
-from benchmark.diffusion import denoised, random_key
+from benchmark.networks.diffusion import denoised, random_key
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.analysis.attention import attention_maps
-from benchmark.diffusion import alphas_cumprod, levels, noised, random_key, respaced, scaled
+from benchmark.networks.diffusion import alphas_cumprod, levels, noised, random_key, respaced, scaled
 
 NOTHING = 1e-12  # share of the variance below which a direction is rounding
 

@@ -111,8 +111,8 @@ def cumulative(mass: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.
 
 def draw(arrays: dict[str, np.ndarray], figure: "Figure") -> None:
     """Draw the mass within each distance, and where the others' mass lies around the pixel, per noise level."""
-    from benchmark.leaderboard.drawing import WIDTH
-    from benchmark.leaderboard.plots import COLOURS
+    from benchmark.pages.drawing import WIDTH
+    from benchmark.pages.plots import COLOURS
 
     timesteps, distances = arrays["timesteps"], arrays["distance"]
     others = np.where(distances == 0, np.nan, arrays["mass"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmark.leaderboard.plots import COLOURS, MARKERS
+from benchmark.pages.plots import COLOURS, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ def figures(arrays: Arrays) -> dict[str, Draw]:
 
 def draw_similarity(arrays: Arrays, figure: "Figure") -> None:
     """Draw CKA and cosine similarity of all pairs of stages, a column for each noise level."""
-    from benchmark.leaderboard.drawing import WIDTH
+    from benchmark.pages.drawing import WIDTH
 
     names, timesteps = arrays["stages"].tolist(), arrays["timesteps"].tolist()
     columns = min(COLUMNS, len(timesteps))
@@ -55,7 +55,7 @@ def draw_similarity(arrays: Arrays, figure: "Figure") -> None:
 
 def draw_rank(arrays: Arrays, figure: "Figure") -> None:
     """Draw the effective rank of every stage's features, a line for each noise level."""
-    from benchmark.leaderboard.drawing import WIDTH
+    from benchmark.pages.drawing import WIDTH
 
     names = arrays["stages"].tolist()
     figure.set_size_inches(0.75 * WIDTH, 3.4)

@@ -16,16 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark import record, run
-from benchmark.analysis import LARGE, TIMESTEPS, WHATS, files
+from benchmark import run
+from benchmark.recording import record
+from benchmark.analysis import LARGE, TIMESTEPS, WHATS
+from benchmark.recording import analyses as files
 from benchmark.contract import Count, FieldError, Positive, Range, checked
-from benchmark.diffusion import STEPS, Levels, alphas_cumprod, levels, noised, random_key, scaled
+from benchmark.networks.diffusion import STEPS, Levels, alphas_cumprod, levels, noised, random_key, scaled
 from benchmark.errors import BenchError, UsageError
-from benchmark.hold import exclusive
-from benchmark.leaderboard import plots
-from benchmark.progress import Display
-from benchmark.record import Record, write_bytes, write_text
-from benchmark.spec import from_record
+from benchmark.running.hold import exclusive
+from benchmark.pages import plots
+from benchmark.running.progress import Display
+from benchmark.recording.record import Record, write_bytes, write_text
+from benchmark.declaring.spec import from_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,16 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.analysis import TIMESTEPS, WHATS
 from benchmark.commands.flags import command, json_flag, machine_flags, records_flag, registry_flag
 from benchmark.commands.output import duration, near, print_json, print_table
 from benchmark.commands.place import home, place_of, run_folder
 from benchmark.errors import BenchError, NotRun, UsageError, unknown
-from benchmark.fields import FieldError
+from benchmark.declaring.fields import FieldError
 
 if TYPE_CHECKING:
-    from benchmark.analysis.files import Analysis
+    from benchmark.recording.analyses import Analysis
     from benchmark.analysis.study import Request, Work
 
 AT_STEP = re.compile(r"(.+)_t(\d+)")
@@ -49,7 +49,7 @@ def add(verbs: Any) -> None:
 def analyze(options: argparse.Namespace) -> int:
     """`bench analyze`."""
     from benchmark.analysis.study import Work
-    from benchmark.progress import Display
+    from benchmark.running.progress import Display
 
     if (options.run is None) == (options.all_of is None):
         raise UsageError("Name one RUN, or a suite with --all-of SUITE. `bench list runs` names the runs.")
@@ -73,9 +73,9 @@ def analyze(options: argparse.Namespace) -> int:
 
 def _one(folder: Path, what: str, request: "Request", work: "Work", options: argparse.Namespace) -> "tuple[dict[str, Any], Analysis | None]":
     """Make one analysis; among many, one that fails does not end the others."""
-    from benchmark import record
+    from benchmark.recording import record
     from benchmark.analysis import study
-    from benchmark.fields import to_json
+    from benchmark.declaring.fields import to_json
 
     outcome: dict[str, Any] = {"run": folder.name, "what": what}
     try:
@@ -146,7 +146,7 @@ def _request(options: argparse.Namespace, what: str) -> "Request":
 
 def _folders(suite: str, search: tuple[Path, ...]) -> list[Path]:
     """Return the folders of a suite's finished runs, in its order."""
-    from benchmark import spec
+    from benchmark.declaring import spec
 
     rows = list(spec.load_suite(suite, search).rows())
     ids = [spec.resolve({axis: getattr(row, axis) for axis in spec.AXES}, subset=row.subset, seed=row.seed, search=search).id for row in rows]

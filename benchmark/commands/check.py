@@ -3,13 +3,13 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.commands.flags import command, json_flag, registry_flag
 from benchmark.commands.output import near, print_json
 from benchmark.commands.place import home
 
 if TYPE_CHECKING:
-    from benchmark.check import Verdict
+    from benchmark.contributing.check import Verdict
 
 
 def add(verbs: Any) -> None:
@@ -27,7 +27,7 @@ def add(verbs: Any) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """`bench check`."""
-    from benchmark import check as checks  # noqa: PLC0415
+    from benchmark.contributing import check as checks  # noqa: PLC0415
 
     search = registry.roots(options.registry)
     own = [path for path in (home() / "leaderboard" / "records",) if path.is_dir()]

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.commands import preview
 from benchmark.commands.flags import command, json_flag, registry_flag
 from benchmark.commands.output import print_json, print_table
@@ -45,9 +45,10 @@ def add(verbs: Any) -> None:
 
 def data_add(options: argparse.Namespace) -> int:
     """`bench data add`."""
-    from benchmark import data, spec  # noqa: PLC0415
-    from benchmark.data import versioning
-    from benchmark.progress import Display  # noqa: PLC0415
+    from benchmark.declaring import spec  # noqa: PLC0415
+    from benchmark.images import datasets as data  # noqa: PLC0415
+    from benchmark.images import versioning
+    from benchmark.running.progress import Display  # noqa: PLC0415
 
     entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
     with Display() as display:
@@ -66,8 +67,9 @@ def data_add(options: argparse.Namespace) -> int:
 
 def data_pack(options: argparse.Namespace) -> int:
     """`bench data pack`."""
-    from benchmark import data, spec  # noqa: PLC0415
-    from benchmark.progress import Display  # noqa: PLC0415
+    from benchmark.declaring import spec  # noqa: PLC0415
+    from benchmark.images import datasets as data  # noqa: PLC0415
+    from benchmark.running.progress import Display  # noqa: PLC0415
 
     entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
     with Display() as display:
@@ -78,7 +80,8 @@ def data_pack(options: argparse.Namespace) -> int:
 
 def data_list(options: argparse.Namespace) -> int:
     """`bench data list`."""
-    from benchmark import data, spec  # noqa: PLC0415
+    from benchmark.declaring import spec  # noqa: PLC0415
+    from benchmark.images import datasets as data  # noqa: PLC0415
 
     rows = [(name, file.description, *data.status(name, home(), spec.load(file).config)) for name, file in
             registry.entries("dataset", registry.roots(options.registry)).items()]
@@ -92,7 +95,7 @@ def data_list(options: argparse.Namespace) -> int:
 
 def data_show(options: argparse.Namespace) -> int:
     """`bench data show`."""
-    from benchmark import data  # noqa: PLC0415
+    from benchmark.images import datasets as data  # noqa: PLC0415
 
     facts = data.facts(options.name, home())
     if options.json:
@@ -104,7 +107,7 @@ def data_show(options: argparse.Namespace) -> int:
 
 def data_verify(options: argparse.Namespace) -> int:
     """`bench data verify`."""
-    from benchmark import data  # noqa: PLC0415
+    from benchmark.images import datasets as data  # noqa: PLC0415
 
     names = options.name or data.packed_names(home())
     problems = {name: data.verify(name, home=home()) for name in names}

@@ -25,7 +25,7 @@ def add(verbs: Any) -> None:
 
 def leaderboard(options: argparse.Namespace) -> int:
     """`bench leaderboard`."""
-    from benchmark import leaderboard as board  # noqa: PLC0415
+    from benchmark.pages import leaderboard as board  # noqa: PLC0415
 
     records = records_of(options)
     if not records.is_dir():

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.commands.flags import command, json_flag, registry_flag
 from benchmark.commands.output import print_json, print_table
 from benchmark.commands.place import home
@@ -27,7 +27,7 @@ def list_entries(options: argparse.Namespace) -> int:
     """`bench list`."""
     if options.what == "runs":
         return _list_runs(options)
-    from benchmark.spec import fault  # noqa: PLC0415  gin: only where entries are looked into
+    from benchmark.declaring.spec import fault  # noqa: PLC0415  gin: only where entries are looked into
 
     search = registry.roots(options.registry)
     axes = [options.what[:-1]] if options.what else list(registry.FOLDERS)

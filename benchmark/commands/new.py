@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.commands.flags import command, json_flag
 from benchmark.commands.output import near, print_json
 from benchmark.errors import UsageError
@@ -28,7 +28,7 @@ def add(verbs: Any) -> None:
 
 def new(options: argparse.Namespace) -> int:
     """`bench new`."""
-    from benchmark import new as news  # noqa: PLC0415
+    from benchmark.contributing import new as news  # noqa: PLC0415
 
     if options.code and options.kind != "layout":
         raise UsageError(f"--code is for a layout: a new {options.kind} has code unless its images come from a folder.")

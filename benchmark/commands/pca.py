@@ -4,7 +4,7 @@ import argparse
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.commands.flags import command, json_flag, machine_flags, records_flag, registry_flag
 from benchmark.commands.output import near, print_json, print_table
 from benchmark.commands.place import place_of, run_folder
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from benchmark.analysis.pca import Components
-    from benchmark.progress import Display
-    from benchmark.record import Record
+    from benchmark.running.progress import Display
+    from benchmark.recording.record import Record
     from benchmark.run import Place
 
 MEMORY = 4 << 30  # bytes that the kept maps of all layers may take unless --rank says otherwise
@@ -43,8 +43,9 @@ def add(verbs: Any) -> None:
 
 def pca(options: argparse.Namespace) -> int:
     """`bench pca`."""
-    from benchmark import artifacts, record  # noqa: PLC0415
-    from benchmark.progress import Display  # noqa: PLC0415
+    from benchmark.networks import artifacts  # noqa: PLC0415
+    from benchmark.recording import record  # noqa: PLC0415
+    from benchmark.running.progress import Display  # noqa: PLC0415
 
     _check(options)
     folder = run_folder(options.run)
@@ -64,7 +65,7 @@ def _components(stored: "Record", options: argparse.Namespace, place: "Place", d
     import torch  # noqa: PLC0415
 
     from benchmark import run as runs  # noqa: PLC0415
-    from benchmark import spec as specs
+    from benchmark.declaring import spec as specs
     from benchmark.analysis.attention import attention_layers  # noqa: PLC0415
     from benchmark.analysis.pca import attention_components  # noqa: PLC0415
 
@@ -118,7 +119,7 @@ def _check(options: argparse.Namespace) -> None:
 def _size(network: "nn.Module", images: Any) -> tuple[int, int]:
     """Return the tokens and heads of the network's maps, which must be square and the same in every layer."""
     from benchmark.analysis.attention import attention_maps  # noqa: PLC0415
-    from benchmark.diffusion import scaled  # noqa: PLC0415
+    from benchmark.networks.diffusion import scaled  # noqa: PLC0415
 
     shapes = {tuple(one.shape[1:]) for one in attention_maps(network, scaled(images[:1]), images.new_zeros(1).long())}
     if len(shapes) != 1:

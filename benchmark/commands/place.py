@@ -25,9 +25,9 @@ def place_of(options: argparse.Namespace) -> "Place":
     """Return the place of a run, and set torch up for reproducible numbers."""
     import torch  # noqa: PLC0415
 
-    from benchmark.distributed import own_device  # noqa: PLC0415
-    from benchmark.environment import choose_device  # noqa: PLC0415
-    from benchmark.numerics import keep_compiled  # noqa: PLC0415
+    from benchmark.running.processes import own_device  # noqa: PLC0415
+    from benchmark.running.environment import choose_device  # noqa: PLC0415
+    from benchmark.networks.numerics import keep_compiled  # noqa: PLC0415
     from benchmark.run import Place  # noqa: PLC0415
 
     if options.threads is not None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.commands.flags import command, half_flag, json_flag, registry_flag
 from benchmark.commands.output import near, print_json
 from benchmark.commands.place import home
@@ -29,10 +29,11 @@ def add(actions: Any) -> None:
 
 def data_preview(options: argparse.Namespace) -> int:
     """`bench data preview`."""
-    from benchmark import data, spec
-    from benchmark.data.preview import preview
-    from benchmark.progress import Display
-    from benchmark.record import write_bytes
+    from benchmark.declaring import spec
+    from benchmark.images import datasets as data
+    from benchmark.images.preview import preview
+    from benchmark.running.progress import Display
+    from benchmark.recording.record import write_bytes
 
     if options.out and options.out.suffix.lower() != ".png":
         raise UsageError(f"--out {options.out} must be the name of a .png file.")

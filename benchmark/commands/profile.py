@@ -11,7 +11,7 @@ from benchmark.commands.place import place_of
 from benchmark.commands.run import spec_flags, spec_of
 
 if TYPE_CHECKING:
-    from benchmark.profile import Profile
+    from benchmark.analysis.profile import Profile
 
 
 def add(verbs: Any) -> None:
@@ -31,8 +31,8 @@ def add(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """`bench profile`. The images are made up: the row's own need not be there."""
-    from benchmark.profile import profile  # noqa: PLC0415  torch
-    from benchmark.progress import Display  # noqa: PLC0415
+    from benchmark.analysis.profile import profile  # noqa: PLC0415  torch
+    from benchmark.running.progress import Display  # noqa: PLC0415
 
     spec, place = spec_of(options), place_of(options)
     with Display() as display:

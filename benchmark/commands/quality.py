@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from benchmark.commands.flags import command, json_flag
 from benchmark.commands.output import print_json
 from benchmark.errors import UsageError
-from benchmark.fields import FieldError
+from benchmark.declaring.fields import FieldError
 
 if TYPE_CHECKING:
-    from benchmark.fidelity import Quality
-    from benchmark.record import Record
+    from benchmark.quality import Quality
+    from benchmark.recording.record import Record
     from benchmark.sampling import Request
 
 
@@ -41,7 +41,7 @@ def quality_flags(parser: argparse.ArgumentParser) -> None:
 
 def wanted(options: argparse.Namespace) -> "tuple[bool, Quality | None, Request | None]":
     """Return whether PSNR is asked for, and which metrics of which samples; None where there is none."""
-    from benchmark import fidelity  # noqa: PLC0415  torch
+    from benchmark import quality as fidelity  # noqa: PLC0415  torch
     from benchmark.sampling import DEFAULT_STEPS, Request  # noqa: PLC0415
 
     names = tuple(name.strip() for name in options.metrics.split(",") if name.strip())
@@ -75,8 +75,8 @@ def score_rows(result: "Record") -> list[tuple[str, ...]]:
 
 def setup(options: argparse.Namespace) -> int:
     """`bench fidelity setup`."""
-    from benchmark.fidelity import inception  # noqa: PLC0415  torch
-    from benchmark.progress import Display  # noqa: PLC0415
+    from benchmark.quality import inception  # noqa: PLC0415  torch
+    from benchmark.running.progress import Display  # noqa: PLC0415
 
     with Display() as display:
         path, fetched = inception.setup(display.bar("Inception weights, bytes"))

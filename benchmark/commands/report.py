@@ -28,7 +28,7 @@ def add(verbs: Any) -> None:
 
 def paper(options: argparse.Namespace) -> int:
     """`bench report paper`."""
-    from benchmark import report
+    from benchmark.pages import report
 
     records = records_of(options)
     if not records.is_dir():

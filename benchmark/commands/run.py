@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.commands.flags import (
     command,
     half_flag,
@@ -26,9 +26,9 @@ from benchmark.commands.weights import evaluate_weights, weights_flags
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
-    from benchmark.record import Record
+    from benchmark.recording.record import Record
     from benchmark.run import Place
-    from benchmark.spec import Spec
+    from benchmark.declaring.spec import Spec
 
 
 def add_run(verbs: Any) -> None:
@@ -89,8 +89,8 @@ def add_evaluate(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """`bench run`."""
     from benchmark import run as runs  # noqa: PLC0415  torch
-    from benchmark.distributed import joined  # noqa: PLC0415
-    from benchmark.progress import Display  # noqa: PLC0415
+    from benchmark.running.processes import joined  # noqa: PLC0415
+    from benchmark.running.progress import Display  # noqa: PLC0415
 
     spec = spec_of(options)
     place = place_of(options)
@@ -127,16 +127,16 @@ def _mirrored(mirrors: list[Any], display: Any) -> Iterator[None]:
 
 def _mirror(options: argparse.Namespace, folder: Path, mirrors: list[Any]) -> None:
     if not options.no_track:
-        from benchmark import track  # noqa: PLC0415
+        from benchmark.recording import tracking as track  # noqa: PLC0415
 
         mirrors.append(track.start(folder, store=options.store or track.default_store(home())))
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """`bench evaluate`."""
-    from benchmark import quality  # noqa: PLC0415
+    from benchmark.quality import evaluation as quality  # noqa: PLC0415
     from benchmark import run as runs
-    from benchmark.progress import Display  # noqa: PLC0415
+    from benchmark.running.progress import Display  # noqa: PLC0415
 
     if (options.run is None) == (options.weights is None):
         raise UsageError("Name a finished run, or weights from elsewhere with --weights FILE --format FORMAT: one of the two.")
@@ -167,7 +167,8 @@ def _evaluate_weights(options: argparse.Namespace) -> int:
 
 
 def spec_of(options: argparse.Namespace) -> "Spec":
-    from benchmark import record, spec  # noqa: PLC0415
+    from benchmark.declaring import spec  # noqa: PLC0415
+    from benchmark.recording import record  # noqa: PLC0415
 
     search = registry.roots(options.registry)
     if options.record:
@@ -187,7 +188,8 @@ def spec_of(options: argparse.Namespace) -> "Spec":
 
 
 def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
-    from benchmark import cost, data  # noqa: PLC0415
+    from benchmark.images import datasets as data  # noqa: PLC0415
+    from benchmark.networks import cost  # noqa: PLC0415
     from benchmark import run as runs
 
     runs.check_trainable(spec)
@@ -212,7 +214,7 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
         "attention": " ".join(map(str, facts["attention"])) or "none that a layout addresses", "assumed": "\n".join(spec.assumed) or "nothing",
     }
     del said["parameters_trainable"]
-    from benchmark.fields import to_json  # noqa: PLC0415
+    from benchmark.declaring.fields import to_json  # noqa: PLC0415
 
     rows = [(f"{axis}.{field}", str(value)) for axis in ("model", "layout", "dataset", "recipe")
             for field, value in [("name", getattr(spec, axis).name), *to_json(getattr(spec, axis).config).items()]]
@@ -224,8 +226,8 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
 
 def _print_record(result: "Record", place: "Place", options: argparse.Namespace, status: str,
                   path: Path | None = None) -> None:
-    from benchmark import record  # noqa: PLC0415
-    from benchmark.fields import to_json  # noqa: PLC0415
+    from benchmark.recording import record  # noqa: PLC0415
+    from benchmark.declaring.fields import to_json  # noqa: PLC0415
 
     published = record.path_of(place.records, result.row, result.half)
     path = path or (place.home / "runs" / result.id / "record.json" if result.overrides else published)

@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.commands.flags import command, json_flag, machine_flags, records_flag, registry_flag
 from benchmark.commands.output import near, print_json, print_table
 from benchmark.commands.place import place_of, records_of, run_folder
 from benchmark.errors import UsageError
-from benchmark.fields import FieldError
+from benchmark.declaring.fields import FieldError
 
 if TYPE_CHECKING:
     from benchmark.sampling import Request
@@ -47,9 +47,9 @@ def add_compare(verbs: Any) -> None:
 def sample(options: argparse.Namespace) -> int:
     """`bench sample`."""
     from benchmark import sampling  # noqa: PLC0415  torch
-    from benchmark.progress import Display  # noqa: PLC0415
-    from benchmark.record import write_bytes  # noqa: PLC0415
-    from benchmark.sampling import pictures  # noqa: PLC0415  numpy
+    from benchmark.running.progress import Display  # noqa: PLC0415
+    from benchmark.recording.record import write_bytes  # noqa: PLC0415
+    from benchmark.recording import grids as pictures  # noqa: PLC0415  numpy
 
     folder, request = run_folder(options.run), _request(options, eta=options.eta, guidance=options.guidance)
     if options.publish:
@@ -75,8 +75,8 @@ def sample(options: argparse.Namespace) -> int:
 
 def _published_grid(folder: Path, records: Path) -> Path:
     """Return where the page looks for the grid of a run; refuse a run that is not on the page."""
-    from benchmark import record  # noqa: PLC0415
-    from benchmark.leaderboard.samples import grid_path  # noqa: PLC0415
+    from benchmark.recording import record  # noqa: PLC0415
+    from benchmark.pages.samples import grid_path  # noqa: PLC0415
 
     made = record.read(folder / "record.json")
     if made.half:
@@ -89,8 +89,8 @@ def _published_grid(folder: Path, records: Path) -> Path:
 
 def compare(options: argparse.Namespace) -> int:
     """`bench compare`."""
-    from benchmark.fields import to_json  # noqa: PLC0415
-    from benchmark.progress import Display  # noqa: PLC0415
+    from benchmark.declaring.fields import to_json  # noqa: PLC0415
+    from benchmark.running.progress import Display  # noqa: PLC0415
     from benchmark.sampling import compare as comparing  # noqa: PLC0415  torch
 
     folders = tuple(run_folder(name) for name in options.runs)

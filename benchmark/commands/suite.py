@@ -3,14 +3,14 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.commands.flags import command, half_flag, json_flag, machine_flags, records_flag, registry_flag
 from benchmark.commands.output import duration, near, print_json, print_table
 from benchmark.commands.place import CHECKOUT, home, place_of, records_of
 from benchmark.errors import BenchError
 
 if TYPE_CHECKING:
-    from benchmark.suite.cost import Cost
+    from benchmark.suites.cost import Cost
 
 
 def add_suite(verbs: Any) -> None:
@@ -88,9 +88,9 @@ def add_reproduce(verbs: Any) -> None:
 
 def suite_show(options: argparse.Namespace) -> int:
     """`bench suite show`."""
-    from benchmark import spec  # noqa: PLC0415
-    from benchmark.progress import Display  # noqa: PLC0415
-    from benchmark.suite.cost import H100_PEAK, H100_SHARE, costs  # noqa: PLC0415
+    from benchmark.declaring import spec  # noqa: PLC0415
+    from benchmark.running.progress import Display  # noqa: PLC0415
+    from benchmark.suites.cost import H100_PEAK, H100_SHARE, costs  # noqa: PLC0415
 
     search = registry.roots(options.registry)
     rows = list(spec.load_suite(options.suite, search).rows())
@@ -149,7 +149,7 @@ def suite_show(options: argparse.Namespace) -> int:
 
 def suite_write(options: argparse.Namespace) -> int:
     """`bench suite write`."""
-    from benchmark.suite import pipeline  # noqa: PLC0415
+    from benchmark.suites import pipeline  # noqa: PLC0415
 
     changed = pipeline.stale(CHECKOUT) if options.check else pipeline.write(CHECKOUT)
     for path in changed:
@@ -168,8 +168,8 @@ def suite_write(options: argparse.Namespace) -> int:
 
 def suite_verify(options: argparse.Namespace) -> int:
     """`bench suite verify`."""
-    from benchmark import spec
-    from benchmark.suite import reproduce as reproductions  # noqa: PLC0415
+    from benchmark.declaring import spec
+    from benchmark.suites import reproduce as reproductions  # noqa: PLC0415
 
     rows = list(spec.load_suite(options.suite).rows())
     page = reproductions.gather(
@@ -184,10 +184,10 @@ def suite_verify(options: argparse.Namespace) -> int:
 
 def reproduce(options: argparse.Namespace) -> int:
     """`bench reproduce`."""
-    from benchmark import spec  # noqa: PLC0415
-    from benchmark.progress import Display  # noqa: PLC0415
-    from benchmark.suite import pipeline
-    from benchmark.suite import reproduce as reproductions
+    from benchmark.declaring import spec  # noqa: PLC0415
+    from benchmark.running.progress import Display  # noqa: PLC0415
+    from benchmark.suites import pipeline
+    from benchmark.suites import reproduce as reproductions
 
     search = registry.roots(options.registry)
     names = {axis: getattr(options, axis) for axis in spec.AXES}

@@ -3,14 +3,14 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from benchmark import registry
+from benchmark.declaring import registry
 from benchmark.commands.flags import command, json_flag, records_flag, registry_flag, store_flag
 from benchmark.commands.output import duration, print_json, print_table
 from benchmark.commands.place import home, records_of
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
-    from benchmark.sweep.engine import Engine
+    from benchmark.suites.engine import Engine
 
 
 def add(verbs: Any) -> None:
@@ -37,8 +37,8 @@ def add(verbs: Any) -> None:
 
 def sweep(options: argparse.Namespace) -> int:
     """`bench sweep`."""
-    from benchmark import spec  # noqa: PLC0415
-    from benchmark import sweep as sweeps
+    from benchmark.declaring import spec  # noqa: PLC0415
+    from benchmark.suites import sweep as sweeps
 
     search = registry.roots(options.registry)
     rows = list(spec.load_suite(options.suite, search).rows())
@@ -73,15 +73,15 @@ def engine_of(options: argparse.Namespace) -> "Engine":
                              "`bench sweep --help` has examples.")
     cpus = 1 if options.cpus is None else options.cpus
     if options.engine == "ray":
-        from benchmark.sweep.cluster import Cluster  # noqa: PLC0415
+        from benchmark.suites.cluster import Cluster  # noqa: PLC0415
 
         return Cluster(options.address, cpus=cpus, gpus=options.gpus, retries=3 if options.retries is None else options.retries,
                        store=options.runs)
     if options.engine == "slurm":
-        from benchmark.sweep.slurm import Slurm  # noqa: PLC0415
+        from benchmark.suites.slurm import Slurm  # noqa: PLC0415
 
         return Slurm(options.slurm, cpus=cpus, gpus=options.gpus or 0)
-    from benchmark.sweep.local import Local  # noqa: PLC0415
+    from benchmark.suites.local import Local  # noqa: PLC0415
 
     return Local()
 

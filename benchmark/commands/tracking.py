@@ -25,14 +25,14 @@ def add(verbs: Any) -> None:
 
 def ui(options: argparse.Namespace) -> int:
     """`bench ui`."""
-    from benchmark import track  # noqa: PLC0415
+    from benchmark.recording import tracking as track  # noqa: PLC0415
 
     return track.ui(home(), options.store or track.default_store(home()), options.host, options.port)
 
 
 def track_sync(options: argparse.Namespace) -> int:
     """`bench track sync`."""
-    from benchmark import track  # noqa: PLC0415
+    from benchmark.recording import tracking as track  # noqa: PLC0415
 
     store = options.store or track.default_store(home())
     folders = [run_folder(name) for name in options.runs] or sorted(p.parent for p in (home() / "runs").glob("*/spec.json"))

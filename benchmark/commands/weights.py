@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from benchmark.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
-    from benchmark.record import Record
+    from benchmark.recording.record import Record
     from benchmark.run import Place
-    from benchmark.spec import Spec
+    from benchmark.declaring.spec import Spec
 
 
 def weights_flags(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +30,10 @@ def weights_flags(parser: argparse.ArgumentParser) -> None:
 
 def evaluate_weights(options: argparse.Namespace, spec: "Spec", place: "Place") -> tuple["Record", Path]:
     """Score weights from elsewhere; return the record and where it lies."""
-    from benchmark import record, weights  # noqa: PLC0415  torch
+    from benchmark.networks import weights  # noqa: PLC0415  torch
+    from benchmark.recording import record  # noqa: PLC0415  torch
     from benchmark import run as runs
-    from benchmark.progress import Display  # noqa: PLC0415
+    from benchmark.running.progress import Display  # noqa: PLC0415
 
     if options.format is None:
         raise UsageError("--weights needs --format: dit, unet or diversedit, whose parameter names it has.")
@@ -54,7 +55,7 @@ def evaluate_weights(options: argparse.Namespace, spec: "Spec", place: "Place") 
 
 
 def _publish(result: "Record", place: "Place", name: str) -> Path:
-    from benchmark import record  # noqa: PLC0415
+    from benchmark.recording import record  # noqa: PLC0415
 
     path = record.path_of(place.records, result.row)
     if path.exists() and record.read(path).weights_sha256 != result.weights_sha256:

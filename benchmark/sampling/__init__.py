@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark import record, run
+from benchmark import run
+from benchmark.recording import record
 from benchmark.contract import Count, FieldError, Fraction, ImageShape, Positive, Range, checked
-from benchmark.data.packing import digest
-from benchmark.diffusion import random_key
+from benchmark.images.packing import digest
+from benchmark.networks.diffusion import random_key
 from benchmark.errors import BenchError, UsageError
-from benchmark.progress import Display
+from benchmark.running.progress import Display
 from benchmark.sampling.samplers import guided, kept_steps, predictor, signal_levels, trajectory
 from benchmark.sampling.store import Store, held
-from benchmark.spec import from_record
+from benchmark.declaring.spec import from_record
 
 Progress = Callable[[int, int, str], None]
 DEFAULT_STEPS = {"ancestral": 250, "ddim": 50, "dpm": 20}

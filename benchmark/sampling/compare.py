@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from benchmark import record, run
+from benchmark import run
+from benchmark.recording import record
 from benchmark.contract import Count, Positive, Range, checked
-from benchmark.data.subsets import Subset
+from benchmark.images.subsets import Subset
 from benchmark.errors import UsageError
-from benchmark.fields import to_json
-from benchmark.progress import Display
+from benchmark.declaring.fields import to_json
+from benchmark.running.progress import Display
 from benchmark.sampling import Request, sample_run
 from benchmark.sampling.neighbours import nearest
-from benchmark.spec import Spec, from_record
+from benchmark.declaring.spec import Spec, from_record
 
 if TYPE_CHECKING:
     from benchmark.run import Place

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from benchmark.diffusion import STEPS, alphas_cumprod, respaced
+from benchmark.networks.diffusion import STEPS, alphas_cumprod, respaced
 
 Predict = Callable[[Tensor, int], Tensor]
 Draw = Callable[[], Tensor]  # standard normal noise, shape and device of x

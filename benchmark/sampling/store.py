@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data.packing import HEADER, digest, npy_header
+from benchmark.images.packing import HEADER, digest, npy_header
 from benchmark.errors import BenchError
-from benchmark.hold import exclusive
-from benchmark.record import write_text
+from benchmark.running.hold import exclusive
+from benchmark.recording.record import write_text
 
 
 class Store:

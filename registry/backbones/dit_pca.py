@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import artifacts
+from benchmark.networks import artifacts
 from benchmark.contract import ArtifactMissing, Attention, FieldError, ImageShape, Positive, entry
 from registry.backbones.attention import is_global, joined, visible_keys
 from registry.backbones.dit import DiT

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.contract import Attention, Count, FieldError, ImageShape, Range, entry
-from benchmark.diffusion import STEPS, alphas_cumprod, scaled
+from benchmark.networks.diffusion import STEPS, alphas_cumprod, scaled
 from registry.backbones.reference import PAIRS_AT_ONCE, Level, fitted, no_attention, noise_estimate, posterior_mean
 
 QUERIES_AT_ONCE = 1024

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.contract import Attention, FieldError, Fraction, ImageShape, Range, entry
-from benchmark.diffusion import alphas_cumprod, scaled
+from benchmark.networks.diffusion import alphas_cumprod, scaled
 
 PAIRS_AT_ONCE = 2**22  # of a query with a training image or patch ...
 NUMBERS_AT_ONCE = 2**23  # ... and of training images: both bound the memory at some 100 MB whatever N is

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import diffusion
+from benchmark.networks import diffusion
 from registry.backbones.dit import Block, DiffusionTransformer, DiT, modulate
 
 

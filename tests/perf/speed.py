@@ -20,18 +20,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmark import registry
-from benchmark.attention import Attend, kernels_used
-from benchmark.attention.bands import share_of_pairs
+from benchmark.declaring import registry
+from benchmark.networks.attention import Attend, kernels_used
+from benchmark.networks.attention.bands import share_of_pairs
 from benchmark.commands.output import print_table
 from benchmark.contract import Attention, ImageShape
-from benchmark.cost import network_flops
-from benchmark.environment import device_name
-from benchmark.progress import Display
-from benchmark.record import write_text
-from benchmark.spec import load
-from benchmark.step import Work, prepare, take_step
-from benchmark.train import start
+from benchmark.networks.cost import network_flops
+from benchmark.running.environment import device_name
+from benchmark.running.progress import Display
+from benchmark.recording.record import write_text
+from benchmark.declaring.spec import load
+from benchmark.training.step import Work, prepare, take_step
+from benchmark.training.loop import start
 from registry.backbones.dit import DiT
 from tests.perf.plain_dit import PlainStep, plain
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from benchmark.fidelity import inception
-from benchmark.fidelity.features import extract
+from benchmark.quality import inception
+from benchmark.quality.features import extract
 from tests.inception_weights import images, save
 
 ROUNDS = 5

@@ -13,14 +13,14 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from benchmark import diffusion
-from benchmark.recipe import Recipe
-from benchmark.record import Point
+from benchmark.networks import diffusion
+from benchmark.declaring.recipe import Recipe
+from benchmark.recording.record import Point
 from benchmark.run import build
-from benchmark.signals import stop_requested
-from benchmark.spec import resolve
-from benchmark.step import learning_rate
-from benchmark.train import Hooks, start, train
+from benchmark.running.signals import stop_requested
+from benchmark.declaring.spec import resolve
+from benchmark.training.step import learning_rate
+from benchmark.training.loop import Hooks, start, train
 
 ROUNDS, STEPS = 10, 500
 IMAGES = torch.randint(0, 256, (16, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmark import data
+from benchmark.images import datasets as data
 from benchmark.contract import Source
-from benchmark.data import reading
+from benchmark.images import reading
 from registry.datasets.celeba import CelebA
 from registry.datasets.decode import to_pixels
 from registry.datasets.image_folder import ImageFolder

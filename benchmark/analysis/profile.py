@@ -1,0 +1,229 @@
+"""Where the time and the memory of a training step go, and what the run would take; measured on made-up images."""
+
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from benchmark.networks import diffusion
+from benchmark.running import environment
+from benchmark.networks.attention import kernels_used, set_kernel
+from benchmark.networks.cost import forward_flops, peak_memory_bytes
+from benchmark.errors import BenchError, UsageError
+from benchmark.networks.numerics import recompute, tf32
+from benchmark.scoring.psnr import psnr
+from benchmark.run import Place, build
+from benchmark.declaring.spec import Spec
+from benchmark.training.step import Work, draw, prepare, take_step
+from benchmark.training.loop import Training, start
+
+PARTS = ("data", "forward", "backward", "optimizer", "ema")
+WARM_UP = 2  # steps that are not counted: they compile, choose kernels and make the optimizer's moments
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Medians over the steps. FLOPs count 2 for a multiply-add and every pair of tokens, whether or not a window hides it."""
+
+    device: str
+    threads: int
+    precision: str
+    steps: int
+    batch: int
+    micro_batch: int  # 0: all at once
+    step_seconds: float
+    seconds: dict[str, float]  # by part
+    images_per_second: float
+    step_flops: int  # three forward passes of the batch
+    achieved_flops: float  # per second
+    peak_flops: dict[str, float]  # per second, of a large matrix product, measured here
+    utilisation: float  # achieved over the peak of the recipe's precision
+    memory_bytes: dict[str, int]  # by part, and the measured peak
+    training_seconds: float  # projected
+    evaluation_seconds: float
+    kernels: dict[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+
+class Clock:
+    """Seconds between marks, by part; on a GPU by its own events, so that nothing waits while the steps run."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._marks: list[tuple[str, object]] = []
+
+    def mark(self, part: str) -> None:
+        """End a part; 'begin' only begins the next."""
+        self._marks.append((part, self._now()))
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of every part since the last 'begin', and forget the marks."""
+        if self._cuda:
+            torch.cuda.synchronize()
+        found: dict[str, float] = defaultdict(float)
+        for (_, before), (part, now) in zip(self._marks, self._marks[1:], strict=False):
+            found[part] += before.elapsed_time(now) / 1000 if self._cuda else now - before  # type: ignore[attr-defined,operator]
+        self._marks = []
+        return found
+
+    def _now(self) -> object:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+
+def profile(spec: Spec, place: Place, *, steps: int = 10, trace: Path | None = None, warn: Callable[[str], None] = print,
+            progress: Progress = lambda done, total, what: None) -> Profile:
+    """Take some training steps of a spec and measure them; write a Chrome trace of three more to `trace` if it is given."""
+    if steps < 1:
+        raise UsageError(f"--steps {steps} must be at least 1.")
+    recipe, device = spec.recipe.config, place.device
+    network = build(spec).to(device)
+    if hasattr(network, "fit"):
+        raise UsageError(f"The model '{spec.model.name}' is fitted in closed form: there is no training step to profile.")
+    set_kernel(network, place.attention_kernel)
+    shape = (min(spec.subset, 1024), spec.images.channels, spec.images.resolution, spec.images.resolution)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+    training = start(network, recipe)
+    if place.recompute:
+        recompute(network)
+    network.train()
+    work = Work(recipe, spec.seed, place.processes, place.micro_batch, warn=warn)
+    prepare(network, work, device)
+    taken = _steps(training, images, work, steps, progress)
+    if trace:
+        progress(steps, steps, "writing the trace")
+        _trace(training, images, work, trace)
+    seconds = {part: statistics.median(one[part] for one in taken) for part in PARTS}
+    whole = statistics.median(sum(one.values()) for one in taken)
+    progress(steps, steps, "measuring the peak of matrix products")
+    peaks = matmul_peaks(device)
+    memory = memory_by_part(training, images, work)
+    progress(steps, steps, "scoring a few images")
+    evaluation = _evaluation_seconds(spec, training.ema, images)
+    flops = 3 * forward_flops(spec) * recipe.batch
+    peak = peaks["tf32" if recipe.tf32 and "tf32" in peaks and recipe.precision == "fp32" else recipe.precision]
+    return Profile(
+        device=environment.device_name(device), threads=torch.get_num_threads(), precision=recipe.precision, steps=steps,
+        batch=recipe.batch, micro_batch=work.micro_batch or 0, step_seconds=whole, seconds=seconds,
+        images_per_second=recipe.batch / whole, step_flops=flops, achieved_flops=flops / whole, peak_flops=peaks, utilisation=flops / whole / peak, memory_bytes=memory,
+        training_seconds=whole * recipe.steps, evaluation_seconds=evaluation,
+        kernels=kernels_used(network) | kernels_used(training.ema), notes=tuple(work.notes))
+
+
+def matmul_peaks(device: torch.device) -> dict[str, float]:
+    """Return the FLOP/s of a large square matrix product by precision, the best of repetitions over about a second."""
+    side = 8192 if device.type == "cuda" else 1024
+    kinds = {"fp32": (torch.float32, False), "bf16": (torch.bfloat16, False)}
+    if device.type == "cuda":
+        kinds["tf32"] = (torch.float32, True)
+    found = {}
+    for name, (kind, short) in kinds.items():
+        a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
+        clock, times, began = Clock(device), [], time.monotonic()
+        with tf32(short):
+            while len(times) < 3 or time.monotonic() - began < 0.5:
+                clock.mark("begin")
+                a @ b
+                clock.mark("product")
+                times.append(clock.seconds()["product"])
+        found[name] = 2 * side**3 / min(times)
+    return found
+
+
+def memory_by_part(training: Training, images: Tensor, work: Work) -> dict[str, int]:
+    """Return the bytes of what a step holds; activations: what the backward pass keeps of as many images as go at a time."""
+    network = training.network
+    moments = [value for entry in training.optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
+    return {
+        "parameters": _bytes([*network.parameters(), *network.buffers()]),
+        "gradients": _bytes([weight for weight in network.parameters() if weight.requires_grad]),
+        "optimizer": _bytes(moments),
+        "ema": _bytes([*training.ema.parameters(), *training.ema.buffers()]),
+        "images": _bytes([images]),
+        "activations": _activation_bytes(network, images, work),
+        "peak": peak_memory_bytes(images.device),
+    }
+
+
+def _steps(training: Training, images: Tensor, work: Work, steps: int, progress: Progress) -> list[dict[str, float]]:
+    clock, taken = Clock(images.device), []
+    for i in range(WARM_UP + steps):
+        clock.mark("begin")
+        take_step(training, images, work, clock.mark)
+        training.step += 1
+        found = clock.seconds()
+        if i >= WARM_UP:
+            taken.append(found)
+            progress(i + 1 - WARM_UP, steps, f"{sum(found.values()):.3g} s a step")
+    return taken
+
+
+def _activation_bytes(network: nn.Module, images: Tensor, work: Work) -> int:
+    """Count every stored tensor once, the weights apart."""
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    batch = draw(images, 0, work)
+    part = slice(0, work.micro_batch or len(batch.t))
+    with saved_tensors_hooks(count, lambda tensor: tensor), tf32(work.recipe.tf32), torch.autocast(
+            images.device.type, dtype=torch.bfloat16, enabled=work.recipe.precision == "bf16"):
+        diffusion.loss(network, batch.x0[part], batch.t[part], batch.noise[part], work.abar)
+    return sum(kept.values())
+
+
+def _evaluation_seconds(spec: Spec, ema: nn.Module, images: Tensor) -> float:
+    """Return the projected seconds of all PSNR scores of a run, from scoring as many images as take about a second."""
+    recipe, flops = spec.recipe.config, forward_flops(spec)
+    budget = 2e13 if images.device.type == "cuda" else 5e10
+    few = max(2, min(recipe.psnr_images, len(images), int(budget / (4 * flops))))
+    ema.eval()
+    for _ in range(2 if images.device.type == "cuda" else 1):  # the first one chooses kernels
+        began = time.perf_counter()
+        psnr(ema, images[:few], images[:few], seed=0, steps=2, images=few)
+    pairs = 2 * recipe.psnr_images * recipe.psnr_steps
+    points = sum(step <= recipe.steps for step in recipe.trajectory)
+    pairs += 2 * recipe.trajectory_psnr_images * recipe.trajectory_psnr_steps * points
+    return (time.perf_counter() - began) / (4 * few) * pairs
+
+
+def _trace(training: Training, images: Tensor, work: Work, path: Path) -> None:
+    """Write three steps as a Chrome trace, atomically."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # its notes on missing devices are no result
+    from torch.profiler import ProfilerActivity  # noqa: PLC0415  slow to import
+    from torch.profiler import profile as traced  # noqa: PLC0415
+
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if images.device.type == "cuda" else [])]
+    with traced(activities=activities) as found:
+        for _ in range(3):
+            take_step(training, images, work)
+            training.step += 1
+    aside = path.with_name(f".{path.name}.tmp.json")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found.export_chrome_trace(str(aside))
+        aside.replace(path)
+    except (OSError, RuntimeError) as problem:
+        raise BenchError(f"The trace {path} cannot be written: {problem}.") from None
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _bytes(tensors: list[Tensor]) -> int:
+    return sum({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())

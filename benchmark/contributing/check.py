@@ -1,0 +1,193 @@
+"""The contract of an entry and of a record: what the tests hold every one to, and `bench check` a stranger's."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from benchmark.declaring import registry
+from benchmark.recording import record
+from benchmark.contract import Attention, ImageShape
+from benchmark.errors import BenchError, NotRun, UsageError, unknown
+from benchmark.declaring.fields import FieldError
+from benchmark.declaring.spec import Entry, load
+from benchmark.declaring.suite import Suite
+
+__all__ = ["ImageShape", "Outcome", "Verdict", "check", "check_entry", "files"]
+
+Rules = Iterator[tuple[str, Callable[[], str]]]
+
+
+class Outcome(NamedTuple):
+    """One rule, held to: `note` is what was found, what is wrong, or why it was not run."""
+
+    rule: str
+    outcome: Literal["ok", "problem", "not run"]
+    note: str
+
+
+class Verdict(NamedTuple):
+    """What the rules say of a file; the name of an entry is its file's."""
+
+    path: Path
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong first, or None."""
+        return next((outcome.note for outcome in self.outcomes if outcome.outcome == "problem"), None)
+
+
+def check(paths: list[Path], search: tuple[Path, ...], *, light: bool = False, compiled: bool = False) -> list[Verdict]:
+    """Hold every record (.json) and entry (.gin) among `paths`, folders included, to its contract.
+
+    `light` leaves out what needs a network's weights; `compiled` tries torch.compile too.
+    """
+    return [Verdict(path, tuple(_outcomes(path, root, search, light, compiled))) for path, root in _walk(paths)]
+
+
+def check_entry(path: Path, search: tuple[Path, ...]) -> None:
+    """Raise BenchError where an entry breaks a rule of its axis that needs no weights."""
+    (verdict,) = check([path], search, light=True)
+    if verdict.problem:
+        raise BenchError(verdict.problem)
+
+
+def files(words: list[str], search: tuple[Path, ...]) -> list[Path]:
+    """Return the files and folders that words name: an entry of any axis by its name, or a path."""
+    found: list[Path] = []
+    for word in words:
+        entries = [file.path for axis in registry.FOLDERS for name, file in registry.entries(axis, search).items() if name == word]
+        if not entries and not Path(word).exists() and Path(word).suffix not in (".gin", ".json") and "/" not in word:
+            every = {name for axis in registry.FOLDERS for name in registry.entries(axis, search)}
+            raise unknown("entry", word, every, "An entry of your own needs --registry DIR; a file needs its path.")
+        found += entries or [Path(word)]
+    return found
+
+
+def _outcomes(path: Path, root: Path | None, search: tuple[Path, ...], light: bool, compiled: bool) -> Iterator[Outcome]:
+    for name, rule in _entry_rules(path, search, light, compiled) if path.suffix == ".gin" else _record_rules(path, root):
+        try:
+            yield Outcome(name, "ok", rule())
+        except NotRun as reason:
+            yield Outcome(name, "not run", str(reason))
+        except (BenchError, FieldError) as problem:
+            yield Outcome(name, "problem", str(problem))
+        except Exception as problem:  # an entry's own code may raise anything; the file is named, the other rules are run
+            yield Outcome(name, "problem", f"{type(problem).__name__}: {problem}")
+
+
+def _record_rules(path: Path, root: Path | None) -> Rules:
+    def valid() -> str:
+        result = record.read(path)
+        if root and path != (belongs := record.path_of(root, result.row, result.half)):
+            raise BenchError(f"its path must be its key: {belongs}. Move it there, or remove it.")
+        return "a valid record"
+
+    yield "record", valid
+
+
+def _entry_rules(path: Path, search: tuple[Path, ...], light: bool, compiled: bool) -> Rules:
+    """Yield the rules of every entry, then, once it is loaded, those of its axis."""
+    axis = {folder: axis for axis, folder in registry.FOLDERS.items()}.get(path.resolve().parent.name)
+    loaded: list[Entry] = []
+
+    def described() -> str:
+        if axis is None:
+            raise UsageError(f"its folder '{path.resolve().parent.name}' is no axis. There is: {', '.join(registry.FOLDERS.values())}.")
+        if not (said := registry.read(axis, path).description):
+            raise UsageError("its first line is no comment: `bench list` prints that line as the description.")
+        return said
+
+    def loads() -> str:
+        loaded.append(load(registry.read(axis, path)))
+        return loaded[0].kind
+
+    yield "described", described
+    if axis is None:
+        return
+    yield "loads", loads
+    if loaded:
+        yield "documented", lambda: _documented(type(loaded[0].config))
+        yield from _axis_rules(axis, loaded[0].config, search, light, compiled)
+
+
+def _axis_rules(axis: str, config: Any, search: tuple[Path, ...], light: bool, compiled: bool) -> Rules:
+    if axis == "model":
+        from benchmark.contributing import check_backbone  # noqa: PLC0415  checking records must not cost the import of torch
+
+        yield from check_backbone.rules(config, light=light, compiled=compiled)
+    elif axis == "layout":
+        yield "places", lambda: check_layout(config)
+    elif axis == "dataset":
+        yield "declares", lambda: check_declared(config)
+        yield "images", lambda: check_images(config)
+    elif axis == "suite":
+        yield "rows", lambda: check_suite(config, search)
+
+
+def _documented(kind: type) -> str:
+    said = kind.__doc__ or ""
+    if not said.strip() or said.startswith(f"{kind.__name__}("):  # what dataclass writes where there is none
+        raise BenchError(f"the class {kind.__name__} has no docstring: one line that says what it is.")
+    return said.strip().splitlines()[0]
+
+
+def check_layout(config: Any) -> str:
+    """Raise BenchError where a layout does not give one Attention per layer of a backbone that is deep enough."""
+    placed = config.place(64)
+    if len(placed) != 64 or not all(isinstance(layer, Attention) for layer in placed):
+        raise BenchError(f"place(64) returns {len(placed)} layers; it must return one Attention for each.")
+    if config.place(64) != placed:
+        raise BenchError("place(64) returns something else the second time.")
+    windows = [layer.window for layer in placed if layer.window]
+    return f"{len(windows)} local layers of 64, windows {', '.join(map(str, windows)) or 'none'}"
+
+
+def check_declared(config: Any) -> str:
+    """Raise BenchError where a dataset declares images that no backbone takes."""
+    if config.channels not in (1, 3) or config.resolution < 1:
+        raise BenchError(f"{config.channels} channels at {config.resolution} pixels; 1 or 3 channels and at least 1 pixel are needed.")
+    return f"{config.channels}x{config.resolution}x{config.resolution}, preprocessing '{config.preprocessing}'"
+
+
+def check_images(config: Any) -> str:
+    """Raise BenchError where an embedded dataset is not stable, or an image of it is not what it declares."""
+    if not config.embedded:
+        raise NotRun("its images come from a folder: `bench data add` reads them")
+    source, again = config.open(None), config.open(None)
+    if list(source.ids) != list(again.ids) or source.fingerprint != again.fingerprint:
+        raise BenchError("opened twice, it has other ids or another fingerprint.")
+    if len(set(source.ids)) != len(source.ids) or not all(isinstance(name, str) for name in source.ids):
+        raise BenchError("its ids must be text, each once.")
+    wanted = (config.channels, config.resolution, config.resolution)
+    for name in (source.ids[0], source.ids[-1]):
+        image, second = source.read(name), again.read(name)
+        if image.shape != wanted or image.dtype.name != "uint8":
+            raise BenchError(f"read returns {image.shape} {image.dtype.name}; {wanted} uint8 is declared.")
+        if (image != second).any():
+            raise BenchError(f"image {name} has other bytes the second time.")
+    return f"{len(source.ids):,} images, the same when read twice"
+
+
+def check_suite(config: Suite, search: tuple[Path, ...]) -> str:
+    """Raise BenchError where a row of a suite names something that does not exist."""
+    rows = list(config.rows())
+    for axis in ("model", "layout", "dataset", "recipe"):
+        known = registry.entries(axis, search)
+        for name in {getattr(row, axis) for row in rows} - known.keys():
+            raise unknown(axis, name, known)
+    return f"{len(rows)} rows"
+
+
+def _walk(paths: list[Path]) -> Iterator[tuple[Path, Path | None]]:
+    """Yield every file to check, and the folder of records that it was found under."""
+    for path in paths:
+        if path.is_dir():
+            yield from ((file, path) for file in sorted(path.rglob("*.json")) if "published" not in file.parts)
+            yield from ((file, None) for file in sorted(path.rglob("*.gin")))
+        elif path.suffix in (".json", ".gin") and path.exists():
+            yield path, None
+        elif path.suffix in (".json", ".gin"):
+            raise UsageError(f"There is no file {path}.")
+        else:
+            raise UsageError(f"{path} is neither a record (.json), an entry (.gin) nor a folder of them.")

@@ -1,0 +1,267 @@
+"""The contract of a backbone, rule by rule, on images of a few pixels: what training and scoring rely on."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from benchmark.networks import cost
+from benchmark.contract import ArtifactMissing, Attention, Backbone, ImageShape
+from benchmark.errors import BenchError, NotRun
+from benchmark.declaring.fields import FieldError
+
+# What a backbone is tried on: the first of these that it builds for. Some take grey images or one resolution only.
+SHAPES = tuple(ImageShape(channels, side) for side in (8, 16, 32, 64) for channels in (3, 1))
+STEPS = (0, 1, 10, 100, 250, 500, 750, 900, 998, 999)  # diffusion steps, both ends included
+TOLERANCE = 1e-4  # relative; another batch size or a fused kernel sums in another order
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A backbone, and the small images that it is tried on."""
+
+    config: Backbone
+    images: ImageShape
+
+    @property
+    def attention(self) -> tuple[Attention, ...]:
+        """Window 3 on every layer that a layout can address."""
+        return tuple(Attention(window=3) for _ in range(self.config.attention_layers))
+
+    @property
+    def classes(self) -> int:
+        """How many class labels the backbone wants; 0 for none."""
+        return getattr(self.config, "num_classes", 0)
+
+    def fresh(self, seed: int = 0) -> nn.Module:
+        """Build the network as a run does: initialised by the seed, and fitted where that is its training."""
+        torch.manual_seed(seed)
+        try:
+            network = self.config.build(self.images, self.attention)
+        except ArtifactMissing as missing:
+            raise NotRun(str(missing)) from None
+        if hasattr(network, "fit"):
+            generator = torch.Generator().manual_seed(1)
+            network.fit(torch.randint(256, (4, *self._shape), generator=generator, dtype=torch.uint8))
+        return network.eval()
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network off its start: what is initialised to zero is drawn, so that no branch hides behind a zero gate."""
+        network = self.fresh()
+        for parameter in network.parameters():
+            if parameter.requires_grad and not parameter.any():
+                nn.init.normal_(parameter, std=0.02)
+        return network
+
+    def inputs(self, count: int, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return x (count, C, R, R), t (count,) at steps far apart, and labels y (count,) or None."""
+        generator = torch.Generator().manual_seed(2)
+        x = torch.randn(count, *self._shape, generator=generator).to(device)
+        y = (torch.arange(count) % self.classes).to(device) if self.classes else None
+        return x, torch.tensor(STEPS).repeat(count)[3:3 + count].to(device), y
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return self.images.channels, self.images.resolution, self.images.resolution
+
+
+def trial(config: Backbone) -> Trial:
+    """Return a backbone with the first of SHAPES that it builds for, on meta; raise FieldError where it takes none."""
+    refusals = []
+    for images in SHAPES:
+        try:
+            with torch.device("meta"):
+                config.build(images, Trial(config, images).attention)
+            return Trial(config, images)
+        except FieldError as problem:
+            refusals.append(str(problem))
+    raise FieldError(f"it builds for none of {', '.join(f'{s.channels}x{s.resolution}x{s.resolution}' for s in SHAPES)}; "
+                     f"for the first: {refusals[0]}")
+
+
+def rules(config: Backbone, *, light: bool = False, compiled: bool = False) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Yield every rule by name with the function that holds the backbone to it.
+
+    A function returns what it found, and raises NotRun, or any other exception where the rule is broken. `light`
+    rules run on meta alone. torch.compile is tried only if `compiled`.
+    """
+    cache: list[Trial] = []
+
+    def builds() -> str:
+        cache.append(trial(config))
+        images = cache[0].images
+        return f"on meta, for images of {images.channels}x{images.resolution}x{images.resolution}"
+
+    def after_building(rule: Callable[[Trial], str]) -> Callable[[], str]:
+        def held() -> str:
+            if not cache:
+                raise NotRun("it does not build")
+            return rule(cache[0])
+        return held
+
+    torch.set_num_threads(1)  # the images are of a few pixels: threads would only wait for each other
+    yield "builds", builds
+    for name, rule in {"shape and type": shape_and_type, "cost": costs}.items():
+        yield name, after_building(rule)
+    heavy = {"gradient": gradient, "seed": seed, "batch": batch, "timesteps": timesteps, "input": untouched,
+             "own loss": own_loss, "checkpoint": round_trip, "bf16": autocast, "torch.compile": compiles}
+    for name, rule in {} if light else heavy.items():
+        skipped = name == "torch.compile" and not compiled
+        yield name, after_building(_not_asked if skipped else rule)
+
+
+def shape_and_type(trial: Trial) -> str:
+    """The estimate has the shape and the type of the input."""
+    with torch.no_grad():
+        network = cost.built_on_meta(trial.config, trial.images, trial.attention, 4)
+        x, t, y = trial.inputs(2, "meta")
+        out = network(x, t, y)
+    if out.shape != x.shape or out.dtype != x.dtype:
+        raise BenchError(f"forward returns {tuple(out.shape)} {out.dtype} for {tuple(x.shape)} {x.dtype}; both must be equal.")
+    return f"{tuple(out.shape)} {out.dtype}"
+
+
+def costs(trial: Trial) -> str:
+    """FLOPs and memory can be counted without running anything."""
+    if trial.classes:
+        raise NotRun("it wants class labels, which no dataset here has")
+    network = cost.built_on_meta(trial.config, trial.images, trial.attention, 4)
+    total, trainable = cost.parameters(network)
+    flops = cost.network_flops(network, trial.images)
+    kept = cost.saved_bytes(network, trial.images) if trainable else 0
+    if trainable and not flops:
+        raise BenchError("torch's counter finds no FLOP in it: use torch's own matrix products, convolutions and attention.")
+    return f"{total:,} parameters, {trainable:,} trainable; {flops / 1e6:.2f} MFLOP and {kept / 2**20:.2f} MiB kept for backward, an image"
+
+
+def gradient(trial: Trial) -> str:
+    """The loss has a gradient in every trainable parameter."""
+    trainable = {name: p for name, p in trial.network.named_parameters() if p.requires_grad}
+    if not trainable:
+        raise NotRun("it has no trainable parameter")
+    x, t, y = trial.inputs(2)
+    trial.network(x, t, y).square().mean().backward()
+    without = [name for name, p in trainable.items() if p.grad is None or not p.grad.any()]
+    broken = [name for name, p in trainable.items() if p.grad is not None and not p.grad.isfinite().all()]
+    trial.network.zero_grad(set_to_none=True)
+    if without:
+        raise BenchError(f"no gradient reaches {_some(without)}: use it in forward, make it a buffer, or set requires_grad = False.")
+    if broken:
+        raise BenchError(f"the gradient of {_some(broken)} is not finite.")
+    return f"reaches all {len(trainable)} trainable tensors"
+
+
+@torch.no_grad()
+def seed(trial: Trial) -> str:
+    """The seed decides the initial weights, and nothing random is left in evaluation."""
+    one, other = trial.fresh(3).state_dict(), trial.fresh(3).state_dict()
+    differ = [name for name in one if not torch.equal(one[name], other[name])]
+    if differ:
+        raise BenchError(f"two builds under one seed differ in {_some(differ)}: draw from torch's global generator.")
+    x, t, y = trial.inputs(2)
+    torch.manual_seed(4)
+    first = trial.network(x, t, y)
+    torch.manual_seed(5)
+    if not torch.equal(first, trial.network(x, t, y)):
+        raise BenchError("forward gives two results for one input in evaluation mode: only training mode may be random.")
+    return "same weights and same estimate"
+
+
+@torch.no_grad()
+def batch(trial: Trial) -> str:
+    """One image's estimate does not depend on its batch mates."""
+    x, t, y = trial.inputs(3)
+    together, alone = trial.network(x, t, y)[1:2], trial.network(x[1:2], t[1:2], None if y is None else y[1:2])
+    return f"an image alone and among others differ by {_close(together, alone, 'an image depends on its batch mates'):.1e}"
+
+
+@torch.no_grad()
+def timesteps(trial: Trial) -> str:
+    """The estimate is finite at every diffusion step."""
+    x, _, y = trial.inputs(1)
+    t = torch.tensor(STEPS)
+    out = trial.network(x.expand(len(t), -1, -1, -1), t, None if y is None else y.expand(len(t)))
+    wrong = [str(step) for step, image in zip(STEPS, out, strict=True) if not image.isfinite().all()]
+    if wrong:
+        raise BenchError(f"the estimate is not finite at t = {', '.join(wrong)}.")
+    return f"finite at t = {', '.join(map(str, STEPS))}"
+
+
+@torch.no_grad()
+def untouched(trial: Trial) -> str:
+    """The network leaves its input as it was: scoring uses it again."""
+    x, t, y = trial.inputs(2)
+    before = x.clone(), t.clone()
+    trial.network(x, t, y)
+    if not (torch.equal(x, before[0]) and torch.equal(t, before[1])):
+        raise BenchError("forward changes its input in place.")
+    return "left as it was"
+
+
+def own_loss(trial: Trial) -> str:
+    """`estimate_with_loss`, where there is one, gives forward's estimate and a finite scalar."""
+    if not hasattr(trial.network, "estimate_with_loss"):
+        raise NotRun("it has none")
+    x, t, y = trial.inputs(2)
+    estimate, loss = trial.network.estimate_with_loss(x, t, y)
+    _close(estimate.detach(), trial.network(x, t, y).detach(), "estimate_with_loss and forward disagree")
+    if loss.shape != () or not loss.isfinite():
+        raise BenchError(f"the loss of its own is {loss.detach().tolist()}; one finite number is needed.")
+    return f"{loss.item():.2e} here"
+
+
+@torch.no_grad()
+def round_trip(trial: Trial) -> str:
+    """A checkpoint, written and loaded into a network of another seed, gives the same estimate bit for bit."""
+    state = {name: tensor.detach().clone().contiguous() for name, tensor in trial.network.state_dict().items()}
+    again = trial.fresh(6)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "weights.safetensors"
+        save_file(state, file)
+        again.load_state_dict(load_file(file))
+    x, t, y = trial.inputs(2)
+    if not torch.equal(trial.network(x, t, y), again(x, t, y)):
+        raise BenchError("a network that loads the checkpoint gives another estimate: some state is in no parameter and no buffer.")
+    return f"{len(state)} tensors through safetensors, same estimate"
+
+
+def autocast(trial: Trial) -> str:
+    """Forward, and backward where there is something to train, work under bf16 autocast."""
+    x, t, y = trial.inputs(2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = trial.network(x, t, y)
+    if out.shape != x.shape or not out.isfinite().all():
+        raise BenchError("under bf16 autocast the estimate has another shape or is not finite.")
+    if out.requires_grad:
+        out.float().square().mean().backward()
+        trial.network.zero_grad(set_to_none=True)
+    return "forward and backward" if out.requires_grad else "forward"
+
+
+@torch.no_grad()
+def compiles(trial: Trial) -> str:
+    """torch.compile gives the same estimate."""
+    x, t, y = trial.inputs(2)
+    compiled = torch.compile(trial.network)(x, t, y)
+    return f"differs from eager by {_close(compiled, trial.network(x, t, y), 'torch.compile changes the estimate'):.1e}"
+
+
+def _not_asked(trial: Trial) -> str:
+    raise NotRun("--compile tries it; it needs a C++ compiler and takes a minute")
+
+
+def _close(one: Tensor, other: Tensor, complaint: str) -> float:
+    apart, scale = (one - other).abs().max().item(), max(1.0, other.abs().max().item())
+    if not apart <= TOLERANCE * scale:
+        raise BenchError(f"{complaint}: by {apart:.2e}, with values up to {scale:.2e}.")
+    return apart
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

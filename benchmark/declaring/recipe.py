@@ -1,0 +1,56 @@
+"""The recipe: budget, optimiser and the sizes of the evaluation. Configured by registry/recipes/*.gin."""
+
+from typing import Annotated, Literal
+
+from benchmark.contract import Count, FieldError, Fraction, Positive, Range, entry
+from benchmark.declaring.fields import added
+
+Beta = Annotated[float, Range(least=0, below=1)]
+
+
+@entry(kind="recipe")
+class Recipe:
+    """How every network of a table is trained and scored. The defaults are the paper's (Appendix A and section 2.1).
+
+    `ranked` = False marks runs that only prove that the path works: the leaderboard lists them and never compares them.
+    """
+
+    steps: Positive = 400_000
+    batch: Positive = 128
+    learning_rate: Annotated[float, Range(above=0)] = 1e-4
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    weight_decay: Annotated[float, Range(least=0)] = 0.0
+    warmup: Count = 0  # steps of linear warm-up
+    schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up
+    final_learning_rate: Fraction = 1.0  # as a fraction of learning_rate, where the cosine ends
+    clip: Annotated[float, Range(above=0)] | None = None  # global gradient norm
+    ema: Beta = 0.9999
+    precision: Literal["fp32", "bf16"] = "fp32"  # of the training step; evaluation is always fp32
+    tf32: bool = added(False)  # fp32 matrix products of the training step with TF32 inputs, on a GPU that has it
+    compile: Literal["none", "blocks", "graphs"] = added("none")  # the network block by block; graphs: and as CUDA graphs
+    psnr_steps: Annotated[int, Range(least=1, most=1000)] = 50  # evenly respaced diffusion steps
+    psnr_images: Positive = 300  # K of Eq. 4, per split
+    trajectory: tuple[Positive, ...] = ()  # training steps at which PSNR is taken; those past `steps` are not reached
+    trajectory_psnr_steps: Annotated[int, Range(least=1, most=1000)] = 10
+    trajectory_psnr_images: Positive = 64
+    ranked: bool = True
+
+    def validate(self) -> None:
+        """Check what no single field can."""
+        if list(self.trajectory) != sorted(set(self.trajectory)):
+            raise FieldError(f"trajectory = {self.trajectory} must rise")
+        if self.warmup >= self.steps:
+            raise FieldError(f"warmup = {self.warmup} must be shorter than steps = {self.steps}")
+        if self.schedule == "constant" and self.final_learning_rate != 1.0:
+            raise FieldError(f"final_learning_rate = {self.final_learning_rate} needs schedule = 'cosine'")
+        if max(self.psnr_images, self.trajectory_psnr_images) > 300:
+            raise FieldError("psnr_images must be at most 300: that many test images are held out")
+
+
+@entry(kind="external")
+class External:
+    """The evaluation of a recipe alone, for a network trained elsewhere: its budget is not known here."""
+
+    psnr_steps: Positive
+    psnr_images: Positive
+    ranked: bool = True

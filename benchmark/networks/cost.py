@@ -1,0 +1,116 @@
+"""What a network costs: parameters, FLOPs, memory, time."""
+
+import resource
+import sys
+import time
+from statistics import median
+
+import torch
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark.networks import diffusion
+from benchmark.contract import Attention, Backbone, ImageShape
+from benchmark.declaring.spec import Spec
+
+TIMED = 7  # passes
+TIMED_SECONDS = 3.0
+
+
+def parameters(network: nn.Module) -> tuple[int, int]:
+    """Return the number of parameters, all and trainable."""
+    counts = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    return sum(n for n, _ in counts), sum(n for n, trainable in counts if trainable)
+
+
+def on_meta(spec: Spec) -> nn.Module:
+    """Build the network of a spec without memory for its weights; fitted to as many images, where that is its training."""
+    return built_on_meta(spec.model.config, spec.images, spec.attention, spec.subset)
+
+
+def built_on_meta(config: Backbone, images: ImageShape, attention: tuple[Attention, ...], subset: int) -> nn.Module:
+    """Build a backbone without memory for its weights, fitted to `subset` images where that is its training."""
+    with torch.device("meta"):
+        network = config.build(images, attention)
+        if hasattr(network, "fit"):
+            network.fit(torch.zeros(subset, images.channels, images.resolution, images.resolution, dtype=torch.uint8))
+    return network
+
+
+def forward_flops(spec: Spec) -> int:
+    """Return the FLOPs of one image's forward pass by torch's counter: 2 per multiply-add of the matrix products.
+
+    Local attention counts as a masked product over all keys, whatever its window leaves out and whichever kernel computes it.
+    """
+    return network_flops(on_meta(spec), spec.images)
+
+
+def network_flops(network: nn.Module, images: ImageShape) -> int:
+    """Return the FLOPs of one image's forward pass through a network on meta."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.eval()(*_inputs(images, 1, torch.device("meta")))
+    return counter.get_total_flops()
+
+
+def training_memory_bytes(spec: Spec) -> int:
+    """Return an estimate of a training step's memory: weights, gradient, two moments, EMA, and saved activations.
+
+    0 where there is nothing to train.
+    """
+    network = on_meta(spec)
+    total, trainable = parameters(network)
+    return 4 * (2 * total + 3 * trainable) + saved_bytes(network, spec.images) * spec.recipe.config.batch
+
+
+def saved_bytes(network: nn.Module, images: ImageShape) -> int:
+    """Return the bytes that the backward pass of one image keeps, of a network on meta."""
+    saved = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal saved
+        saved += tensor.numel() * tensor.element_size()
+        return tensor
+
+    with saved_tensors_hooks(count, lambda tensor: tensor):
+        network.train()(*_inputs(images, 1, torch.device("meta")))
+    return saved
+
+
+def step_seconds(spec: Spec, network: nn.Module, device: torch.device) -> float:
+    """Return an estimate of the seconds of one training step: forward and backward, of 2 images scaled up where one is heavy.
+
+    The median of TIMED passes, or of as many as fit into TIMED_SECONDS, after one that warms up. 0 where the network is
+    fitted and takes no step.
+    """
+    if hasattr(network, "fit"):
+        return 0.0
+    batch = spec.recipe.config.batch
+    few = min(2, batch) if forward_flops(spec) > 1e9 else batch
+    x, t = _inputs(spec.images, few, device)
+    times: list[float] = []
+    while len(times) <= TIMED and sum(times[1:]) < TIMED_SECONDS:  # the first warms up
+        _synchronize(device)
+        began = time.perf_counter()
+        network(x, t).square().mean().backward()
+        _synchronize(device)
+        times.append(time.perf_counter() - began)
+    return median(times[1:]) * batch / few
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the peak memory so far: of the device where it counts it, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _inputs(images: ImageShape, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = (batch, images.channels, images.resolution, images.resolution)
+    return torch.zeros(shape, device=device), torch.full((batch,), diffusion.STEPS // 2, device=device)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

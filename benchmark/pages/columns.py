@@ -1,0 +1,138 @@
+"""A table's columns as plain text, the same for the page and for the terminal."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from benchmark.recording.published import Published, Reported
+from benchmark.pages.statistics import estimate
+from benchmark.pages.tables import BASELINE, Row, Table
+from benchmark.pages.text import NONE, amount, estimate_lines, mean_sd, paired_lines, plain, rank_words
+from benchmark.recording.record import Record, Score
+
+# A score is called FID only where the published Inception weights made it; every other has a name of its own.
+SCORE_TITLES = {
+    "fid": "FID",
+    "sfid": "sFID",
+    "kid": "KID",
+    "is": "Inception Score",
+    "fd_randconv": "FD, random conv net (not FID)",
+    "fd_other_inception": "FD, Inception with other weights (not FID)",
+    "memorisation": "memorised samples, share",
+    "memorisation_ratio_test": "nearest training / nearest test image",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A title and one cell per row; a cell is a list of lines. All of it is plain text, to be escaped."""
+
+    title: str
+    cells: list[list[str]]
+    numeric: bool = True
+
+
+def main_columns(table: Table) -> list[Column]:
+    """Return rank, model, layout, PSNR train and test, gap, and the two differences against the baseline layout."""
+    names = [
+        ("rank", lambda row: [rank_words(row.rank)]),
+        ("model", lambda row: [row.series.model]),
+        ("layout", lambda row: [row.series.layout]),
+    ]
+    numbers = [
+        ("PSNR train, dB", lambda row: estimate_lines(row.psnr_train)),
+        ("PSNR test, dB", lambda row: estimate_lines(row.psnr_test)),
+        ("gap, dB", lambda row: estimate_lines(row.psnr_gap)),
+        (f"gap − {BASELINE}, equal steps", lambda row: paired_lines(row.equal_steps)),
+        (f"gap − {BASELINE}, equal PSNR train", lambda row: paired_lines(row.equal_fit)),
+    ]
+    return [_column(table, title, cell, numeric=False) for title, cell in names] + [
+        _column(table, *pair) for pair in numbers
+    ]
+
+
+def cost_columns(table: Table) -> list[Column]:
+    """Return parameters and the FLOPs of one forward pass of one image."""
+    parameters = _column(table, "parameters", lambda row: _amounts(row, "parameters"))
+    return [parameters, _column(table, "FLOPs a forward", lambda row: _amounts(row, "forward_flops"))]
+
+
+def score_columns(table: Table) -> list[Column]:
+    """Return one column per sample-quality score: a name, and all that the number depends on."""
+    kinds = sorted(
+        {
+            _kind(name, score)
+            for row in table.rows
+            for record in row.series.runs.values()
+            for name, score in record.scores.items()
+        },
+        key=repr,
+    )
+    return [Column(_score_title(kind), [_score_lines(row, kind) for row in table.rows]) for kind in kinds]
+
+
+def analysis_columns(table: Table, names: Sequence[str], numbers: Mapping[str, Mapping[str, float]]) -> list[Column]:
+    """Return a column per number of an analysis, "<what>.<number>", from the numbers of each record by its id.
+
+    Mean ± sd over the seeds that have it; how many, where not all have.
+    """
+    return [Column(name, [_analysis_lines(row, name, numbers) for row in table.rows]) for name in names]
+
+
+def reported_columns(table: Table, published: Published) -> list[Column]:
+    """Return what the paper reports beside our rows; a column without any value is left out."""
+    columns = [
+        Column(title, [_reported_lines(published.beside(_any(row), metric)) for row in table.rows])
+        for metric, title in (("psnr_gap", "reported by the paper: gap, dB"), ("fid", "reported by the paper: FID"))
+    ]
+    return [column for column in columns if any(cell != [NONE] for cell in column.cells)]
+
+
+def _column(table: Table, title: str, cell: Callable[[Row], list[str]], numeric: bool = True) -> Column:
+    return Column(title, [cell(row) for row in table.rows], numeric)
+
+
+def _amounts(row: Row, field: str) -> list[str]:
+    return [amount(count) for count in sorted({getattr(record.training, field) for record in row.series.runs.values()})]
+
+
+def _kind(name: str, score: Score) -> tuple[str, Score]:
+    """Return what must agree before two scores may stand in one column: all but the number itself."""
+    return name, replace(score, value=0.0, sd=None)
+
+
+def _score_title(kind: tuple[str, Score]) -> str:
+    name, score = kind
+    parts = [f"{score.samples:,} samples" + (", too few to compare" if score.small else ""), score.sampling, score.extractor]
+    parts.append(f"weights {score.weights_digest[:8]}" if score.weights_digest else "")
+    parts.append(f"reference {score.reference_digest[:8]}" if score.reference_digest else "")
+    parts.append(f"{score.reference_samples:,} images" if score.reference_samples else "")
+    return f"{SCORE_TITLES.get(name, name)} ({', '.join(part for part in [*parts, score.version] if part)})"
+
+
+def _score_lines(row: Row, kind: tuple[str, Score]) -> list[str]:
+    values = [
+        score.value
+        for record in row.series.runs.values()
+        for name, score in record.scores.items()
+        if _kind(name, score) == kind
+    ]
+    return estimate_lines(estimate(values)) if values else [NONE]
+
+
+def _analysis_lines(row: Row, name: str, numbers: Mapping[str, Mapping[str, float]]) -> list[str]:
+    runs = row.series.runs.values()
+    values = [numbers[record.id][name] for record in runs if name in numbers.get(record.id, {})]
+    if not values:
+        return [NONE]
+    return [mean_sd(estimate(values))] + ([f"{len(values)} of {len(runs)} seeds"] if len(values) < len(runs) else [])
+
+
+def _reported_lines(rows: Sequence[Reported]) -> list[str]:
+    values: dict[float, list[str]] = {}
+    for row in rows:
+        values.setdefault(row.value, []).append(row.source)
+    return [f"{plain(value)} ({', '.join(dict.fromkeys(sources))})" for value, sources in values.items()] or [NONE]
+
+
+def _any(row: Row) -> Record:
+    return next(iter(row.series.runs.values()))

@@ -1,0 +1,136 @@
+"""Records to the leaderboard: statistics, tables, claims, pictures, the page, and its short form for the terminal."""
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.recording import analyses as files
+from benchmark.errors import BenchError, UsageError
+from benchmark.pages import plots, samples, terminal
+from benchmark.recording import published as reported
+from benchmark.pages.page import write_page
+from benchmark.recording.record import Record, read_all, write_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["PUBLISHED", "as_json", "build", "stale", "summary"]
+
+PAGE = "README.md"
+PAPER = Path("paper", PAGE)  # what `bench report paper` writes
+PUBLISHED = Path("leaderboard/published")
+MEND = "Run `bench leaderboard` and commit what it writes."
+
+
+def build(records_dir: Path, out: Path, published: Path) -> list[Path]:
+    """Write the page and its pictures under `out`, remove pictures that no longer belong, return what was written."""
+    text, pictures = _page(records_dir, out, published)
+    drawn = {out / picture.path: plots.draw(picture) for picture in pictures}
+    for path, svg in drawn.items():
+        write_text(path, svg)
+    write_text(out / PAGE, text)
+    for path in _pictures_in(out) - drawn.keys():
+        _remove(path, out)
+    return [out / PAGE, *drawn]
+
+
+def stale(records_dir: Path, out: Path, published: Path) -> list[str]:
+    """Say what of the page is not what the records give; empty where all of it is.
+
+    The page must match letter by letter; a picture by the digest of its numbers, since another matplotlib or another
+    font moves its pixels.
+    """
+    text, pictures = _page(records_dir, out, published)
+    problems = [problem for problem in [_stale_page(out / PAGE, text)] if problem]
+    for picture in pictures:
+        path = out / picture.path
+        if not path.is_file():
+            problems.append(f"{path} is missing. {MEND}")
+        elif plots.digest_in(path) != picture.digest:
+            problems.append(f"{path} shows other numbers than the records give. {MEND}")
+    belonging = {out / picture.path for picture in pictures}
+    return problems + [f"{path} belongs to no table any more. {MEND}" for path in sorted(_pictures_in(out) - belonging)]
+
+
+def summary(records_dir: Path, columns: Sequence[str] = ()) -> "list[RenderableType]":
+    """Return tables in short, claims with their paired numbers, and what is not claimed; to be printed one by one.
+
+    `columns` names numbers of the analyses beside the records, "<what>.<number>".
+    """
+    records = _records(records_dir)
+    return terminal.render(records, columns, _analysed(records_dir.parent, records, columns))
+
+
+def as_json(records_dir: Path, columns: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the tables and the claims as plain JSON, with the numbers of analyses that `columns` names."""
+    records = _records(records_dir)
+    return terminal.as_json(records, columns, _analysed(records_dir.parent, records, columns))
+
+
+def _analysed(folder: Path, records: Sequence[Record], columns: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the numbers of the analyses by record; raise UsageError where no record has a column that is asked for."""
+    found = {record.id: files.numbers(folder, record) for record in records} if columns else {}
+    known = {name for numbers in found.values() for name in numbers}
+    for column in columns:
+        if column not in known:
+            raise _no_column(column, known, folder)
+    return found
+
+
+def _no_column(column: str, known: set[str], folder: Path) -> UsageError:
+    near = difflib.get_close_matches(column, sorted(known), n=4, cutoff=0.5)
+    if not known:
+        exists = "No analysis is published: `bench analyze --all-of SUITE --what all --publish` makes some."
+    else:
+        analyses = ", ".join(sorted({name.split(".")[0] for name in known}))
+        exists = (f"Did you mean {' or '.join(near)}? " if near else "") + (
+            f"There are {len(known)} numbers of {analyses}; the JSON files in {folder / files.FOLDER} name them.")
+    return UsageError(f"No published analysis of these records gives '{column}'. {exists}")
+
+
+def _page(records_dir: Path, out: Path, published: Path) -> tuple[str, list[plots.Picture]]:
+    records = _records(records_dir)
+    paper = PAPER.as_posix() if (out / PAPER).is_file() else ""
+    text, pictures = write_page(records, reported.load(published), Path(os.path.relpath(records_dir, out)), paper)
+    grids = samples.section(records, out)
+    return text + (f"\n{grids}\n" if grids else ""), pictures
+
+
+def _records(records_dir: Path) -> Sequence[Record]:
+    if records_dir.exists() and not records_dir.is_dir():
+        raise BenchError(f"The records are expected in a folder, but {records_dir} is a file.")
+    return [record for record in read_all(records_dir) if not record.half]  # a half is no row of a table: `bench compare` reads it
+
+
+def _stale_page(page: Path, text: str) -> str | None:
+    try:
+        written = page.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return f"{page} is missing. {MEND}"
+    except (OSError, UnicodeDecodeError) as problem:
+        return f"{page} cannot be read: {problem}. {MEND}"
+    if written == text:
+        return None
+    pairs = zip([*written.splitlines(), None], [*text.splitlines(), None], strict=False)
+    line = next((number for number, (there, here) in enumerate(pairs, start=1) if there != here), 1)
+    return f"{page} is not what the records give, from line {line} on. {MEND}"
+
+
+def _pictures_in(out: Path) -> set[Path]:
+    return set((out / "figures").rglob("*.svg"))
+
+
+def _remove(picture: Path, out: Path) -> None:
+    """Remove a picture and the folders that it leaves empty."""
+    try:
+        picture.unlink()
+        for folder in picture.parents:
+            if folder == out or any(folder.iterdir()):
+                break
+            folder.rmdir()
+    except OSError as problem:
+        raise BenchError(
+            f"{picture} belongs to no table any more and cannot be removed: {problem.strerror}. Remove it by hand."
+        ) from None

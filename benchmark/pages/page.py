@@ -1,0 +1,150 @@
+"""Tables, claims and pictures to one Markdown page. Everything that comes from a record is escaped."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from urllib.parse import quote
+
+from benchmark.pages import columns, prose
+from benchmark.pages.plots import Picture, section_pictures
+from benchmark.recording.published import Published, repeats_paper
+from benchmark.pages.tables import BASELINE, Row, Table, tabulate
+from benchmark.pages.text import NONE, amount, escaped
+from benchmark.recording.record import METRIC_VERSION, Record, path_of
+
+
+def write_page(records: Sequence[Record], published: Published, records_from_page: Path, paper: str = "") -> tuple[str, list[Picture]]:
+    """Return the page and its pictures; `records_from_page` is the folder of the records, relative to the page."""
+    tables = tabulate(records)
+    sections, pictures = [], []
+    for _, group in groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset)):
+        section = list(group)
+        shown = section_pictures(section)
+        pictures += shown
+        sections.append(_section(section, shown, published, records_from_page))
+    parts = [
+        prose.opening(records, paper),
+        prose.claims(records),
+        prose.not_claimed(records),
+        prose.how_to_read(),
+        *sections,
+        _not_ranked(records, records_from_page),
+        prose.assumed(records),
+        prose.environments(records),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n", pictures
+
+
+def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool] | None = None) -> str:
+    """Return a Markdown table of cells that are Markdown already; `right` says which columns are numbers."""
+    rule = ["---:" if number else "---" for number in right or [False] * len(titles)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [titles, rule, *rows])
+
+
+def _section(
+    tables: Sequence[Table], pictures: Sequence[Picture], published: Published, records_from_page: Path
+) -> str:
+    first = tables[0]
+    record = next(iter(first.rows[0].series.runs.values()))
+    version = "" if first.metric_version == METRIC_VERSION else f" (metric {escaped(first.metric_version)})"
+    parts = [f"## {escaped(first.recipe)} on {escaped(first.dataset)}{version}", prose.section(record)]
+    if not repeats_paper(record):
+        parts.append(
+            f"The recipe {escaped(first.recipe)} is not the paper's: nothing here compares with its published numbers."
+        )
+    if not any(columns.score_columns(table) for table in tables):
+        parts.append("Sample quality (FID) was not measured for these rows.")
+    for table in tables:
+        parts.append(f"### {escaped(table.recipe)} on {escaped(table.dataset)}{version}, N = {table.subset:,}")
+        parts.append(_table(table, published, records_from_page))
+        parts += _notes(table)
+    parts += [f"![{escaped(picture.alt)}]({quote(str(picture.path))})" for picture in pictures]
+    return "\n\n".join(parts)
+
+
+def _table(table: Table, published: Published, records_from_page: Path) -> str:
+    found = [
+        *columns.main_columns(table),
+        *columns.cost_columns(table),
+        *columns.score_columns(table),
+        *columns.reported_columns(table, published),
+    ]
+    rows = zip(*(map(_cell, column.cells) for column in found), strict=True)
+    linked = [[*row, _seeds(mine, records_from_page)] for row, mine in zip(rows, table.rows, strict=True)]
+    return markdown_table(
+        [*(escaped(column.title) for column in found), "seeds"], linked, [*(column.numeric for column in found), True]
+    )
+
+
+def _cell(lines: Sequence[str]) -> str:
+    return "<br>".join(escaped(line) for line in lines)
+
+
+def _seeds(row: Row, records_from_page: Path) -> str:
+    links = " ".join(_link(str(seed), record, records_from_page) for seed, record in row.series.runs.items())
+    return f"{len(row.series.runs)}: {links}"
+
+
+def _link(label: str, record: Record, records_from_page: Path) -> str:
+    return f"[{escaped(label)}]({quote(path_of(records_from_page, record.row).as_posix())})"
+
+
+def _notes(table: Table) -> list[str]:
+    """Return what a reader must know about single rows."""
+    notes = []
+    baselines = {row.series.model for row in table.rows if row.series.layout == BASELINE}
+    for row in table.rows:
+        name = f"{escaped(row.series.model)} {escaped(row.series.layout)}"
+        if row.series.model not in baselines:
+            notes.append(f"{name}: no row of this model with the layout {BASELINE}, so there is no difference to show.")
+        if row.other_images:
+            seeds = ", ".join(map(str, row.other_images))
+            notes.append(f"{name}: seeds left out of the differences, because {BASELINE} saw other images: {seeds}.")
+        steps, fit = (difference.estimate.n if difference else 0 for difference in (row.equal_steps, row.equal_fit))
+        if fit < steps:
+            notes.append(f"{name}: {steps - fit} of {steps} pairs share no level of PSNR train.")
+        if words := sorted({word for record in row.series.runs.values() for word in record.overrides}):
+            notes.append(f"{name}: changed with --set: {escaped(', '.join(words))}.")
+    if any(row.rank is None for row in table.rows):
+        notes.append(f"{NONE} in the first column: not ranked, for want of two seeds in common with another row.")
+    return ["\n".join(f"- {note}" for note in notes)] if notes else []
+
+
+def _not_ranked(records: Sequence[Record], records_from_page: Path) -> str:
+    shown = [record for record in records if not record.ranked]
+    if not shown:
+        return ""
+    rows = [_not_ranked_row(record, records_from_page) for record in shown]
+    titles = [
+        "recipe",
+        "dataset",
+        "model",
+        "layout",
+        "N",
+        "seed",
+        "training steps",
+        "parameters",
+        "FLOPs a forward",
+        "seconds",
+        "device",
+    ]
+    text = "These runs prove that a path works from end to end. They are compared with nothing."
+    return f"## Not ranked\n\n{text}\n\n" + markdown_table(titles, rows)
+
+
+def _not_ranked_row(record: Record, records_from_page: Path) -> list[str]:
+    model, layout, dataset, subset, seed, recipe = record.row
+    spent = record.training
+    return [
+        escaped(recipe),
+        escaped(dataset),
+        escaped(model),
+        escaped(layout),
+        f"{subset:,}",
+        _link(str(seed), record, records_from_page),
+        f"{spent.steps:,}",
+        amount(spent.parameters),
+        amount(spent.forward_flops),
+        f"{spent.wall_seconds:.0f}",
+        escaped(spent.device),
+    ]

@@ -1,0 +1,189 @@
+"""The paragraphs and lists of the page: what is claimed and what is not, how to read it, what it rests on."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from benchmark.pages.claims import RULE, Judged, agreeing, declared, judge, verdict
+from benchmark.pages.statistics import Paired
+from benchmark.pages.tables import BASELINE
+from benchmark.pages.text import NONE, escaped, interval, plain, signed
+from benchmark.recording.record import METRIC_VERSION, Record
+from benchmark.declaring.spec import AXES
+
+HOW_TO_READ = f"""## How to read
+
+- **Gap.** At each scored diffusion step t, gap(t) = max(PSNR train(t) − PSNR test(t), 0) (Eq. 2 of the paper), in dB;
+  a row's gap is the mean over the steps. Lower is better generalization, *if* the training images are fitted equally
+  well: a network that has learned nothing has no gap. So PSNR train and PSNR test stand beside it. The estimate of
+  the image is clipped to [−1, 1].
+- **Floor.** Training and test images are different images, some harder than others, and the truncation at 0 keeps one
+  sign only of that difference. So a gap does not fall to 0 where nothing is memorised, and differences between small
+  gaps say little; more images a side lower the floor.
+- **Mean ± sd, [95% t-interval]** over seeds; sd with n − 1. A seed draws the initial weights and the images, and
+  which images were drawn moves a gap too: the intervals of two rows may overlap widely while every pair agrees.
+  So compare rows by the paired differences.
+- **gap − {BASELINE}** is the difference against the layout {BASELINE} of the same model, seed by seed (same images,
+  same noise): mean, 95% t-interval, seeds that have the sign of the mean. **Equal steps**: after the whole training,
+  as in the paper. **Equal PSNR train**: at the highest PSNR train that both runs reach, where each run first reaches
+  it, linear in PSNR train between the points of its trajectory; {NONE} where they share no such level. Both sides of
+  it come from the trajectories, which may be scored on fewer images and diffusion steps than the final numbers (each
+  section says how many). The second difference asks whether more than slower fitting lowers the gap.
+- **Rank**, by the gap at equal steps, is the range that the paired differences allow: from 1 + the number of rows
+  that are lower by a paired difference whose interval excludes 0, to the number of ranked rows less those that are
+  higher by such a difference. So rows that nothing separates share ranks. A row that shares fewer than two seeds with
+  every other row is shown and not ranked.
+- **Parameters** are all of the network's, trainable or not. **FLOPs** are those of one forward pass of one image, two
+  per multiply-add.
+- **Metric version** {METRIC_VERSION}: numbers of different versions never share a table.
+- **Again.** Every seed links to its record. `bench run --record PATH` runs a record's row again; `bench leaderboard`
+  writes this page."""
+
+
+def opening(records: Sequence[Record], paper: str = "") -> str:
+    """Say what the page is, how much stands behind it, and where the paper's figures are where `paper` is that page."""
+    ranked = sum(record.ranked for record in records)
+    held = (
+        f"{len(records)} records, {ranked} of them ranked."
+        if records
+        else "There is no record yet: `bench sweep mini` makes the first."
+    )
+    beside = f" [The paper, figure by figure]({paper}) holds them against what the paper prints." if paper else ""
+    return f"# Leaderboard\n\nGenerated from the records by `bench leaderboard`; do not edit it. {held}{beside}"
+
+
+def claims(records: Sequence[Record]) -> str:
+    """Return the claims, declared before the runs, with what the records say about each."""
+    judged = judge(records)
+    lines = ["| claim | comparison | at equal steps, dB | at equal PSNR train, dB |", "| --- | --- | --- | --- |"]
+    for claim in declared().own:
+        mine = [one for one in judged if one.claim == claim]
+        for one in mine:
+            what = f"**{claim.name}** {claim.statement}" if one is mine[0] else ""
+            lines.append(
+                f"| {what} | {_comparison(one)} | "
+                f"{escaped(difference_words(one, one.equal_steps))} | {escaped(difference_words(one, one.equal_fit))} |"
+            )
+    cautions = "\n".join(f"- {line}" for line in cautions_of(judged))
+    return (
+        "## Claims\n\n"
+        + RULE
+        + "\n\n"
+        + "\n".join(lines)
+        + (
+            f"\n\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it:\n\n{cautions}"
+            if cautions
+            else ""
+        )
+    )
+
+
+def not_claimed(records: Sequence[Record]) -> str:
+    """List what the committed suites do not show, with the numbers where there are some."""
+    lines = [f"- {escaped(line)}" for line in not_claimed_lines(records)]
+    return "## What these suites do not show\n\nNot claimed, whatever single numbers look like:\n\n" + "\n".join(lines)
+
+
+def not_claimed_lines(records: Sequence[Record], suites: Sequence[str] | None = None) -> list[str]:
+    """Return what is not claimed, in plain text, one line each; of all suites or of these."""
+    not_claimed = declared().not_claimed
+    judged = judge(records, not_claimed)
+    lines = []
+    for claim in not_claimed:
+        measured = [f"{one.contrast.title}: {measured_words(one)}" for one in judged if one.claim == claim]
+        if suites is None or claim.suite in suites:
+            lines.append(
+                f"{claim.name}. {claim.statement}" + (f" Measured: {'; '.join(measured)}." if measured else "")
+            )
+    return lines
+
+
+def difference_words(one: Judged, difference: Paired | None) -> str:
+    """Return a paired difference and its verdict in one line of plain text."""
+    if difference is None:
+        return verdict(one, None)
+    return f"{signed(difference.estimate.mean)} {interval(difference.estimate, sign=True)}; {verdict(one, difference)}"
+
+
+def measured_words(one: Judged) -> str:
+    """Return the paired difference at equal steps in one line of plain text, without a verdict: nothing was claimed."""
+    difference = one.equal_steps
+    if difference is None:
+        return "not run"
+    count = f"{one.contrast.expected} in {agreeing(one.contrast, difference)} of {difference.estimate.n} seeds"
+    return f"{signed(difference.estimate.mean)} dB {interval(difference.estimate, sign=True)}, {count}"
+
+
+def cautions_of(judged: Sequence[Judged]) -> list[str]:
+    """Say of every comparison with the baseline layout what is left of it at equal fit, and how far seeds lie apart."""
+    lines = []
+    for one in judged:
+        variant, baseline = one.contrast.variant, one.contrast.baseline
+        other_model = variant.model or baseline.model
+        if baseline.layout != BASELINE or variant.subset != baseline.subset or other_model or not one.equal_steps:
+            continue
+        words = [f"{one.claim.name}: {signed(one.equal_steps.estimate.mean)} dB at equal steps"]
+        fit = f"{signed(one.equal_fit.estimate.mean)} dB at equal PSNR train" if one.equal_fit else "no common level"
+        words.append(fit)
+        if one.baseline and one.baseline.sd is not None:
+            words.append(f"sd of the gap of {BASELINE} over seeds {plain(one.baseline.sd)} dB")
+        lines.append(", ".join(words) + ".")
+    return lines
+
+
+def how_to_read() -> str:
+    """Return the definitions."""
+    return HOW_TO_READ
+
+
+def section(record: Record) -> str:
+    """Say under which budget and evaluation the rows of a section were made, from one of its records."""
+    recipe, data, psnr = record.spec["recipe"]["config"], record.spec["dataset"]["config"], record.psnr
+    words = [f"Metric version {escaped(record.metric_version)}."]
+    if "resolution" in data:
+        words.append(f"Images of {escaped(str(data['resolution']))}x{escaped(str(data['resolution']))} pixels.")
+    if "steps" in recipe:
+        words.append(f"{record.training.steps:,} training steps of batch {escaped(str(recipe.get('batch', NONE)))}.")
+    else:
+        words.append("Trained elsewhere: the budgets of these rows are not known here, and may differ.")
+    words.append(f"PSNR at {len(psnr.diffusion_steps)} diffusion steps on {psnr.images_test} test images.")
+    if record.trajectory:
+        steps = ", ".join(f"{point.step:,}" for point in record.trajectory)
+        size = [escaped(str(recipe.get(f"trajectory_psnr_{what}", NONE))) for what in ("steps", "images")]
+        words.append(f"Trajectory at the training steps {steps}: {size[0]} diffusion steps, {size[1]} images a split.")
+    return " ".join(words)
+
+
+def assumed(records: Sequence[Record]) -> str:
+    """List what the paper leaves open and an entry had to assume."""
+    found = set()
+    for record in records:
+        for line in record.assumed:
+            axis, _, rest = line.partition(".")
+            name = record.spec[axis]["name"] if axis in AXES else ""
+            found.add((axis, name, rest or line))
+    if not found:
+        return ""
+    lines = [f"- {escaped(f'{axis} {name}')}: {escaped(rest)}" for axis, name, rest in sorted(found)]
+    title = "## Assumed\n\nThe paper's text leaves these open; the entries say what they take instead:\n\n"
+    return title + "\n".join(lines)
+
+
+def environments(records: Sequence[Record]) -> str:
+    """Summarise where the records were made."""
+    if not records:
+        return ""
+    titles = ["records", "device", "processor", "platform", "python", "torch", "benchmark"]
+    seen = Counter((r.training.device, *(getattr(r.environment, name) for name in titles[2:])) for r in records)
+    rows = [" | ".join([str(count), *map(escaped, where)]) for where, count in sorted(seen.items())]
+    table = "\n".join(f"| {row} |" for row in [" | ".join(titles), " | ".join(["---"] * len(titles)), *rows])
+    changed = sum(record.environment.modified is True for record in records)
+    note = (
+        f"\n\n{changed} of {len(records)} records were made with changes that are not in their commit."
+        if changed
+        else ""
+    )
+    return f"## Where it ran\n\n{table}{note}"
+
+
+def _comparison(one: Judged) -> str:
+    return escaped(f"{one.contrast.title}; {one.contrast.dataset}")

@@ -1,0 +1,212 @@
+"""The paper's figures of numbers (2, 6, 7, 8) from the printed values and the records: the numbers of each picture first."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from benchmark.pages import plots
+from benchmark.pages.plots import COLOURS, Picture, mean_curves, short
+from benchmark.recording.published import Published
+from benchmark.pages.statistics import estimate
+from benchmark.pages.tables import Series, gather
+from benchmark.recording.record import METRIC_VERSION, Record
+from benchmark.pages.report.evidence import value_of
+
+PAPER_SUBSETS = (1_000, 10_000, 100_000)
+DATASETS = {"celeba": "CelebA", "imagenet": "ImageNet", "lsun_church": "Church", "lsun_bedroom": "Bedroom",
+            "lsun_bridge": "Bridge", "lsun_tower": "Tower", "dead_leaves8": "dead leaves 8×8", "natural8": "photographs 8×8"}
+MODELS = {"dit_xs1": "DiT-XS/1", "dit_s1": "DiT-S/1", "dit_480": "DiT", "unet": "UNet"}
+TEXTURED = {"label": "global attention", "colour": "#999999", "hatch": "////"}  # "textured bars highlight the baselines"
+PLAIN = {"label": "local attention in the first layers", "colour": COLOURS[1], "hatch": None}
+
+
+def dataset_name(dataset: str) -> str:
+    """Return a dataset's name as the paper's tables have it."""
+    return f"LSUN {DATASETS[dataset]}" if dataset.startswith("lsun_") else DATASETS[dataset]
+
+
+class Bank:
+    """The ranked records of the current metric version, by row."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.records = [one for one in records if one.ranked and one.metric_version == METRIC_VERSION]
+
+    def series(self, model: str, layout: str, dataset: str, subset: int, recipe: str) -> Series | None:
+        """Return the runs of one configuration, by seed."""
+        key = (model, layout, dataset, subset, recipe)
+        found = gather(one for one in self.records if (*one.row[:4], one.row.recipe) == key)
+        return found[0] if found else None
+
+    def subsets(self, model: str, layout: str, dataset: str, recipe: str) -> list[int]:
+        """Return the N of which there are runs."""
+        key = (model, layout, dataset, recipe)
+        return sorted({one.row.subset for one in self.records if (*one.row[:3], one.row.recipe) == key})
+
+
+def draw(picture: Picture) -> str:
+    """Draw a picture of the report as SVG, the same text for the same numbers."""
+    with plots.styled(picture.digest) as figure:
+        from benchmark.pages.report import drawing
+
+        drawing.DRAW[picture.kind](figure, picture.numbers)
+        return plots.as_svg(figure, {"Title": picture.alt, "Identifier": picture.digest})
+
+
+def figure2(bank: Bank, published: Published) -> list[Picture]:
+    """Return PSNR and gap against N, theirs beside ours, and our curves over the diffusion steps."""
+    panels = []
+    for title, recipe, dataset, (unet, dit) in (
+        ("the paper", None, "celeba", ("unet", "dit_480")),
+        ("ours, paper scale", "paper", "celeba", ("unet", "dit_480")),
+        ("ours, mini track", "mini", "dead_leaves8", ("unet_mini", "dit_mini")),
+    ):
+        kinds = ("psnr_train", "psnr_test"), ("psnr_gap",)
+        sides = [[_over_subsets(bank, published, recipe, dataset, network, kind)
+                  for network in (("DiT", dit, 0), ("UNet", unet, 1)) for kind in several] for several in kinds]
+        if recipe == "paper" and not any(line["mean"] for line in sides[0]):
+            continue  # the text says "not run"
+        subsets = sorted({n for line in sides[0] for n, _ in line["mean"]}) or list(PAPER_SUBSETS)
+        for word, found in zip(("PSNR", "PSNR gap"), sides, strict=True):
+            panels.append({"title": f"{title}: {word}", "x": "training images N", "y": f"{word} (dB)", "log": True,
+                           "zero": word != "PSNR", "ticks": [[n, f"{n:,}"] for n in subsets], "lines": found})
+    means = Picture("lines", _path("fig2"), "Fig. 2: mean PSNR and PSNR gap of a UNet and a DiT against N, the paper's and ours",
+                    {"panels": panels, "columns": 2})
+    return [means, *_curves(bank, "mini", "dead_leaves8", ("dit_mini", "unet_mini"))]
+
+
+def figure6(bank: Bank, published: Published) -> list[Picture]:
+    """Return bars of the gap with and without local attention: two DiTs, six datasets, three N; and our stand-ins."""
+    panels: list[dict[str, Any]] = []
+    for model in ("dit_xs1", "dit_s1"):
+        for subset in PAPER_SUBSETS:
+            groups: list[dict[str, Any]] = [{"label": DATASETS[dataset], "bars": [
+                _bar(published, bank, look, model, layout, dataset, subset) for look, layout in enumerate(("global", "local_head"))
+            ]} for dataset in list(DATASETS)[:6]]
+            alike = all(len({bar["value"] for bar in group["bars"]}) == 1 for group in groups)
+            words = ", doubtful" if alike else ""  # the page says why
+            panels.append({"title": f"the paper: {MODELS[model]}, N = {subset:,}{words}", "y": "PSNR gap (dB)", "groups": groups})
+    for title, model, layout, dataset, recipe in (
+        ("ours, mini: dead leaves 8×8", "dit_mini", "local_3x3_head", "dead_leaves8", "mini"),
+        ("ours, mini: photographs 8×8", "dit_mini", "local_3x3_head", "natural8", "mini"),
+        ("ours, small: dead leaves 8×8", "dit_small", "local_3x6_head", "dead_leaves8", "small"),
+    ):
+        groups = [{"label": f"N = {subset:,}", "bars": [
+            _own_bar(bank.series(model, one, dataset, subset, recipe), look) for look, one in enumerate(("global", layout))
+        ]} for subset in bank.subsets(model, "global", dataset, recipe)]
+        if groups:
+            panels.append({"title": title, "y": "PSNR gap (dB)", "groups": groups})
+    return [Picture("bars", _path("fig6"), "Fig. 6: PSNR gap with and without local attention, the paper's bars and ours",
+                    {"panels": panels, "columns": 3, "series": [TEXTURED, PLAIN]})]
+
+
+def figure7(bank: Bank, published: Published) -> list[Picture]:
+    """Return lines of the gap by placement: the printed ones that other figures give, and our stand-in, seed by seed."""
+    panels: list[dict[str, Any]] = []
+    layouts = {"global": 0, "local_head": 1, "local_mix": 2, "local_tail": 3, "local_star_head": 4, "local_star_mix": 5,
+               "local_star_tail": 6}
+    for dataset in ("celeba", "imagenet"):
+        found = []
+        for layout, look in layouts.items():
+            values = [(n, value_of(published, "default", "psnr_gap", "dit_xs1", layout, dataset, n)) for n in PAPER_SUBSETS]
+            points = [[n, value] for n, value in values if value is not None]
+            if points:
+                found.append(_line(f"{layout}, the paper (Figs. 6 and 8)", look, points, dashed=True))
+            ours = [(n, bank.series("dit_xs1", layout, dataset, n, "paper")) for n in PAPER_SUBSETS]
+            if any(series for _, series in ours):
+                found.append(_seeded(f"{layout}, ours", look, ours, "psnr_gap"))
+        panels.append({"title": f"the paper: {DATASETS[dataset]}", "x": "training images N", "y": "PSNR gap (dB)", "log": True,
+                       "zero": True, "ticks": [[n, f"{n:,}"] for n in PAPER_SUBSETS], "lines": found})
+    panels += _placements(bank)
+    return [Picture("lines", _path("fig7"), "Fig. 7: PSNR gap by the placement of local attention",
+                    {"panels": panels, "columns": 3})]
+
+
+def figure8(bank: Bank, published: Published) -> list[Picture]:
+    """Return bars of the gap before and after a change of the windows: same total size, decreased, increased."""
+    pairs = (("kept", "local_5x6", "local_3x2_5x2_7x2"), ("decreased", "local_head", "local_head_smaller"),
+             ("increased", "local_star_head", "local_star_head_larger"))
+    panels = [
+        {"title": f"the paper: {DATASETS[dataset]}, N = {subset:,}", "y": "PSNR gap (dB)", "x": "window size",
+         "groups": [{"label": word, "bars": [_bar(published, bank, look, "dit_xs1", layout, dataset, subset)
+                                             for look, layout in enumerate(layouts)]} for word, *layouts in pairs]}
+        for dataset in ("celeba", "imagenet") for subset in PAPER_SUBSETS
+    ]
+    series = [TEXTURED | {"label": "before: 5×6, Local, Local*"},
+              PLAIN | {"label": "after: (3,3,5,5,7,7), smaller Local, larger Local*"}]
+    return [Picture("bars", _path("fig8"), "Fig. 8: PSNR gap before and after a change of the window sizes",
+                    {"panels": panels, "columns": 3, "series": series})]
+
+
+def _placements(bank: Bank) -> list[dict[str, Any]]:
+    """Return our stand-in for Fig. 7: one line per seed over the placements, at one N."""
+    places = [("none", "global"), ("head", "local_3x6_head"), ("mix", "local_3x6_mix"), ("tail", "local_3x6_tail")]
+    found = {word: bank.series("dit_small", layout, "dead_leaves8", 8, "small") for word, layout in places}
+    if not all(found.values()):
+        return []
+    values = [series.values("psnr_gap") for series in found.values() if series]
+    seeds = sorted(set.intersection(*(set(one) for one in values)))
+    by_seed = [[[place, short(one[seed])] for place, one in enumerate(values)] for seed in seeds]
+    mean = [[place, short(estimate(list(one.values())).mean)] for place, one in enumerate(values)]
+    line = _line("", 0, mean) | {"seeds": by_seed}
+    return [{"title": "ours, small: N = 8", "x": "placement (thin: a seed)", "y": "PSNR gap (dB)",
+             "ticks": list(enumerate(found)), "lines": [line]}]
+
+
+def _over_subsets(
+    bank: Bank, published: Published, recipe: str | None, dataset: str, network: tuple[str, str, int], kind: str
+) -> dict[str, Any]:
+    """Return the line of one number of a network over N: printed where there is no recipe, else ours."""
+    name, model, look = network
+    label, dashed = f"{name}, {kind.removeprefix('psnr_')}", kind == "psnr_test"
+    if recipe is None:
+        values = [(n, value_of(published, "default", kind, model, "global", dataset, n)) for n in PAPER_SUBSETS]
+        return _line(label, look, [[n, value] for n, value in values if value is not None], dashed=dashed)
+    subsets = bank.subsets(model, "global", dataset, recipe)
+    return _seeded(label, look, [(n, bank.series(model, "global", dataset, n, recipe)) for n in subsets], kind, dashed=dashed)
+
+
+def _curves(bank: Bank, recipe: str, dataset: str, models: Sequence[str]) -> list[Picture]:
+    """Return the curves over the diffusion steps at every N of which several of the models were run."""
+    panels = []
+    for subset in bank.subsets(models[0], "global", dataset, recipe):
+        found = {model: bank.series(model, "global", dataset, subset, recipe) for model in models}
+        panels.append({"subset": subset, "series": {model: mean_curves(one) for model, one in found.items() if one}})
+    if not panels:
+        return []
+    return [Picture("curves", _path("fig2-curves"), "Fig. 2, ours: PSNR and gap over the diffusion steps, mini track",
+                    {"panels": panels, "labels": list(models), "references": []})]
+
+
+def _bar(published: Published, bank: Bank, look: int, model: str, layout: str, dataset: str, subset: int) -> dict[str, Any]:
+    """Return a printed bar, and over it the mean and interval of our runs at the paper's scale."""
+    ours = bank.series(model, layout, dataset, subset, "paper")
+    own = _own_bar(ours, look) if ours else {}
+    return own | {"series": look, "value": value_of(published, "default", "psnr_gap", model, layout, dataset, subset)}
+
+
+def _own_bar(series: Series | None, look: int) -> dict[str, Any]:
+    if series is None:
+        return {"series": look, "value": None}
+    gaps = list(series.values("psnr_gap").values())
+    mine = estimate(gaps)
+    ends = None if mine.low is None or mine.high is None else [short(mine.low), short(mine.high)]
+    return {"series": look, "value": short(mine.mean), "interval": ends, "seeds": [short(gap) for gap in gaps]}
+
+
+def _seeded(
+    label: str, look: int, series: Sequence[tuple[int, Series | None]], quantity: str, *, dashed: bool = False
+) -> dict[str, Any]:
+    """Return a line through the means over seeds, and a line for each seed."""
+    values = {n: one.values(quantity) for n, one in series if one}
+    mean = [[n, short(estimate(list(by_seed.values())).mean)] for n, by_seed in values.items()]
+    seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
+    lines = [[[n, short(by_seed[seed])] for n, by_seed in values.items() if seed in by_seed] for seed in seeds]
+    return _line(label, look, mean, dashed=dashed) | {"seeds": lines if len(lines) > 1 else []}
+
+
+def _line(label: str, look: int, mean: list[list[float]], *, dashed: bool = False) -> dict[str, Any]:
+    return {"label": label, "look": look, "dashed": dashed, "mean": mean, "seeds": []}
+
+
+def _path(name: str) -> PurePosixPath:
+    return PurePosixPath("figures", f"{name}.svg")

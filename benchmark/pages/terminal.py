@@ -1,0 +1,189 @@
+"""The leaderboard in short: tables and claims for the terminal, and the same numbers as JSON."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from benchmark.pages import prose
+from benchmark.pages.claims import Claim, Judged, Numbers, declared, judge, verdict
+from benchmark.pages.columns import analysis_columns
+from benchmark.pages.statistics import Estimate, Paired
+from benchmark.pages.tables import BASELINE, Row, Table, fits, tabulate
+from benchmark.pages.text import mean_sd, one_line, paired_lines, rank_words, signed
+from benchmark.recording.record import METRIC_VERSION, Record
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table as Grid
+
+
+def render(records: Sequence[Record], names: Sequence[str] = (), numbers: Numbers | None = None) -> "list[RenderableType]":
+    """Return tables, claims, and what is not claimed of the suites that were run.
+
+    `names` are numbers of analyses to be shown beside the rows, from `numbers` by the record's id.
+    """
+    from rich.text import Text
+
+    tables = tabulate(records)
+    if not tables:
+        return [Text("No ranked record yet: `bench sweep mini` makes the first.")]
+    judged = judge(records)
+    run = [claim for claim in declared().own if any(one.claim == claim and one.equal_steps for one in judged)]
+    sections = groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset))
+    parts: list[RenderableType] = [_grid(list(group), names, numbers or {}) for _, group in sections]
+    if run:
+        parts.append(Text("Claims, declared before the runs unless they say otherwise; paired differences in dB", style="bold"))
+        parts += [Text(line) for claim in run for line in _claim_lines(claim, judged)]
+        parts += [
+            Text("\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it", style="bold")
+        ]
+        parts += [Text(f"- {line}") for line in prose.cautions_of(judged)]
+        parts += [Text("\nWhat these suites do not show", style="bold")]
+        parts += [Text(f"- {line}") for line in prose.not_claimed_lines(records, [claim.suite for claim in run])]
+    return parts
+
+
+def as_json(records: Sequence[Record], names: Sequence[str] = (), numbers: Numbers | None = None) -> dict[str, Any]:
+    """Return every table and every claim with its estimates; differences by seed; the analyses' numbers that are named."""
+    return {
+        "tables": [_table_json(table, names, numbers or {}) for table in tabulate(records)],
+        "claims": [_claim_json(one) for one in judge(records)],
+    }
+
+
+def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers) -> "Grid":
+    """Return the tables of one section as one grid, in short: intervals of the differences only."""
+    first = tables[0]
+    version = "" if first.metric_version == METRIC_VERSION else f", metric {first.metric_version}"
+    several = len({row.series.model for table in tables for row in table.rows}) > 1
+    grid = _empty(
+        f"{first.recipe} on {first.dataset}{version}, in dB",
+        ["N", "rank", "layout"],
+        ["PSNR train", "test", "gap ± sd", f"gap − {BASELINE}, equal steps", "equal PSNR train", "seeds",
+         *(re.sub(r"(?<=\.)|(?=_t\d+$)", "\n", name) for name in names)],
+    )
+    for table in tables:
+        extra = analysis_columns(table, names, numbers)
+        for place, row in enumerate(table.rows):
+            name = f"{row.series.model} {row.series.layout}" if several else row.series.layout
+            _fill(
+                grid,
+                [
+                    f"{table.subset:,}",
+                    rank_words(row.rank),
+                    name,
+                    f"{row.psnr_train.mean:.2f}",
+                    f"{row.psnr_test.mean:.2f}",
+                    mean_sd(row.psnr_gap),
+                    _short(row.equal_steps),
+                    _short(row.equal_fit),
+                    str(row.psnr_gap.n),
+                    *("\n".join(column.cells[place]) for column in extra),
+                ],
+            )
+        grid.add_section()
+    return grid
+
+
+def _claim_lines(claim: Claim, judged: Sequence[Judged]) -> list[str]:
+    lines = [f"{claim.name}: {claim.statement}"]
+    for one in (one for one in judged if one.claim == claim):
+        lines.append(f"  {one.contrast.title}")
+        for when, difference in (("equal steps     ", one.equal_steps), ("equal PSNR train", one.equal_fit)):
+            seeds = (
+                f" ({' '.join(map(signed, difference.differences.values()))})"
+                if difference and difference.estimate.n > 1
+                else ""
+            )
+            lines.append(f"    {when}  {prose.difference_words(one, difference)}{seeds}")
+    return lines
+
+
+def _empty(title: str, left: Sequence[str], right: Sequence[str]) -> "Grid":
+    from rich import box
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid(
+        title=Text(one_line(title), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for name in left:
+        grid.add_column(Text(name), overflow="fold")
+    for name in right:
+        grid.add_column(Text(name), justify="right", overflow="fold")
+    return grid
+
+
+def _fill(grid: "Grid", cells: Sequence[str]) -> None:
+    """Add a row of plain text: nothing in it is taken for markup."""
+    from rich.text import Text
+
+    grid.add_row(*(Text("\n".join(map(one_line, cell.splitlines()))) for cell in cells))
+
+
+def _short(difference: Paired | None) -> str:
+    return "\n".join(paired_lines(difference)[:2])
+
+
+def _table_json(table: Table, names: Sequence[str], numbers: Numbers) -> dict[str, Any]:
+    key = {
+        "metric_version": table.metric_version,
+        "recipe": table.recipe,
+        "dataset": table.dataset,
+        "subset": table.subset,
+    }
+    baselines = {row.series.model: row.series for row in table.rows if row.series.layout == BASELINE}
+    rows = [_row_json(row, baselines) for row in table.rows]
+    if names:
+        for row, made in zip(table.rows, rows, strict=True):
+            made["analyses"] = {str(seed): {name: value for name, value in numbers.get(record.id, {}).items() if name in names}
+                                for seed, record in row.series.runs.items()}
+    return key | {"rows": rows}
+
+
+def _row_json(row: Row, baselines: Mapping[str, Any]) -> dict[str, Any]:
+    mine = row.series
+    baseline = baselines.get(mine.model)
+    met = fits(mine, baseline) if baseline is not None and baseline is not mine else {}
+    return {
+        "model": mine.model,
+        "layout": mine.layout,
+        "rank": row.rank,
+        "seeds": list(mine.runs),
+        "psnr_train": asdict(row.psnr_train),
+        "psnr_test": asdict(row.psnr_test),
+        "psnr_gap": asdict(row.psnr_gap),
+        "gap_minus_global_at_equal_steps": _paired_json(row.equal_steps),
+        "gap_minus_global_at_equal_psnr_train": _paired_json(row.equal_fit),
+        "equal_psnr_train": {str(seed): fit.psnr_train for seed, fit in met.items()},
+        "scores": {
+            str(seed): {name: asdict(score) for name, score in record.scores.items()}
+            for seed, record in mine.runs.items()
+        },
+    }
+
+
+def _claim_json(one: Judged) -> dict[str, Any]:
+    contrast = one.contrast
+    return {
+        "claim": one.claim.name,
+        "statement": one.claim.statement,
+        "comparison": contrast.title,
+        "recipe": contrast.recipe,
+        "dataset": contrast.dataset,
+        "model": contrast.model,
+        "at_equal_steps": _paired_json(one.equal_steps),
+        "verdict_at_equal_steps": verdict(one, one.equal_steps),
+        "at_equal_psnr_train": _paired_json(one.equal_fit),
+        "verdict_at_equal_psnr_train": verdict(one, one.equal_fit),
+    }
+
+
+def _paired_json(difference: Paired | None) -> dict[str, Any] | None:
+    if difference is None:
+        return None
+    mine: Estimate = difference.estimate
+    by_seed = {str(seed): value for seed, value in difference.differences.items()}
+    return asdict(mine) | {"by_seed": by_seed, "lower": difference.lower, "higher": difference.higher}

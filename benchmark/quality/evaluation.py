@@ -1,0 +1,95 @@
+"""The second composition: the samples of a finished run become scores in its record; nothing is trained.
+
+record -> samples -> features of both sides -> scores -> record. Samples and features stay on disk as they are made, so
+the same command goes on where a kill ended it, and gives the same numbers.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmark import run
+from benchmark.images import datasets as data
+from benchmark.recording import record
+from benchmark.images.packing import Packed
+from benchmark.errors import UsageError
+from benchmark.quality import memorisation, reference, Quality, prepare, score
+from benchmark.quality.features import Extractor, extract
+from benchmark.running.hold import only_one
+from benchmark.running.progress import Display
+from benchmark.recording.record import Record, Score
+from benchmark.sampling import Request, Samples, sample_run
+from benchmark.declaring.spec import Spec, from_record
+
+
+def evaluate(folder: Path, wanted: Quality, request: Request, place: run.Place, display: Display,
+             search: tuple[Path, ...], batch: int | None = None) -> Record:
+    """Score the samples of a finished run and put the numbers into its record, beside those that are there."""
+    spec, packed = _opened(folder, place, display, search)
+    against = reference(packed, spec.dataset.name, place.home)
+    extractors = prepare(wanted, request.count, against, place.device)
+    before = record.read(folder / "record.json")
+    drawn = sample_run(folder, request, place, display, search, batch)
+    kept = folder / "samples" / request.key / "features"
+    scores = score(wanted, extractors, drawn.images, kept, against, sampling=sampling(request), device=place.device, bars=display.bar)
+    if "memorisation" in wanted.metrics:
+        scores |= _memorisation(spec, packed, drawn, request, extractors, kept, place, display)
+    with only_one(folder):
+        after = record.read(folder / "record.json")
+        if after.weights_sha256 != before.weights_sha256:
+            raise UsageError(f"The run {folder.name} was trained anew while its samples were scored. Score it again.")
+        _refuse_smaller(after, scores)
+        result = replace(after, scores=after.scores | scores)
+        record.write(result, folder / "record.json")
+        return run.publish(result, spec, place)
+
+
+def sampling(request: Request) -> str:
+    """Say how the samples were drawn: what must agree before two scores are compared."""
+    eta = f", eta {request.eta:g}" if request.eta else ""
+    guidance = f", guidance {request.guidance:g}" if request.guidance is not None else ""
+    return f"{request.sampler}, {request.steps} steps{eta}{guidance}, seed {request.seed}"
+
+
+def _opened(folder: Path, place: run.Place, display: Display, search: tuple[Path, ...]) -> tuple[Spec, Packed]:
+    before = record.read(folder / "record.json")
+    spec = from_record(before.spec, overrides=before.overrides, assumed=before.assumed, search=search)
+    packed = data.load(data.packed_name(spec), spec.dataset.config, home=place.home, progress=display.bar("packing"))
+    return spec, packed
+
+
+def _memorisation(spec: Spec, packed: Packed, drawn: Samples, request: Request, extractors: list[Extractor], kept: Path,
+                  place: run.Place, display: Display) -> dict[str, Score]:
+    """Measure memorisation in pixels and in the features of every extractor at hand; draw the nearest pairs."""
+    subset = data.subset(packed, spec.dataset.name, spec.subset, spec.seed, spec.half)
+    train = subset.train[memorisation.distinct(subset.train)]
+    sides = {"samples": drawn.images, "training images": train, "test images": subset.test}
+    spaces: list[tuple[str, str, str | None, dict[str, np.ndarray]]] = [("memorisation", "pixels", None, sides)]
+    for one in extractors:
+        layer = next(iter(one.layers))
+        features = {what: extract(one, images, kept / one.key / _place(what), what, device=place.device,
+                                  progress=display.bar(f"{one.name}, {what}")).layer(layer) for what, images in sides.items()}
+        spaces.append((f"memorisation_{one.name.partition('-')[0]}", one.name, one.weights_digest, features))
+    scores: dict[str, Score] = {}
+    for name, space, weights, found in spaces:
+        measured = memorisation.memorisation(*found.values(), space=space, device=place.device, progress=display.bar(name))
+        for key, value in ((name, measured.share), (f"{name}_ratio_test", measured.ratio_test)):
+            if value is not None:
+                scores[key] = Score(value=value, sd=None, samples=measured.samples, extractor=space, weights_digest=weights,
+                                    reference_digest="", version=measured.version, sampling=sampling(request))
+    sheet = kept.parent / "nearest.png"
+    record.write_bytes(sheet, memorisation.contact_sheet(drawn.images, train, device=place.device))
+    display.note(f"The ten samples nearest to a training image, each above that image: {sheet}")
+    return scores
+
+
+def _place(what: str) -> str:
+    return "" if what == "samples" else what.replace(" ", "-")
+
+
+def _refuse_smaller(before: Record, scores: dict[str, Score]) -> None:
+    for name, new in scores.items():
+        if new.small and name in before.scores and not before.scores[name].small:
+            raise UsageError(f"The record has {name} of {before.scores[name].samples:,} samples; one of {new.samples:,}, marked as "
+                             "small, does not replace it. Ask for more with --samples.")

@@ -1,0 +1,280 @@
+"""Numbers to one JSON record: what was run, what came out, in which environment. Schema version 1.
+
+The schema is published as benchmark/record.schema.json, which a test holds equal to these classes.
+"""
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from benchmark.contract import Count, FieldError, Positive, Range, checked
+from benchmark.errors import BenchError, UsageError
+from benchmark.declaring.fields import added, conform, from_json, json_schema, to_json
+from benchmark.declaring.spec import AXES, Half, spec_id
+from benchmark.declaring.suite import Row
+
+METRIC_VERSION = "psnr-1"
+RECORDS = Path("leaderboard/records")
+
+Seconds = Annotated[float, Range(least=0)]
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # names become paths
+
+NonNegative = Annotated[float, Range(least=0)]
+Values = tuple[float, ...]
+
+
+@checked
+class Curves:
+    """One value per diffusion step, on training and on test images."""
+
+    train: Values
+    test: Values
+
+    def validate(self) -> None:
+        if len(self.train) != len(self.test) or not self.train:
+            raise FieldError(f"train and test have {len(self.train)} and {len(self.test)} values; both need one per step")
+
+    @property
+    def gap(self) -> Values:
+        """max(train - test, 0) at every step (Eq. 2)."""
+        return tuple(max(a - b, 0.0) for a, b in zip(self.train, self.test, strict=True))
+
+
+@checked
+class Psnr:
+    """PSNR in dB at every scored diffusion step, in the three readings of the paper's Eq. 3, and the epsilon MSE.
+
+    clipped: x0_hat = clip((x_t - sqrt(1-abar) eps_hat) / sqrt(abar), -1, 1), the headline; unclipped: the same without
+    the clip; literal: x_t - sqrt(1-abar) eps_hat, as printed. noise_mse: mean squared error of eps_hat.
+    """
+
+    diffusion_steps: tuple[Count, ...]
+    images_train: Positive
+    images_test: Positive
+    draws_train: Positive  # noise draws per image
+    draws_test: Positive
+    clipped: Curves
+    unclipped: Curves
+    literal: Curves
+    noise_mse: Curves
+
+    def validate(self) -> None:
+        for name in ("clipped", "unclipped", "literal", "noise_mse"):
+            if len(getattr(self, name).train) != len(self.diffusion_steps):
+                raise FieldError(f"{name} needs one value for each of the {len(self.diffusion_steps)} diffusion steps")
+
+
+@checked
+class Point:
+    """Training loss (mean since the point before) and mean PSNR, clipped reading, at one training step; dB."""
+
+    step: Count
+    loss: NonNegative
+    psnr_train: float
+    psnr_test: float
+    psnr_gap: NonNegative
+
+
+@checked
+class Score:
+    """One sample-quality number and all it depends on; `reference_digest` is empty where it has no reference.
+
+    `small` marks a number of too few samples, or against too few reference images, to be compared with others.
+    """
+
+    value: float
+    sd: NonNegative | None
+    samples: Positive
+    extractor: str
+    weights_digest: str | None
+    reference_digest: str
+    version: str
+    reference_samples: Count = 0
+    sampling: str = ""  # sampler, steps and seed
+    small: bool = False
+
+
+@checked
+class Training:
+    """The budget as it was spent; 0 steps where a network is fitted in closed form."""
+
+    steps: Count
+    device: str
+    threads: Positive
+    wall_seconds: Seconds
+    evaluation_seconds: Seconds
+    peak_memory_bytes: Count
+    resumed: Count
+    parameters: Count
+    parameters_trainable: Count
+    forward_flops: Count  # of one image, 2 per multiply-add
+    processes: Positive = added(1)  # of the last sitting, as the three fields below
+    micro_batch: Count = added(0)  # images at a time in each process, 0: all of its share
+    recompute: bool = added(False)  # activations were computed again in the backward pass
+    kernels: dict[str, tuple[str, ...]] = added({})  # of the attention layers, by device and type
+    notes: tuple[str, ...] = added(())  # what was done another way than asked
+
+
+@checked
+class Data:
+    """The images, by digest (sha256 of the uint8 bytes)."""
+
+    manifest_sha256: str
+    train_sha256: str
+    test_sha256: str
+    dropped_duplicates: Count
+
+
+@checked
+class Environment:
+    """Where it ran."""
+
+    benchmark: str
+    commit: str | None
+    modified: bool | None  # the checkout had changes that are not in `commit`
+    python: str
+    torch: str
+    platform: str
+    processor: str
+
+
+@checked
+class Stored:
+    """One entry of a spec as it is stored."""
+
+    name: str
+    kind: str
+    config: dict[str, Any]
+
+
+@checked
+class Record:
+    """One run, measured: psnr_train, psnr_test and psnr_gap are the means over the diffusion steps, clipped reading, dB."""
+
+    schema: Literal[1]
+    id: str
+    metric_version: str
+    spec: dict[str, Any]
+    overrides: tuple[str, ...]
+    assumed: tuple[str, ...]
+    psnr_train: float
+    psnr_test: float
+    psnr_gap: NonNegative
+    psnr: Psnr
+    trajectory: tuple[Point, ...]
+    scores: dict[str, Score]
+    training: Training
+    data: Data
+    weights_sha256: str
+    environment: Environment
+    created: str
+
+    def validate(self) -> None:
+        """Refuse a record that contradicts itself."""
+        for axis in AXES:
+            stored = from_json(Stored, self.spec.get(axis), f"spec.{axis}")
+            if not NAME.fullmatch(stored.name):
+                raise FieldError(f"spec.{axis}.name = {stored.name!r} must be letters, digits, '_', '.' and '-'")
+        for key, least in (("subset", 1), ("seed", 0)):
+            conform(self.spec.get(key), Annotated[int, Range(least=least)], f"spec.{key}")
+        if "half" in self.spec:
+            conform(self.spec["half"], Half, "spec.half")
+        if self.id != spec_id(self.spec):
+            raise FieldError(f"id = {self.id} is not the id of its spec ({spec_id(self.spec)})")
+        means = {"psnr_train": self.psnr.clipped.train, "psnr_test": self.psnr.clipped.test, "psnr_gap": self.psnr.clipped.gap}
+        for name, values in means.items():
+            if abs(getattr(self, name) - sum(values) / len(values)) > 1e-6:
+                raise FieldError(f"{name} = {getattr(self, name)} is not the mean of its curve ({sum(values) / len(values)})")
+
+    @property
+    def row(self) -> Row:
+        """The run by name, as a suite declares it."""
+        names = {axis: self.spec[axis]["name"] for axis in AXES}
+        return Row(**names, subset=self.spec["subset"], seed=self.spec["seed"])
+
+    @property
+    def half(self) -> Half | None:
+        """The half of the pool it was trained on, None where it was the whole pool."""
+        return self.spec.get("half")
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the record may be compared with others."""
+        return bool(self.spec["recipe"]["config"].get("ranked", True))
+
+
+def path_of(records: Path, row: Row, half: Half | None = None) -> Path:
+    """Return where the record of a row lies: its path is its key. One row under two recipes is two records.
+
+    A run on a half is no row of a suite or of a table: it lies beside the row's own record, under a name of its own.
+    """
+    suffix = f"-half_{half}" if half else ""
+    return records / row.recipe / row.dataset / f"{row.model}-{row.layout}-n{row.subset}-s{row.seed}{suffix}.json"
+
+
+def write(record: Record, path: Path) -> None:
+    """Write a record atomically; the constructor has validated it."""
+    write_text(path, json.dumps(to_json(record), indent=1, allow_nan=False) + "\n")
+
+
+def read(path: Path) -> Record:
+    """Read and validate a record; raise BenchError naming the file and the field."""
+    try:
+        return from_json(Record, json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant))
+    except FileNotFoundError:
+        raise UsageError(f"There is no record at {path}. `bench list runs` names the runs that have one.") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise BenchError(f"The record {path} cannot be read: {problem}") from None
+    except (ValueError, RecursionError) as problem:
+        raise BenchError(f"The record {path} is not valid: {problem}. Restore it (`git checkout -- FILE`), or remove it and run its "
+                         "row again.") from None
+
+
+def read_all(records: Path) -> list[Record]:
+    """Read every record under a folder, in path order; raise where one lies at another record's place."""
+    found = []
+    for path in sorted(records.rglob("*.json")):
+        record = read(path)
+        if path != (belongs := path_of(records, record.row, record.half)):
+            raise BenchError(f"The record {path} belongs at {belongs}: its path must be its key. Move it there, or remove it.")
+        found.append(record)
+    return found
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a record."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Record"} | json_schema(Record)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new content, never half; survives a power cut."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes atomically: temporary name, fsync, rename; raise BenchError where the disk refuses."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as problem:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise BenchError(f"{path} cannot be written: {problem.strerror}. Free space or make the folder writable, then run again.") from None
+
+
+def _refuse_constant(name: str) -> float:
+    raise FieldError(f"{name} is not a number that JSON or this benchmark allows")
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema(), indent=1))

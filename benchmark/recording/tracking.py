@@ -1,0 +1,192 @@
+"""MLflow beside the runs: start a mirror, replay what it missed, open its pages.
+
+No run ever waits for MLflow or imports it: metrics.jsonl and the record are the truth, and a process of its own
+(benchmark/track/mirror.py) copies them.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from benchmark.errors import BenchError, UsageError
+from benchmark.recording.mirror import SQLITE, progress, shown
+
+MISSING = ("MLflow is not installed, so nothing is mirrored: pip install 'dit-generalization-bench[tracking]', "
+           "then `bench track sync` replays the runs.")
+
+# For the processes below only. Without the first three an unreachable server hangs for minutes per call.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+            "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LOGGING_LEVEL": "ERROR",
+         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
+def default_store(home: Path) -> str:
+    """Return the project's own store, a database beside the runs; its artifacts lie in mlartifacts/ next to it."""
+    return f"{SQLITE}{home.resolve() / 'mlflow.db'}"
+
+
+class Mirror:
+    """A process that copies one run into MLflow while it happens, or the reason why there is none."""
+
+    def __init__(self, run_dir: Path, store: str, process: subprocess.Popen[bytes] | None,
+                 problem: str | None = None) -> None:
+        self._run_dir, self._store, self._process, self._problem = run_dir, store, process, problem
+
+    def finish(self, timeout: float = 10.0) -> str | None:
+        """Let the mirror copy the rest, `timeout` seconds at most; return a warning to be shown once, or None."""
+        if self._process is None:
+            return self._problem
+        with contextlib.suppress(OSError, ValueError):  # it has ended already: its exit code tells
+            self._process.stdin.write(b"finish\n")
+            self._process.stdin.close()
+        try:
+            code = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return (f"The MLflow store {shown(self._store)} is not up to date yet. Its mirror goes on in the background "
+                    f"(process {self._process.pid}); the run does not need it; `bench track sync` replays what is missing.")
+        if code == 0:
+            return None
+        reason = progress(self._run_dir, self._store).get("problem") or f"its mirror ended with code {code}"
+        return (f"The MLflow store {shown(self._store)} could not be written: {reason}. The run does not need it; "
+                "`bench track sync` replays what is missing.")
+
+
+def start(run_dir: Path, *, store: str) -> Mirror:
+    """Start to mirror a run that has written its spec.json; never wait, never raise."""
+    if importlib.util.find_spec("mlflow") is None:
+        return Mirror(run_dir, store, None, MISSING)
+    try:
+        with (run_dir / "tracking.log").open("ab") as log:
+            process = _spawn("follow", str(run_dir), "--parent", str(os.getpid()), store=store,
+                             out=subprocess.DEVNULL, errors=log)
+    except OSError as problem:
+        return Mirror(run_dir, store, None, f"The MLflow mirror of this run could not be started: {problem}. "
+                      "The run does not need it; `bench track sync` replays it.")
+    return Mirror(run_dir, store, process)
+
+
+class Replay:
+    """One process that brings runs up to date in a store, in the order in which they are added."""
+
+    def __init__(self, store: str) -> None:
+        if importlib.util.find_spec("mlflow") is None:
+            raise BenchError(MISSING)
+        self._store, self._added = store, list[Path]()
+        self._errors = tempfile.TemporaryFile()
+        self._process = _spawn("sync", store=store, out=subprocess.PIPE, errors=self._errors)
+
+    def add(self, run_dir: Path) -> None:
+        """Hand over one run; return at once."""
+        self._added.append(run_dir)
+        with contextlib.suppress(OSError):  # the process is gone: `finish` says so of every run
+            self._process.stdin.write(f"{run_dir.resolve()}\n".encode())
+
+    def finish(self, timeout: float | None = None) -> list[tuple[str, str]]:
+        """Return the id and the outcome of every run added; an outcome that begins with 'failed' says why."""
+        lost = "the mirror ended early: "
+        try:
+            answers, _ = self._process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            answers, _ = self._process.communicate()
+            lost = f"the mirror needed more than {timeout} s"
+        except BaseException:
+            self._process.kill()
+            raise
+        lost += _last_line(self._errors) if lost.endswith(" ") else ""
+        self._errors.close()
+        outcomes = dict(json.loads(line) for line in answers.decode().splitlines())
+        return [(run_dir.name, outcomes.get(run_dir.name, f"failed: {lost}")) for run_dir in self._added]
+
+
+def sync(run_dirs: Sequence[Path], store: str) -> list[tuple[str, str]]:
+    """Replay into a store what it has missed of each run; a second call finds nothing left to do."""
+    if not run_dirs:
+        return []
+    replay = Replay(store)
+    for run_dir in run_dirs:
+        replay.add(run_dir)
+    return replay.finish()
+
+
+def ui(home: Path, store: str, host: str = "127.0.0.1", port: int = 5000) -> int:
+    """Serve MLflow's pages on a store until Ctrl-C; return the exit code."""
+    if store.startswith(("http://", "https://")):
+        print(f"The store is a server with pages of its own: open {shown(store)}")
+        return 0
+    if importlib.util.find_spec("mlflow") is None:
+        raise BenchError(MISSING)
+    _refuse_busy(host, port)
+    with tempfile.TemporaryFile(dir=home) as log:
+        if _spawn("prepare", store=store, out=subprocess.DEVNULL, errors=log).wait():
+            raise BenchError(f"The MLflow store {shown(store)} cannot be opened: {_last_line(log)}")
+        options = ("--host", host, "--port", str(port), "--workers", "1")
+        server = _spawn("server", *options, module="mlflow", store=store, out=log, errors=log)
+        try:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            while not _answers(host, port):
+                if server.poll() is not None:
+                    raise BenchError(f"The MLflow UI ended at once: {_last_line(log)}")
+                time.sleep(0.2)
+            print(f"MLflow shows {shown(store)} at http://{host}:{port}  (Ctrl-C ends it)", flush=True)
+            return server.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            _end(server)
+
+
+def _spawn(*words: str, store: str, out: int | IO[bytes], errors: IO[bytes],
+           module: str = "benchmark.track.mirror") -> subprocess.Popen[bytes]:
+    """Start a process with the store in its environment, where no process list shows its password."""
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    where = {"MLFLOW_TRACKING_URI": store, "MLFLOW_BACKEND_STORE_URI": store, "PYTHONPATH": path}
+    return subprocess.Popen([sys.executable, "-P", "-m", module, *words], stdin=subprocess.PIPE, stdout=out,
+                            stderr=errors, bufsize=0, env=PATIENCE | os.environ | QUIET | where,
+                            start_new_session=True)  # a Ctrl-C is the parent's to handle
+
+
+def _refuse_busy(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as problem:
+            raise UsageError(f"Port {port} on {host} cannot be used: {str(problem).rstrip('.')}. Choose another one, for example "
+                             f"--port {port % 60_000 + 1}.") from None
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End a server and the workers it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(server.pid, number)
+            server.wait(5)
+
+
+def _last_line(log: IO[bytes]) -> str:
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

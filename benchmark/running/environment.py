@@ -1,0 +1,60 @@
+"""Where a run happens: versions, commit, processor, device."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmark. import __version__
+from benchmark.errors import UsageError
+from benchmark.recording.record import Environment
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; 'auto' is a GPU where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as problem:
+        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        reason = str(problem).splitlines()[0]
+        raise UsageError(f"--device {name} cannot be used: {reason} There is: {', '.join(there)}.") from None
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """Return what the device calls itself."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}: {_processor()}"
+
+
+def describe() -> Environment:
+    """Return the environment of this process, without any path or host name."""
+    commit = _git("rev-parse", "HEAD")
+    changed = _git("status", "--porcelain", "--", "benchmark", "registry", "requirements.lock")
+    return Environment(
+        benchmark=__version__, commit=commit, modified=bool(changed) if commit else None,
+        python=platform.python_version(), torch=str(torch.__version__), platform=f"{platform.system()} {platform.machine()}",
+        processor=_processor(),
+    )
+
+
+def _git(*words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,29 @@
+"""Where and on what a run happens."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmark.running.processes import ALONE, Processes
+from benchmark.declaring.spec import Spec
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run happens and where its results go; none of it changes the numbers but the device."""
+
+    home: Path  # holds runs/, packed/ and data/
+    records: Path
+    device: torch.device
+    suite: str | None = None
+    checkpoint_seconds: float = 60.0
+    processes: Processes = ALONE
+    micro_batch: int | None = None  # images at a time in each process; None: all of its share, while memory lasts
+    recompute: bool = False  # activations in the backward pass, to save memory
+    attention_kernel: str = "auto"
+    wait: bool = False  # for another process that works on the run, instead of refusing
+
+    def folder(self, spec: Spec) -> Path:
+        """Return the folder of a run."""
+        return self.home / "runs" / spec.id

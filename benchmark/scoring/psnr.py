@@ -1,0 +1,125 @@
+"""Checkpoint to PSNR curves: Eq. 2-4 of the paper, in the three readings of Eq. 3, from the same forward passes."""
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.networks.diffusion import alphas_cumprod, denoised, levels, noised, random_key, respaced, scaled
+from benchmark.running.processes import ALONE, Processes
+from benchmark.networks.memory import Fitting
+from benchmark.scoring.partial import PartialScores
+from benchmark.recording.record import Curves, Psnr
+
+Progress = Callable[[int, int], None]
+# 100 dB: an error of a 400th of the step between two uint8 values, and what single precision leaves of a perfect noise
+# estimate at the noisiest step. Beyond it the rounding is measured, which no two machines share; an error of 0 has no PSNR.
+SMALLEST_MSE = 4e-10
+READINGS = ("clipped", "unclipped", "literal", "noise_mse")
+
+
+class Split(NamedTuple):
+    """Images to score and how many noise draws each gets; `name` ('train' or 'test') keys the noise."""
+
+    name: str
+    images: Tensor  # (K, C, R, R) uint8
+    draws: int
+
+
+def splits(train: Tensor, test: Tensor, images: int) -> tuple[Split, Split]:
+    """Return the first `images` of both sides; few training images get several draws, so that both have as many pairs."""
+    train, test = train[:images], test[:images]
+    return Split("train", train, max(1, round(len(test) / len(train)))), Split("test", test, 1)
+
+
+def psnr(network: nn.Module, train: Tensor, test: Tensor, *, seed: int, steps: int, images: int,
+         batch: int = 256, progress: Progress | None = None, processes: Processes = ALONE,
+         partial: PartialScores | None = None) -> Psnr:
+    """Score a network on training and test images (uint8, (K, C, R, R)) at `steps` evenly respaced diffusion steps.
+
+    The noise of (image, step, draw) is a function of the seed alone, so the result depends on neither the batch size
+    (to 1e-4 dB) nor the model. The network's mode and gradient state are left as they were. Several processes take the
+    batches in turn; `partial` keeps the errors of those that are done, so that a kill loses little. A batch that does
+    not fit into memory is taken in halves. None of it changes the result of a batch, nor the order of the sums.
+    """
+    timesteps = respaced(steps)
+    pair = splits(train, test, images)
+    total = sum(len(side.images) * side.draws for side in pair) * len(timesteps)
+    done = 0
+    curves: dict[str, list[list[float]]] = {name: [] for name in READINGS}
+    was_training = network.training
+    network.eval()
+    for side in pair:
+        sums = torch.zeros(len(READINGS), len(timesteps), dtype=torch.float64)
+        for places, errors in _errors(network, side, timesteps, seed, batch, processes, partial):
+            sums.index_add_(1, places, errors)
+            done += len(places)
+            if progress:
+                progress(done, total)
+        means = sums / (len(side.images) * side.draws)
+        for name, mean in zip(READINGS, means, strict=True):
+            curves[name].append([_decibel(m) if name != "noise_mse" else m for m in mean.tolist()])
+    network.train(was_training)
+    return Psnr(
+        diffusion_steps=tuple(timesteps), images_train=len(pair[0].images), images_test=len(pair[1].images),
+        draws_train=pair[0].draws, draws_test=pair[1].draws,
+        **{name: Curves(train=tuple(both[0]), test=tuple(both[1])) for name, both in curves.items()},
+    )
+
+
+def mean(values: tuple[float, ...]) -> float:
+    """Return the mean over the diffusion steps."""
+    return math.fsum(values) / len(values)
+
+
+def _decibel(mse: float) -> float:
+    """Return 10 (log10 M^2 - log10 MSE) with M = 2 (Eq. 4), at most 100 dB."""
+    return 10 * (math.log10(4) - math.log10(max(mse, SMALLEST_MSE)))
+
+
+def _errors(network: nn.Module, side: Split, timesteps: list[int], seed: int, batch: int, processes: Processes,
+            partial: PartialScores | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield, batch by batch, the place of each pair in `timesteps` (B,) and its four mean squared errors (4, B)."""
+    pairs = [(i, d, p) for i in range(len(side.images)) for d in range(side.draws) for p in range(len(timesteps))]
+    batches = [pairs[start:start + batch] for start in range(0, len(pairs), batch)]
+    fitting, done = Fitting(batch), 0
+    for first in range(0, len(batches), processes.size):
+        turn = batches[first:first + processes.size]  # one batch for each process
+        ends = [0, *accumulate(map(len, turn))]
+        errors = partial.errors(side.name, done, ends[-1]) if partial else None
+        if errors is None:
+            errors = torch.zeros(len(READINGS), ends[-1], dtype=torch.float64)
+            if processes.rank < len(turn):
+                mine = _of_batch(network, side, turn[processes.rank], timesteps, seed, fitting)
+                errors[:, ends[processes.rank]:ends[processes.rank + 1]] = mine
+            errors = processes.total(errors)  # the others' part of it is zero
+            if partial:
+                partial.keep(side.name, done, errors)
+        done += ends[-1]
+        for chunk, start, end in zip(turn, ends, ends[1:], strict=False):
+            yield torch.tensor([p for _, _, p in chunk]), errors[:, start:end]
+
+
+@torch.no_grad()
+def _of_batch(network: nn.Module, side: Split, chunk: list[tuple[int, int, int]], timesteps: list[int], seed: int,
+              fitting: Fitting) -> Tensor:
+    """Return the four mean squared errors (4, B) of a batch of pairs (image, draw, place in `timesteps`), on the CPU."""
+    device = side.images.device
+    shape = tuple(side.images.shape[1:])
+    index = torch.tensor([i for i, _, _ in chunk], device=device)
+    t = torch.tensor([timesteps[p] for _, _, p in chunk], device=device)
+    noise = torch.stack([_noise(shape, seed, side.name, i, d, timesteps[p]) for i, d, p in chunk]).to(device)
+    x0, level = scaled(side.images[index]), levels(alphas_cumprod().to(device), t)
+    xt = noised(x0, noise, level)
+    estimate = fitting.over(len(chunk), lambda part: network(xt[part], t[part]).float(), device)
+    targets = [(image, x0) for image in denoised(xt, estimate, level)] + [(estimate, noise)]
+    return torch.stack([(a.double() - b.double()).square().mean(dim=(1, 2, 3)) for a, b in targets]).cpu()
+
+
+def _noise(shape: tuple[int, ...], seed: int, side: str, image: int, draw: int, t: int) -> Tensor:
+    """Return the noise (C, R, R) of one pair, drawn on the CPU so that every device scores the same."""
+    generator = torch.Generator().manual_seed(random_key("psnr", seed, side, image, draw, t))
+    return torch.randn(shape, generator=generator)

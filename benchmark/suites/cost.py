@@ -1,0 +1,102 @@
+"""What the rows of a suite cost, and which are done."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmark.declaring import registry
+from benchmark.networks import cost
+from benchmark.recording import record
+from benchmark.recording.record import path_of
+from benchmark.run import build
+from benchmark.declaring.spec import AXES, Spec, resolve
+from benchmark.declaring.suite import Row
+
+# An assumption, not a measurement: the dense peak of an H100 SXM by the recipe's precision (fp32 without TF32), and the
+# share of it that a training reaches. A small network or batch reaches less.
+H100_PEAK = {"fp32": 67e12, "bf16": 989e12}  # FLOP/s
+H100_SHARE = 0.4
+
+State = str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One row: the training's FLOPs (a step is 3 forward passes), the hours, and whether it is done."""
+
+    row: Row
+    id: str
+    training_flops: int
+    evaluation_flops: int
+    hours_here: float | None  # None where no step was timed
+    hours_h100: float  # in the recipe's precision
+    hours_h100_bf16: float  # with the training in bf16
+    state: State  # done, 'another configuration' (a record of that name describes other fields), open
+
+
+def costs(
+    rows: Sequence[Row],
+    records: Path,
+    *,
+    search: tuple[Path, ...] = (registry.STOCK,),
+    device: torch.device | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Cost]:
+    """Return the cost of every row; `device`: time one step of every model on it, None: time nothing.
+
+    Layouts, subsets and seeds change no count of FLOPs that matters here: a model is timed once for every shape of
+    image and recipe, with the layout of its first row, and its other layouts by their FLOPs.
+    """
+    flops: dict[tuple[str, str, object], int] = {}
+    speed: dict[tuple[str, object, str], float] = {}
+    found = []
+    for number, row in enumerate(rows):
+        if progress:
+            progress(number, len(rows))
+        spec = resolve({axis: getattr(row, axis) for axis in AXES}, subset=row.subset, seed=row.seed, search=search)
+        key = (row.model, row.layout, spec.images)
+        if key not in flops:
+            flops[key] = cost.forward_flops(spec)
+        step = 3 * flops[key] * spec.recipe.config.batch
+        pace = (row.model, spec.images, row.recipe)
+        if device and pace not in speed:
+            speed[pace] = cost.step_seconds(spec, build(spec).to(device), device) / step
+        training, scoring = step * spec.recipe.config.steps, _scoring(spec, flops[key])
+        pace_h100 = {precision: peak * H100_SHARE for precision, peak in H100_PEAK.items()}
+        h100 = {
+            precision: (training / pace_h100[precision] + scoring / pace_h100["fp32"]) / 3600  # scores are always fp32
+            for precision in H100_PEAK
+        }
+        hours_here = speed[pace] * (training + scoring) / 3600 if device else None
+        found.append(
+            Cost(
+                row,
+                spec.id,
+                training,
+                scoring,
+                hours_here,
+                h100[spec.recipe.config.precision],
+                h100["bf16"],
+                _state(spec, records),
+            )
+        )
+    return found
+
+
+def _scoring(spec: Spec, forward: int) -> int:
+    """Return the FLOPs of the PSNR curves: at the end, and along the trajectory."""
+    recipe = spec.recipe.config
+    points = sum(step <= recipe.steps for step in recipe.trajectory)
+    passes = (
+        recipe.psnr_images * recipe.psnr_steps + points * recipe.trajectory_psnr_images * recipe.trajectory_psnr_steps
+    )
+    return 2 * passes * forward  # training and test images
+
+
+def _state(spec: Spec, records: Path) -> State:
+    path = path_of(records, spec.row)
+    if not path.exists():
+        return "open"
+    return "done" if spec.describes(record.read(path).spec) else "another configuration"

@@ -1,0 +1,165 @@
+"""Run a row again, apart from the project's runs and records, and hold the fresh numbers against the committed ones.
+
+Everything goes under build/: runs/<spec id>/ (resumes after a kill), records/ (what came out), verdicts/ (what DVC
+pins: the same bytes on every machine that reproduces the row).
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from benchmark import run
+from benchmark.recording import record
+from benchmark.errors import BenchError
+from benchmark.declaring.fields import to_json
+from benchmark.running.progress import Display
+from benchmark.recording.record import Record, path_of
+from benchmark.run import Place
+from benchmark.declaring.spec import Spec
+from benchmark.declaring.suite import Row
+from benchmark.suites.pipeline import BUILD, VERDICTS
+
+TOLERANCE = 0.15  # dB, of the gap; docs/reproduce.md says what it was measured from
+SCORES = {"psnr_gap": 1, "psnr_train": 2, "psnr_test": 2}  # in tolerances: what moves both sides cancels in the gap
+CODE = "code.sha256"
+
+
+@dataclass(frozen=True)
+class Bench(Place):
+    """A place whose runs lie under build/, so that no run of the user's is taken for a reproduction or dropped."""
+
+    def folder(self, spec: Spec) -> Path:
+        """Return the folder of a reproduction."""
+        return self.home / BUILD / "runs" / spec.id
+
+
+class Reproduction(NamedTuple):
+    """The fresh record and the committed one, and what the two are to each other."""
+
+    fresh: Record
+    committed: Record | None
+    status: Literal["recorded", "new"]  # new: no record of this configuration is committed
+
+
+def reproduce(
+    spec: Spec,
+    place: Bench,
+    display: Display,
+    *,
+    committed_in: Path,
+    tolerance: float,
+    code: str,
+    publish: bool = False,
+    force: bool = False,
+) -> Reproduction:
+    """Run a spec from nothing, or from where a reproduction by the same code was stopped; compare and write a verdict.
+
+    tolerance: dB, of psnr_gap; psnr_train and psnr_test may differ by twice that. code: the digest of the files that
+    define the numbers; a run begun by other code starts anew. publish: where no record of this configuration is
+    committed, make this one it. Raise BenchError, and write no verdict, where the fresh numbers are not the committed.
+    """
+    stamp = place.folder(spec) / CODE
+    same_code = stamp.is_file() and stamp.read_text() == code
+    fresh = run.run(
+        spec, place, display, force=force or not same_code, started=lambda folder: record.write_text(stamp, code)
+    )
+    path = path_of(committed_in, spec.row, spec.half)
+    committed = record.read(path) if path.exists() else None
+    if committed and not spec.describes(committed.spec):
+        committed = None
+    if committed is None and publish:
+        record.write(fresh, path)
+        committed = fresh
+    if committed and (problems := differences(committed, fresh, tolerance)):
+        raise BenchError(
+            f"{spec.title} does not reproduce {path}: {'; '.join(problems)}. The fresh record is "
+            f"{path_of(place.records, spec.row, spec.half)}. Where the change is meant, `bench run --force` with the same "
+            "flags makes the new record."
+        )
+    result = Reproduction(fresh, committed, "recorded" if committed else "new")
+    record.write_text(path_of(place.home / VERDICTS, spec.row, spec.half), json.dumps(verdict(result), indent=1) + "\n")
+    return result
+
+
+def differences(committed: Record, fresh: Record, tolerance: float) -> list[str]:
+    """Say in what two records of one configuration disagree: images, budget, or numbers beyond the tolerance."""
+    found = [
+        f"{name} is {theirs} there and {ours} here"
+        for name, theirs, ours in (
+            ("metric_version", committed.metric_version, fresh.metric_version),
+            *(
+                (f"data.{key}", theirs, getattr(fresh.data, key))
+                for key, theirs in vars(committed.data).items()
+                if key != "manifest_sha256"
+            ),
+            *(
+                (f"training.{key}", getattr(committed.training, key), getattr(fresh.training, key))
+                for key in ("steps", "parameters", "parameters_trainable")
+            ),
+        )
+        if theirs != ours
+    ]
+    for name, tolerances in SCORES.items():
+        theirs, ours = getattr(committed, name), getattr(fresh, name)
+        if not abs(theirs - ours) <= tolerances * tolerance:
+            found.append(
+                f"{name} is {theirs:.4f} dB there and {ours:.4f} dB here, {abs(theirs - ours):.4f} apart, "
+                f"more than {tolerances * tolerance:g}"
+            )
+    return found
+
+
+def verdict(result: Reproduction) -> dict[str, Any]:
+    """Return what DVC pins: nothing in it depends on the machine."""
+    fresh = result.fresh
+    half = {"half": fresh.half} if fresh.half else {}
+    return {
+        "row": fresh.row._asdict() | half,
+        "id": fresh.id,
+        "metric_version": fresh.metric_version,
+        "status": result.status,
+        "train_sha256": fresh.data.train_sha256,
+        "test_sha256": fresh.data.test_sha256,
+        "dropped_duplicates": fresh.data.dropped_duplicates,
+        "steps": fresh.training.steps,
+        "parameters": fresh.training.parameters,
+        "trajectory": [point.step for point in fresh.trajectory],
+        "diffusion_steps": to_json(fresh.psnr.diffusion_steps),
+    }
+
+
+def gather(suite: str, rows: Sequence[Row], home: Path, committed_in: Path, published: Path) -> Path:
+    """Take the verdicts and the fresh records of a suite's rows; write its page and the suite's own verdict.
+
+    Where every row is recorded, the committed page must be what the committed records give. Raise BenchError naming
+    a row without verdict, or what of the committed page is stale.
+    """
+    from benchmark.pages import leaderboard  # noqa: PLC0415  matplotlib
+
+    verdicts = [_read_verdict(path_of(home / VERDICTS, row)) for row in rows]
+    fresh = home / BUILD / "leaderboard" / suite / "records"
+    shutil.rmtree(fresh, ignore_errors=True)
+    for row in rows:
+        record.write(record.read(path_of(home / BUILD / "records", row)), path_of(fresh, row))
+    leaderboard.build(fresh, fresh.parent, published)
+    if committed_in.is_dir() and all(one["status"] == "recorded" for one in verdicts):
+        if problems := leaderboard.stale(committed_in, committed_in.parent, published):
+            raise BenchError(
+                f"Every row of the suite {suite} is reproduced, but the committed page is not made from the "
+                f"committed records: {' '.join(problems)}"
+            )
+    out = home / VERDICTS / f"{suite}.json"
+    record.write_text(out, json.dumps({"suite": suite, "rows": verdicts}, indent=1) + "\n")
+    return fresh.parent / leaderboard.PAGE
+
+
+def _read_verdict(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise BenchError(
+            f"There is no verdict at {path}. `dvc repro`, or `bench reproduce` with the row's flags, writes it."
+        ) from None
