@@ -24,8 +24,8 @@ from benchmark.commands import (
     tracking,
 )
 from benchmark.commands.flags import examples
-from benchmark.errors import BenchError
 from benchmark.declaring.fields import FieldError
+from benchmark.errors import BenchError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,12 +49,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line of `bench`."""
-    top = _Parser(prog="bench", description="Which inductive biases let diffusion models generalize from little data?",
-                  epilog=examples("bench list models", "bench run --model dit_mini --layout global --dataset dead_leaves8 "
-                                  "--subset 16 --recipe mini", "bench sweep mini --jobs 2", "bench leaderboard"))
+    top = _Parser(
+        prog="bench",
+        description="Which inductive biases let diffusion models generalize from little data?",
+        epilog=examples(
+            "bench list models",
+            "bench run --model dit_mini --layout global --dataset dead_leaves8 --subset 16 --recipe mini",
+            "bench sweep mini --jobs 2",
+            "bench leaderboard",
+        ),
+    )
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
-    for add in (listing.add, run.add_run, run.add_evaluate, profile.add, quality.add, sample.add_sample, sample.add_compare, analyze.add, data.add, sweep.add, check.add, new.add,
-                pca.add, suite.add_suite, suite.add_reproduce, leaderboard.add, report.add, tracking.add):
+    for add in (
+        listing.add,
+        run.add_run,
+        run.add_evaluate,
+        profile.add,
+        quality.add,
+        sample.add_sample,
+        sample.add_compare,
+        analyze.add,
+        data.add,
+        sweep.add,
+        check.add,
+        new.add,
+        pca.add,
+        suite.add_suite,
+        suite.add_reproduce,
+        leaderboard.add,
+        report.add,
+        tracking.add,
+    ):
         add(verbs)
     return top
 

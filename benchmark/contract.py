@@ -2,7 +2,7 @@
 
 An entry is a frozen dataclass that `@entry` makes known to gin; its .gin file binds its fields. Four kinds:
 a Backbone builds a denoiser, a Layout says what every attention layer may see, a Dataset opens a source of images,
-a Recipe (benchmark/recipe.py) is the budget. No import of torch here: `bench list` must stay instant.
+a Recipe (benchmark/declaring/recipe.py) is the budget. No import of torch here: `bench list` must stay instant.
 """
 
 from __future__ import annotations
@@ -10,18 +10,51 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar, dataclass_transform, overload, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Literal,
+    Protocol,
+    TypeVar,
+    dataclass_transform,
+    overload,
+    runtime_checkable,
+)
 
 import gin
 
-from benchmark.declaring.fields import Count, FieldError, Fraction, Positive, Range, added, checked
+from benchmark.declaring.fields import (
+    Count,
+    FieldError,
+    Fraction,
+    Positive,
+    Range,
+    added,
+    checked,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-__all__ = ["ArtifactMissing", "Attention", "Backbone", "Count", "Dataset", "FieldError", "Fraction", "ImageError",
-           "ImageShape", "Layout", "Positive", "Range", "Source", "Window", "checked", "entry"]
+__all__ = [
+    "ArtifactMissing",
+    "Attention",
+    "Backbone",
+    "Count",
+    "Dataset",
+    "FieldError",
+    "Fraction",
+    "ImageError",
+    "ImageShape",
+    "Layout",
+    "Positive",
+    "Range",
+    "Source",
+    "Window",
+    "checked",
+    "entry",
+]
 
 T = TypeVar("T")
 

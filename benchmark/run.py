@@ -14,29 +14,32 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmark.images import datasets as data
-from benchmark.recording import record
-from benchmark.training import checkpoint
+from benchmark.declaring.spec import Spec, from_record
+from benchmark.errors import BenchError, UsageError
+from benchmark.files import write_text
+from benchmark.images import datasets
 from benchmark.networks.attention import set_kernel
 from benchmark.networks.diffusion import random_key
-from benchmark.errors import BenchError, UsageError
+from benchmark.networks.numerics import recompute
+from benchmark.recording import record
+from benchmark.recording.record import METRIC_VERSION, Point, Record
 from benchmark.running.hold import only_one
 from benchmark.running.lease import Lease
-from benchmark.networks.numerics import recompute
-from benchmark.scoring.partial import PARTIAL, PartialScores, identity
 from benchmark.running.place import Place
 from benchmark.running.progress import Display
-from benchmark.scoring.psnr import psnr
-from benchmark.recording.record import METRIC_VERSION, Point, Record
-from benchmark.scoring.result import Scored, headline, record_of, rescored, save
 from benchmark.running.signals import stop_requested
-from benchmark.declaring.spec import Spec, from_record
+from benchmark.scoring.partial import PARTIAL, PartialScores, identity
+from benchmark.scoring.psnr import psnr
+from benchmark.scoring.result import Scored, headline, record_of, rescored, save
+from benchmark.training import checkpoint
+from benchmark.training.loop import Hooks, start, train
+from benchmark.training.state import Training
 from benchmark.training.step import Work
-from benchmark.training.loop import Hooks, Training, start, train
 
 
-def run(spec: Spec, place: Place, display: Display, *, force: bool = False,
-        started: Callable[[Path], None] = lambda folder: None) -> Record:
+def run(
+    spec: Spec, place: Place, display: Display, *, force: bool = False, started: Callable[[Path], None] = lambda folder: None
+) -> Record:
     """Train and score a spec, resuming what is there; return the finished record at once where there is one.
 
     `started` is called with the run's folder once it describes the run, before the training.
@@ -87,7 +90,7 @@ def score_loaded(spec: Spec, place: Place, display: Display, network: nn.Module)
     return record_of(spec, place, Training(network, network, None, []), score(spec, place, display, network, subset), subset)
 
 
-def trained_network(spec: Spec, place: Place, display: Display, subset: data.Subset, weights_sha256: str) -> nn.Module:
+def trained_network(spec: Spec, place: Place, display: Display, subset: datasets.Subset, weights_sha256: str) -> nn.Module:
     """Return the network of a finished run as it was scored, from its last checkpoint or fitted anew."""
     folder, network = place.folder(spec), _built(spec, place)
     if hasattr(network, "fit"):
@@ -104,9 +107,11 @@ def trained_network(spec: Spec, place: Place, display: Display, subset: data.Sub
 def check_trainable(spec: Spec) -> None:
     """Raise UsageError where a model wants class labels: no dataset here has any, and it would never see one."""
     if classes := getattr(spec.model.config, "num_classes", 0):
-        raise UsageError(f"The model '{spec.model.name}' takes class labels (num_classes = {classes}), and no dataset here has any, so it "
-                         "cannot be trained. Train it without: --set model.num_classes=0. Weights trained elsewhere with labels are "
-                         "scored by `bench evaluate --weights FILE --format dit --label K`.")
+        raise UsageError(
+            f"The model '{spec.model.name}' takes class labels (num_classes = {classes}), and no dataset here has any, so it "
+            "cannot be trained. Train it without: --set model.num_classes=0. Weights trained elsewhere with labels are "
+            "scored by `bench evaluate --weights FILE --format dit --label K`."
+        )
 
 
 def build(spec: Spec) -> nn.Module:
@@ -130,36 +135,59 @@ def publish(result: Record, spec: Spec, place: Place) -> Record:
     return result
 
 
-def load_subset(spec: Spec, place: Place, display: Display) -> data.Subset:
+def load_subset(spec: Spec, place: Place, display: Display) -> datasets.Subset:
     """Load the images of a spec: its training subset and the held-out test images."""
-    packed = data.load(data.packed_name(spec), spec.dataset.config, home=place.home, progress=display.bar("packing"))
-    return data.subset(packed, spec.dataset.name, spec.subset, spec.seed, spec.half)
+    packed = datasets.load(datasets.packed_name(spec), spec.dataset.config, home=place.home, progress=display.bar("packing"))
+    return datasets.subset(packed, spec.dataset.name, spec.subset, spec.seed, spec.half)
 
 
-def describe(spec: Spec, place: Place, subset: data.Subset) -> None:
+def describe(spec: Spec, place: Place, subset: datasets.Subset) -> None:
     """Write spec.json, the run's own description; refuse to resume a run whose images have changed since."""
     path = place.folder(spec) / "spec.json"
     images = {"train_sha256": subset.digest, "test_sha256": subset.test_digest}
     if path.exists() and (before := json.loads(path.read_text()).get("data")) != images:
-        raise BenchError(f"The images of run {spec.id} have changed since it began ({before} then, {images} now). "
-                         "Start it anew with --force.")
-    document = {"id": spec.id, "spec": spec.to_json(), "overrides": spec.overrides, "assumed": spec.assumed,
-                "suite": place.suite, "data": images}
-    record.write_text(path, json.dumps(document, indent=1) + "\n")
+        raise BenchError(
+            f"The images of run {spec.id} have changed since it began ({before} then, {images} now). Start it anew with --force."
+        )
+    document = {
+        "id": spec.id,
+        "spec": spec.to_json(),
+        "overrides": spec.overrides,
+        "assumed": spec.assumed,
+        "suite": place.suite,
+        "data": images,
+    }
+    write_text(path, json.dumps(document, indent=1) + "\n")
 
 
-def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset: data.Subset, keep: Path | None = None) -> Scored:
+def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset: datasets.Subset, keep: Path | None = None) -> Scored:
     """Score a network by the recipe; the errors of what is scored go into the folder `keep`, where a killed scoring resumes."""
     began = time.monotonic()
     recipe, train_images, test_images = spec.recipe.config, *_on_device(subset, place.device)
     partial = None
     if keep:
-        depends = identity(weights=checkpoint.weights_digest(network.state_dict()), train=subset.digest, test=subset.test_digest,
-                           seed=spec.seed, steps=recipe.psnr_steps, images=recipe.psnr_images, version=METRIC_VERSION)
+        depends = identity(
+            weights=checkpoint.weights_digest(network.state_dict()),
+            train=subset.digest,
+            test=subset.test_digest,
+            seed=spec.seed,
+            steps=recipe.psnr_steps,
+            images=recipe.psnr_images,
+            version=METRIC_VERSION,
+        )
         partial = PartialScores(keep / PARTIAL, depends, seconds=place.checkpoint_seconds, processes=place.processes)
     try:
-        measured = psnr(network, train_images, test_images, seed=spec.seed, steps=recipe.psnr_steps, images=recipe.psnr_images,
-                        progress=display.bar("scoring"), processes=place.processes, partial=partial)
+        measured = psnr(
+            network,
+            train_images,
+            test_images,
+            seed=spec.seed,
+            steps=recipe.psnr_steps,
+            images=recipe.psnr_images,
+            progress=display.bar("scoring"),
+            processes=place.processes,
+            partial=partial,
+        )
     except KeyboardInterrupt:
         if partial:
             partial.write()
@@ -167,8 +195,7 @@ def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset
     return Scored(measured, time.monotonic() - began)
 
 
-def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subset: data.Subset,
-           lease: Lease | None) -> Training:
+def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subset: datasets.Subset, lease: Lease | None) -> Training:
     """Train by the recipe, appending to metrics.jsonl and taking the trajectory on the way."""
     folder, recipe = place.folder(spec), spec.recipe.config
     images, test_images = _on_device(subset, place.device)
@@ -185,8 +212,15 @@ def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subse
                 bar(step, recipe.steps, f"{metrics['steps_per_second']:.1f} steps/s  loss {metrics['loss']:.4f}")
 
         def measure(ema: nn.Module, step: int, loss: float) -> Point:
-            curves = psnr(ema, images, test_images, seed=spec.seed, steps=recipe.trajectory_psnr_steps,
-                          images=recipe.trajectory_psnr_images, processes=processes)
+            curves = psnr(
+                ema,
+                images,
+                test_images,
+                seed=spec.seed,
+                steps=recipe.trajectory_psnr_steps,
+                images=recipe.trajectory_psnr_images,
+                processes=processes,
+            )
             found = headline(curves)
             report(step, found)
             return Point(step=step, loss=loss, **found)
@@ -204,14 +238,14 @@ def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subse
         return train(training, images, recipe, seed=spec.seed, folder=folder / "checkpoints", hooks=hooks, work=work)
 
 
-def _fit(network: nn.Module, place: Place, subset: data.Subset) -> Training:
+def _fit(network: nn.Module, place: Place, subset: datasets.Subset) -> Training:
     """Fit a network in closed form to its subset: a training of no steps."""
     began = time.monotonic()
     network.fit(_on_device(subset, place.device)[0])
     return Training(network, network.eval(), None, [], wall_seconds=time.monotonic() - began)
 
 
-def _on_device(subset: data.Subset, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _on_device(subset: datasets.Subset, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(subset.train).to(device), torch.from_numpy(subset.test).to(device)
 
 
@@ -221,7 +255,7 @@ def _built(spec: Spec, place: Place) -> nn.Module:
     return network
 
 
-def _begin(spec: Spec, place: Place, subset: data.Subset, started: Callable[[Path], None]) -> None:
+def _begin(spec: Spec, place: Place, subset: datasets.Subset, started: Callable[[Path], None]) -> None:
     describe(spec, place, subset)
     started(place.folder(spec))
 

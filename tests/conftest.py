@@ -14,8 +14,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ENTRIES = Path(__file__).parent / "entries"
-TINY = ["--model", "dit_tiny", "--layout", "global", "--dataset", "leaves_tiny", "--recipe", "tiny", "--subset", "6",
-        "--registry", str(ENTRIES), "--device", "cpu", "--threads", "1"]
+TINY = [
+    "--model",
+    "dit_tiny",
+    "--layout",
+    "global",
+    "--dataset",
+    "leaves_tiny",
+    "--recipe",
+    "tiny",
+    "--subset",
+    "6",
+    "--registry",
+    str(ENTRIES),
+    "--device",
+    "cpu",
+    "--threads",
+    "1",
+]
 
 Bench = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -40,7 +56,8 @@ def bench(home: Path) -> Bench:
 
     def call(*words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "benchmark.cli", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=os.environ | {"BENCH_HOME": str(home)},
-                              check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, env=os.environ | {"BENCH_HOME": str(home)}, check=False
+        )
 
     return call

@@ -48,8 +48,11 @@ class Gaussian(nn.Module):
 
 def diagonal() -> Gaussian:
     """Four independent values with variances from 0.01 to 1."""
-    return Gaussian(torch.tensor([0.5, -0.3, 0.0, 0.2], dtype=torch.float64),
-                    torch.diag(torch.tensor([1.0, 0.25, 0.05, 0.01], dtype=torch.float64)), (1, 2, 2))
+    return Gaussian(
+        torch.tensor([0.5, -0.3, 0.0, 0.2], dtype=torch.float64),
+        torch.diag(torch.tensor([1.0, 0.25, 0.05, 0.01], dtype=torch.float64)),
+        (1, 2, 2),
+    )
 
 
 def correlated() -> Gaussian:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from benchmark.declaring.spec import spec_id
 from benchmark.recording import record
 from benchmark.recording.record import Data, Point, Record, Score
-from benchmark.declaring.spec import spec_id
 from tests.records import make_record
 
 FALL = tuple(34.0 - 2.4 * i for i in range(10))  # PSNR falls with the diffusion step

@@ -46,8 +46,7 @@ def visit_maps(network: nn.Module, x: Tensor, t: Tensor, visit: Visit, y: Tensor
 def _visited(layers: list[nn.Module], visit: Visit) -> Iterator[None]:
     """Show to `visit` what `maps` returns for the arguments of every call of the layers."""
     places = {layer: place for place, layer in enumerate(layers)}
-    hooks = [layer.register_forward_pre_hook(lambda module, arguments: visit(places[module], module.maps(*arguments)))
-             for layer in layers]
+    hooks = [layer.register_forward_pre_hook(lambda module, arguments: visit(places[module], module.maps(*arguments))) for layer in layers]
     try:
         yield
     finally:
@@ -68,8 +67,7 @@ def analyse(network: nn.Module, images: Tensor, request: Request, progress: Prog
     arrays = {name: torch.stack([level[name] for level in levels]).numpy() for name in ("maps", *NAMES)}
     arrays["timesteps"] = np.array(request.timesteps)
     settings = {"layers": layers, "heads": heads, "tokens": tokens, "maps": "every head" if keep_heads else "mean over the heads"}
-    return Result(numbers(arrays, request.timesteps), arrays,
-                  attention_figures.figures(arrays, images.shape[-1]), settings)
+    return Result(numbers(arrays, request.timesteps), arrays, attention_figures.figures(arrays, images.shape[-1]), settings)
 
 
 def shape(network: nn.Module, images: Tensor) -> tuple[int, int, int]:
@@ -79,17 +77,20 @@ def shape(network: nn.Module, images: Tensor) -> tuple[int, int, int]:
     visit_maps(network, images[:1].float(), start, lambda layer, maps: found.append(maps[0, :, :, 0]))
     if not found:
         instead = " What applies to it is --what representations." if callable(getattr(network, "stages", None)) else ""
-        raise NotRun("This model has no attention layers whose maps can be taken: a layer has to have a method `maps`, as those "
-                     f"of every DiT here.{instead}")
+        raise NotRun(
+            "This model has no attention layers whose maps can be taken: a layer has to have a method `maps`, as those "
+            f"of every DiT here.{instead}"
+        )
     if len({tuple(maps.shape) for maps in found}) > 1 or round(found[0].shape[1] ** 0.5) ** 2 != found[0].shape[1]:
-        raise NotRun("The attention maps of this model are not of one size, or not over a square grid of tokens, so that no "
-                     "distance can be told from them.")
+        raise NotRun(
+            "The attention maps of this model are not of one size, or not over a square grid of tokens, so that no "
+            "distance can be told from them."
+        )
     return len(found), *found[0].shape
 
 
 @torch.no_grad()
-def averages(network: nn.Module, x: Tensor, timestep: int, *, keep_heads: bool,
-             progress: Callable[[int], None]) -> dict[str, Tensor]:
+def averages(network: nn.Module, x: Tensor, timestep: int, *, keep_heads: bool, progress: Callable[[int], None]) -> dict[str, Tensor]:
     """Return means over the noisy images x: (K, C, R, R) at one step: `maps` and the numbers of locality.
 
     `maps` is (layers, heads, T, T) in float32, or (layers, 1, T, T), the mean over the heads; the numbers, of which the
@@ -108,7 +109,7 @@ def averages(network: nn.Module, x: Tensor, timestep: int, *, keep_heads: bool,
         found[layer] = {name: measured[name] + before[name] for name in NAMES} if before else measured
 
     for k in range(len(x)):
-        visit_maps(network, x[k:k + 1], t, visit)
+        visit_maps(network, x[k : k + 1], t, visit)
         progress(k + 1)
     means = {name: torch.stack([found[layer][name] for layer in sorted(found)]) / len(x) for name in NAMES}
     return {"maps": torch.stack([sums[layer].div_(len(x)) for layer in sorted(sums)]), **means}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from benchmark.analysis.locality import NAMES, WINDOWS, locality
-from benchmark.pages.plots import COLOURS, MARKERS
+from benchmark.recording.style import COLOURS, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,14 +25,21 @@ SHADES = 32  # of a map: as many as an eye tells apart, and few enough to keep a
 PIXELS = 128  # of an image in an SVG at least: viewers smooth what they enlarge
 RATIO = 16  # to uniform attention, and its inverse: where the colours of a token's view end
 TOKEN = COLOURS[2]  # vermilion, which no map holds
-PANELS = {"distance": "mean distance (pixels)", "mass_3": "mass within 3 x 3 tokens", "entropy": "entropy of a row (nats)",
-          "position_invariance": "position invariance"}
+PANELS = {
+    "distance": "mean distance (pixels)",
+    "mass_3": "mass within 3 x 3 tokens",
+    "entropy": "entropy of a row (nats)",
+    "position_invariance": "position invariance",
+}
 
 
 def figures(arrays: Arrays, resolution: int) -> dict[str, Draw]:
     """Return the pictures of an analysis: arrays as `attention.analyse` returns them, of images `resolution` pixels wide."""
-    return {"maps": partial(draw_maps, arrays), "tokens": partial(draw_tokens, arrays),
-            "locality": partial(draw_locality, arrays, resolution)}
+    return {
+        "maps": partial(draw_maps, arrays),
+        "tokens": partial(draw_tokens, arrays),
+        "locality": partial(draw_locality, arrays, resolution),
+    }
 
 
 def brought_to_unit(maps: np.ndarray) -> np.ndarray:
@@ -62,8 +69,16 @@ def draw_maps(arrays: Arrays, figure: "Figure") -> None:
         if layer % COLUMNS == 0:
             axes.set_ylabel("query")
             below.set_ylabel("keys of one query")
-    bar = figure.colorbar(image, ax=figure.axes, location="bottom", extend="max" if brightest < 1 else "neither", shrink=0.4,
-                          aspect=30, pad=0.03, label=f"attention weight at t = {timesteps[level]}, each map brought to [0, 1]")
+    bar = figure.colorbar(
+        image,
+        ax=figure.axes,
+        location="bottom",
+        extend="max" if brightest < 1 else "neither",
+        shrink=0.4,
+        aspect=30,
+        pad=0.03,
+        label=f"attention weight at t = {timesteps[level]}, each map brought to [0, 1]",
+    )
     _without_seams(bar)
 
 
@@ -81,8 +96,16 @@ def draw_tokens(arrays: Arrays, figure: "Figure") -> None:
             _mark(axes, token, side, "black")
             if layer % COLUMNS == 0:
                 axes.set_ylabel(f"t = {timesteps[level]}")
-    bar = figure.colorbar(image, ax=figure.axes, location="bottom", extend="both", shrink=0.4, aspect=30, pad=0.03,
-                          label="attention weight of the marked token, over that of uniform attention")
+    bar = figure.colorbar(
+        image,
+        ax=figure.axes,
+        location="bottom",
+        extend="both",
+        shrink=0.4,
+        aspect=30,
+        pad=0.03,
+        label="attention weight of the marked token, over that of uniform attention",
+    )
     _without_seams(bar)
     bar.set_ticks([1 / 16, 1 / 4, 1, 4, 16], labels=["1/16", "1/4", "1", "4", "16"])
     bar.minorticks_off()
@@ -92,7 +115,7 @@ def draw_locality(arrays: Arrays, resolution: int, figure: "Figure") -> None:
     """Draw the numbers of locality by layer, a line for each noise level, beside what uniform attention has."""
     from matplotlib.lines import Line2D
 
-    from benchmark.pages.drawing import DASHED, WIDTH
+    from benchmark.recording.style import DASHED, WIDTH
 
     figure.set_size_inches(WIDTH, 5.4)
     panels = figure.subplots(2, 3)
@@ -127,8 +150,7 @@ def _draw_mass(axes: "Axes", arrays: Arrays, uniform: dict[str, float]) -> None:
 def _draw_heads(axes: "Axes", arrays: Arrays) -> None:
     """Draw the mean attention distance of every head over the noise levels."""
     for layer, heads in enumerate(arrays["distance"].mean(0), start=1):
-        axes.plot([layer] * len(heads), heads, color=COLOURS[0], marker="o", markersize=5, linestyle="none", alpha=0.6,
-                  markeredgewidth=0)
+        axes.plot([layer] * len(heads), heads, color=COLOURS[0], marker="o", markersize=5, linestyle="none", alpha=0.6, markeredgewidth=0)
     axes.set_xticks(_ticks(arrays))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("layer")
@@ -137,7 +159,7 @@ def _draw_heads(axes: "Axes", arrays: Arrays) -> None:
 
 def _grid(figure: "Figure", layers: int, rows: int) -> "Iterator[list[Axes]]":
     """Yield, layer by layer, the column of `rows` square axes that it gets; COLUMNS of them stand side by side."""
-    from benchmark.pages.drawing import WIDTH
+    from benchmark.recording.style import WIDTH
 
     bands = -(-layers // COLUMNS)
     columns = -(-layers // bands)
@@ -150,7 +172,7 @@ def _grid(figure: "Figure", layers: int, rows: int) -> "Iterator[list[Axes]]":
         axes.spines[:].set_visible(False)
     for place in range(bands * columns):
         band, column = divmod(place, columns)
-        found = list(grid[band * rows:(band + 1) * rows, column])
+        found = list(grid[band * rows : (band + 1) * rows, column])
         if place < layers:
             yield found
         else:
@@ -164,7 +186,7 @@ def _enlarge(axes: "Axes", unit: np.ndarray, side: int, shown: dict[str, Any]) -
         return
     first = (len(unit) - 2 * side) // 2
     inset = axes.inset_axes((0.58, 0.58, 0.42, 0.42))
-    _image(inset, unit[first:first + 2 * side, first:first + 2 * side], **shown)
+    _image(inset, unit[first : first + 2 * side, first : first + 2 * side], **shown)
     inset.set(xticks=[], yticks=[])
     inset.grid(visible=False)
     for spine in inset.spines.values():

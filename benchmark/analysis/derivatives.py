@@ -34,8 +34,10 @@ class Linearised:
     def vjp(self, cotangents: Tensor) -> Tensor:
         """Return v^T J for directions v: (B, K, D), of that shape."""
         shape = (-1, *self.x.shape)
-        found = [torch.autograd.grad(self.estimate, self._input, some.reshape(shape), retain_graph=True, is_grads_batched=True)[0]
-                 for some in cotangents.split(self.at_once)]
+        found = [
+            torch.autograd.grad(self.estimate, self._input, some.reshape(shape), retain_graph=True, is_grads_batched=True)[0]
+            for some in cotangents.split(self.at_once)
+        ]
         return torch.cat(found).flatten(2)
 
     def jvp(self, tangents: Tensor) -> Tensor:
@@ -49,7 +51,7 @@ class Linearised:
     def gradients(self, outputs: list[int]) -> Iterator[Tensor]:
         """Yield the gradients of these outputs, (B, K, D), few at a time."""
         for start in range(0, len(outputs), self.at_once):
-            yield self.vjp(self._unit(outputs[start:start + self.at_once]))
+            yield self.vjp(self._unit(outputs[start : start + self.at_once]))
 
     def _unit(self, outputs: "range | list[int]") -> Tensor:
         unit = torch.zeros(len(outputs), 1, self.size, dtype=self.x.dtype, device=self.x.device)

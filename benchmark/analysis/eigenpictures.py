@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.pages.drawing import DASHED, WIDTH
-from benchmark.pages.plots import COLOURS
+from benchmark.recording.style import COLOURS, DASHED, WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,8 +15,11 @@ CELL = WIDTH / 19  # inches
 PIXELS = 16  # about the side of a direction on the picture: small ones are enlarged, pixel by pixel
 BOXES = ((0.8, 0.1, 0.15), (0.0, 0.55, 0.25), (0.0, 0.3, 0.85))  # as the paper outlines the channels; each row is named too
 CHANNELS = ("red", "green", "blue")
-KINDS = {"eigen": ("eigenvectors", "eigenvalues", ""), "eigen_noise": ("eigenvectors_noise", "eigenvalues_noise", "_noise"),
-         "singular": ("right", "singular_values", "")}
+KINDS = {
+    "eigen": ("eigenvectors", "eigenvalues", ""),
+    "eigen_noise": ("eigenvectors_noise", "eigenvalues_noise", "_noise"),
+    "singular": ("right", "singular_values", ""),
+}
 OUTPUTS = {"": "denoised image", "_noise": "noise estimate"}
 
 
@@ -31,7 +33,8 @@ def directions(arrays: dict[str, np.ndarray], kind: str, figure: "Figure") -> No
     singular = kind == "singular"
     symbol, title = ("$s_k$", "right singular vectors") if singular else ("$\\lambda_k$", "eigenvectors of its symmetric part")
     for (left, right), timestep, vector, value, noisy, clean in zip(
-            grid, timesteps, shown, arrays[values], arrays["noisy"], arrays["denoised"], strict=True):
+        grid, timesteps, shown, arrays[values], arrays["noisy"], arrays["denoised"], strict=True
+    ):
         spectrum(left, value, symbol, COLOURS[1])
         left.set_title(f"t = {timestep}", fontsize=9)
         mosaic(right, [noisy[0], clean[0]], vector, value[0])
@@ -65,8 +68,15 @@ def mosaic(axes: "Axes", images: list[np.ndarray], vectors: np.ndarray, values: 
     for k, vector in enumerate(vectors):
         largest = np.abs(vector).max() or 1.0
         for channel, plane in enumerate(vector):
-            _put(sheet, plane[..., None] / largest / 2 + 0.5, channel * step, first + k * step, factor, edge,
-                 BOXES[channel] if channels == 3 else (0, 0, 0))
+            _put(
+                sheet,
+                plane[..., None] / largest / 2 + 0.5,
+                channel * step,
+                first + k * step,
+                factor,
+                edge,
+                BOXES[channel] if channels == 3 else (0, 0, 0),
+            )
     axes.imshow(sheet, interpolation="none", extent=(0, sheet.shape[1], sheet.shape[0], 0))
     axes.set_axis_off()
     names = [(place * step, name) for place, name in enumerate(("noisy", "denoised"))]
@@ -82,7 +92,7 @@ def _put(sheet: np.ndarray, picture: np.ndarray, row: int, column: int, factor: 
     framed = np.empty((len(large) + 2 * edge, len(large) + 2 * edge, 3))
     framed[:] = colour
     framed[edge:-edge, edge:-edge] = large
-    sheet[row:row + len(framed), column:column + len(framed)] = framed
+    sheet[row : row + len(framed), column : column + len(framed)] = framed
 
 
 def spectra(arrays: dict[str, np.ndarray], figure: "Figure") -> None:
@@ -94,8 +104,14 @@ def spectra(arrays: dict[str, np.ndarray], figure: "Figure") -> None:
             colour = COLOURS[index % len(COLOURS)]
             for name, style in (("eigenvalues", "solid"), ("singular_values", DASHED)):
                 values = arrays[name + suffix][index - 1].mean(0)
-                axes.plot(np.arange(1, len(values) + 1), values, color=colour, linewidth=1.3, linestyle=style,
-                          label=f"t = {timestep}" if style == "solid" else None)
+                axes.plot(
+                    np.arange(1, len(values) + 1),
+                    values,
+                    color=colour,
+                    linewidth=1.3,
+                    linestyle=style,
+                    label=f"t = {timestep}" if style == "solid" else None,
+                )
         axes.plot([], [], color="grey", linestyle=DASHED, label="singular values")
         axes.axhline(0, color="black", linewidth=0.6)
         axes.set_title(f"Jacobian of the {OUTPUTS[suffix]}", fontsize=9)

@@ -46,7 +46,7 @@ def local_spectra(directions: Tensor) -> Tensor:
     window = min(WINDOW, side)
     starts = sorted({*range(0, side - window + 1, max(1, window // 2)), side - window})
     transform = cosines(window).to(directions.device)
-    cut = [directions[..., row:row + window, column:column + window] for row in starts for column in starts]
+    cut = [directions[..., row : row + window, column : column + window] for row in starts for column in starts]
     return (transform @ torch.stack(cut, dim=-3).double() @ transform.mT).square()
 
 

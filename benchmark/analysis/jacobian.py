@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.analysis import study, LARGE
+from benchmark.analysis import LARGE, study
 from benchmark.analysis.derivatives import Linearised
 from benchmark.analysis.harmonicity import frequency, harmonicity, sparsity
 from benchmark.analysis.spectrum import Modes, leading_modes, modes
@@ -62,8 +62,12 @@ def analyse(network: nn.Module, images: Tensor, request: study.Request, progress
     settings: dict[str, Any] = {"method": "whole" if whole else "leading", "vectors": count}
     if not whole:
         settings |= {"probes": PROBES, "largest_residual": float(f"{arrays['residual'].max():.2g}")}
-    figures = {"eigenvectors": partial(_draw, arrays, "eigen"), "eigenvectors-noise": partial(_draw, arrays, "eigen_noise"),
-               "singular-vectors": partial(_draw, arrays, "singular"), "spectrum": partial(_draw, arrays, "spectrum")}
+    figures = {
+        "eigenvectors": partial(_draw, arrays, "eigen"),
+        "eigenvectors-noise": partial(_draw, arrays, "eigen_noise"),
+        "singular-vectors": partial(_draw, arrays, "singular"),
+        "spectrum": partial(_draw, arrays, "spectrum"),
+    }
     return study.Result(numbers(arrays, request.timesteps), arrays, figures, settings)
 
 
@@ -90,8 +94,9 @@ class Traces(NamedTuple):
     antisymmetric: Tensor
 
 
-def _whole(network: nn.Module, x: Tensor, timestep: int, sigma: float, count: int, update: study.Progress,
-           parts: study.Parts) -> dict[str, Tensor]:
+def _whole(
+    network: nn.Module, x: Tensor, timestep: int, sigma: float, count: int, update: study.Progress, parts: study.Parts
+) -> dict[str, Tensor]:
     """Form J block by block, and return all that is told of it, image by image."""
     around, blocks = Linearised(network, x, timestep), []
     for first in range(0, around.size, ROWS):
@@ -111,11 +116,13 @@ def _block(around: Linearised, first: int, last: int) -> dict[str, Tensor]:
     return {"rows": around.rows(first, last)}
 
 
-def _leading(network: nn.Module, x: Tensor, timestep: int, sigma: float, count: int, update: study.Progress,
-             parts: study.Parts) -> dict[str, Tensor]:
+def _leading(
+    network: nn.Module, x: Tensor, timestep: int, sigma: float, count: int, update: study.Progress, parts: study.Parts
+) -> dict[str, Tensor]:
     """Return what is told of the leading directions of each image, from products alone."""
+
     def find(k: int) -> dict[str, Tensor]:
-        around = Linearised(network, x[k:k + 1], timestep)
+        around = Linearised(network, x[k : k + 1], timestep)
         generator = torch.Generator().manual_seed(random_key("jacobian", timestep, k))
         clean = leading_modes(Products(around, sigma, 1.0), count, generator)
         noise = leading_modes(Products(around, 1.0, 0.0), count, generator)
@@ -165,8 +172,9 @@ def estimated_traces(operator: Products, found: Modes, generator: torch.Generato
 def _told(clean: Modes, noise: Modes, of_clean: Traces, sigma: float, shape: tuple[int, ...]) -> dict[str, Tensor]:
     """Return the arrays and the numbers of one image."""
     size = clean.eigenvectors.shape[1]
-    of_noise = Traces((size - of_clean.trace) / sigma, (size - 2 * of_clean.trace + of_clean.symmetric) / sigma**2,
-                      of_clean.antisymmetric / sigma**2)
+    of_noise = Traces(
+        (size - of_clean.trace) / sigma, (size - 2 * of_clean.trace + of_clean.symmetric) / sigma**2, of_clean.antisymmetric / sigma**2
+    )
     told = {"effective_dimension": of_clean.trace, "energy_dimension": of_clean.symmetric + of_clean.antisymmetric}
     for suffix, found, traces in (("", clean, of_clean), ("_noise", noise, of_noise)):
         vectors = {name: getattr(found, name).unflatten(1, shape) for name in ("eigenvectors", "right", "left")}
@@ -177,7 +185,8 @@ def _told(clean: Modes, noise: Modes, of_clean: Traces, sigma: float, shape: tup
             f"harmonicity_singular{suffix}": harmonicity(vectors["right"]).mean(),
             f"sparsity{suffix}": sparsity(vectors["eigenvectors"]).mean(),
             f"frequency_order{suffix}": rank_correlation(frequency(vectors["eigenvectors"])),
-            f"eigenvalues{suffix}": found.eigenvalues, f"singular_values{suffix}": found.singular_values,
+            f"eigenvalues{suffix}": found.eigenvalues,
+            f"singular_values{suffix}": found.singular_values,
         } | {f"{name}{suffix}": vector.float() for name, vector in vectors.items()}
     return told | {"residual": torch.tensor(max(clean.residual, noise.residual), dtype=torch.float64)}
 

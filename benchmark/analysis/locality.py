@@ -22,7 +22,7 @@ def locality(maps: Tensor, patch: int = 1) -> dict[str, Tensor]:
     shares = magnitude / magnitude.sum(-1, keepdim=True)
     tokens = maps.shape[-1]
     means = shares.flatten(-2) @ _weights(tokens, maps.device) / tokens
-    numbers = {name: means[..., place] for place, name in enumerate(NAMES[:1 + len(WINDOWS)])}
+    numbers = {name: means[..., place] for place, name in enumerate(NAMES[: 1 + len(WINDOWS)])}
     numbers["distance"] = patch * numbers["distance"]
     numbers["entropy"] = -torch.special.xlogy(shares, shares).sum(-1).mean(-1)
     numbers["position_invariance"] = position_invariance(maps)

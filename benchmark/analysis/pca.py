@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.analysis.attention import attention_maps
-from benchmark.networks.diffusion import alphas_cumprod, levels, noised, random_key, respaced, scaled
+from benchmark.networks.diffusion import (
+    alphas_cumprod,
+    levels,
+    noised,
+    random_key,
+    respaced,
+    scaled,
+)
 
 NOTHING = 1e-12  # share of the variance below which a direction is rounding
 
@@ -91,8 +98,17 @@ class Components(NamedTuple):
     lost: float  # the largest over the layers
 
 
-def attention_components(network: nn.Module, images: Tensor, *, seed: int, timesteps: int, count: int, rank: int,
-                         batch: int = 8, progress: Callable[[int, int], None] | None = None) -> Components:
+def attention_components(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    seed: int,
+    timesteps: int,
+    count: int,
+    rank: int,
+    batch: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> Components:
     """Return the components of a network's maps on images (uint8, (N, C, R, R)) at `timesteps` evenly spread steps.
 
     The noise of (image, step) is a function of the seed.
@@ -102,7 +118,7 @@ def attention_components(network: nn.Module, images: Tensor, *, seed: int, times
     layers: list[StreamingPca] = []
     side = maps = 0
     for start in range(0, len(pairs), batch):
-        chunk = pairs[start:start + batch]
+        chunk = pairs[start : start + batch]
         t = torch.tensor([step for _, step in chunk], device=images.device)
         noise = torch.stack([_noise(tuple(images.shape[1:]), seed, *pair) for pair in chunk]).to(images.device)
         x0 = scaled(images[[image for image, _ in chunk]])
@@ -117,9 +133,14 @@ def attention_components(network: nn.Module, images: Tensor, *, seed: int, times
     maps = layers[0].count
     square = (side, side)
     directions = torch.stack([one.directions.mul(_signs(one.directions)).unflatten(1, square) for one in principal])
-    return Components(torch.stack([one.mean.unflatten(0, square) for one in principal]), directions,
-                      torch.stack([one.deviations for one in principal]),
-                      torch.stack([one.explained.float() for one in principal]), maps, max(one.lost for one in principal))
+    return Components(
+        torch.stack([one.mean.unflatten(0, square) for one in principal]),
+        directions,
+        torch.stack([one.deviations for one in principal]),
+        torch.stack([one.explained.float() for one in principal]),
+        maps,
+        max(one.lost for one in principal),
+    )
 
 
 def _signs(directions: Tensor) -> Tensor:

@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from benchmark.declaring.spec import Spec
+from benchmark.errors import BenchError, UsageError
 from benchmark.networks import diffusion
-from benchmark.running import environment
 from benchmark.networks.attention import kernels_used, set_kernel
 from benchmark.networks.cost import forward_flops, peak_memory_bytes
-from benchmark.errors import BenchError, UsageError
 from benchmark.networks.numerics import recompute, tf32
-from benchmark.scoring.psnr import psnr
 from benchmark.run import Place, build
-from benchmark.declaring.spec import Spec
+from benchmark.running import environment
+from benchmark.scoring.psnr import psnr
+from benchmark.training.loop import start
+from benchmark.training.state import Training
 from benchmark.training.step import Work, draw, prepare, take_step
-from benchmark.training.loop import Training, start
 
 PARTS = ("data", "forward", "backward", "optimizer", "ema")
 WARM_UP = 2  # steps that are not counted: they compile, choose kernels and make the optimizer's moments
@@ -82,8 +83,15 @@ class Clock:
         return event
 
 
-def profile(spec: Spec, place: Place, *, steps: int = 10, trace: Path | None = None, warn: Callable[[str], None] = print,
-            progress: Progress = lambda done, total, what: None) -> Profile:
+def profile(
+    spec: Spec,
+    place: Place,
+    *,
+    steps: int = 10,
+    trace: Path | None = None,
+    warn: Callable[[str], None] = print,
+    progress: Progress = lambda done, total, what: None,
+) -> Profile:
     """Take some training steps of a spec and measure them; write a Chrome trace of three more to `trace` if it is given."""
     if steps < 1:
         raise UsageError(f"--steps {steps} must be at least 1.")
@@ -114,11 +122,25 @@ def profile(spec: Spec, place: Place, *, steps: int = 10, trace: Path | None = N
     flops = 3 * forward_flops(spec) * recipe.batch
     peak = peaks["tf32" if recipe.tf32 and "tf32" in peaks and recipe.precision == "fp32" else recipe.precision]
     return Profile(
-        device=environment.device_name(device), threads=torch.get_num_threads(), precision=recipe.precision, steps=steps,
-        batch=recipe.batch, micro_batch=work.micro_batch or 0, step_seconds=whole, seconds=seconds,
-        images_per_second=recipe.batch / whole, step_flops=flops, achieved_flops=flops / whole, peak_flops=peaks, utilisation=flops / whole / peak, memory_bytes=memory,
-        training_seconds=whole * recipe.steps, evaluation_seconds=evaluation,
-        kernels=kernels_used(network) | kernels_used(training.ema), notes=tuple(work.notes))
+        device=environment.device_name(device),
+        threads=torch.get_num_threads(),
+        precision=recipe.precision,
+        steps=steps,
+        batch=recipe.batch,
+        micro_batch=work.micro_batch or 0,
+        step_seconds=whole,
+        seconds=seconds,
+        images_per_second=recipe.batch / whole,
+        step_flops=flops,
+        achieved_flops=flops / whole,
+        peak_flops=peaks,
+        utilisation=flops / whole / peak,
+        memory_bytes=memory,
+        training_seconds=whole * recipe.steps,
+        evaluation_seconds=evaluation,
+        kernels=kernels_used(network) | kernels_used(training.ema),
+        notes=tuple(work.notes),
+    )
 
 
 def matmul_peaks(device: torch.device) -> dict[str, float]:
@@ -182,8 +204,11 @@ def _activation_bytes(network: nn.Module, images: Tensor, work: Work) -> int:
 
     batch = draw(images, 0, work)
     part = slice(0, work.micro_batch or len(batch.t))
-    with saved_tensors_hooks(count, lambda tensor: tensor), tf32(work.recipe.tf32), torch.autocast(
-            images.device.type, dtype=torch.bfloat16, enabled=work.recipe.precision == "bf16"):
+    with (
+        saved_tensors_hooks(count, lambda tensor: tensor),
+        tf32(work.recipe.tf32),
+        torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=work.recipe.precision == "bf16"),
+    ):
         diffusion.loss(network, batch.x0[part], batch.t[part], batch.noise[part], work.abar)
     return sum(kept.values())
 
@@ -206,8 +231,8 @@ def _evaluation_seconds(spec: Spec, ema: nn.Module, images: Tensor) -> float:
 def _trace(training: Training, images: Tensor, work: Work, path: Path) -> None:
     """Write three steps as a Chrome trace, atomically."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # its notes on missing devices are no result
-    from torch.profiler import ProfilerActivity  # noqa: PLC0415  slow to import
-    from torch.profiler import profile as traced  # noqa: PLC0415
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as traced
 
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if images.device.type == "cuda" else [])]
     with traced(activities=activities) as found:

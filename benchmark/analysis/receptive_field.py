@@ -29,16 +29,22 @@ def analyse(network: nn.Module, images: Tensor, request: study.Request, progress
     pixels = asked(side)
     masses = []
     for place, timestep in enumerate(request.timesteps):
+
         def measure(timestep: int = timestep, done: int = place) -> dict[str, Tensor]:
             x, _ = study.noisy(images, timestep, request)
             around = Linearised(network, x, timestep)
-            return {"mass": mass_by_offset(around, pixels, lambda n: progress(done * len(pixels) + n, len(request.timesteps) * len(pixels)))}
+            return {
+                "mass": mass_by_offset(around, pixels, lambda n: progress(done * len(pixels) + n, len(request.timesteps) * len(pixels)))
+            }
 
         masses.append(parts.keep(f"t{timestep}", measure)["mass"].double().numpy())
         progress((place + 1) * len(pixels), len(request.timesteps) * len(pixels))
     distances, uniform = distances_of(side), uniform_mass(side, pixels)
-    numbers = {f"{name}_t{timestep}": value for timestep, mass in zip(request.timesteps, masses, strict=True)
-               for name, value in summary(mass, distances).items()}
+    numbers = {
+        f"{name}_t{timestep}": value
+        for timestep, mass in zip(request.timesteps, masses, strict=True)
+        for name, value in summary(mass, distances).items()
+    }
     arrays = {"timesteps": np.array(request.timesteps), "mass": np.stack(masses), "uniform": uniform, "distance": distances}
     settings = {"uniform": {name: float(f"{value:.6g}") for name, value in summary(uniform, distances).items()}, "pixels": len(pixels)}
     return study.Result(numbers, arrays, {"reach": partial(draw, arrays)}, settings)
@@ -64,7 +70,7 @@ def mass_by_offset(around: Linearised, pixels: list[tuple[int, int]], progress: 
                 row, column = pixels[seen // channels - 1]
                 whole = mass.sum((1, 2), keepdim=True)
                 share = torch.where(whole > 0, mass / whole.clamp_min(1e-300), 0.0).mean(0)
-                total[side - 1 - row:2 * side - 1 - row, side - 1 - column:2 * side - 1 - column] += share
+                total[side - 1 - row : 2 * side - 1 - row, side - 1 - column : 2 * side - 1 - column] += share
                 mass = torch.zeros_like(mass)
         progress(seen // channels)
     return total / len(pixels)
@@ -74,7 +80,7 @@ def uniform_mass(side: int, pixels: list[tuple[int, int]]) -> np.ndarray:
     """Return what `mass_by_offset` is where every input pixel counts the same: what the shape of the image alone gives."""
     total = np.zeros((2 * side - 1, 2 * side - 1))
     for row, column in pixels:
-        total[side - 1 - row:2 * side - 1 - row, side - 1 - column:2 * side - 1 - column] += 1 / side**2
+        total[side - 1 - row : 2 * side - 1 - row, side - 1 - column : 2 * side - 1 - column] += 1 / side**2
     return total / len(pixels)
 
 
@@ -92,8 +98,11 @@ def summary(mass: np.ndarray, distances: np.ndarray) -> dict[str, float]:
     found = {"own_share": float(mass[centre].sum()), "radius50": radius(mass, distances, 0.5), "radius90": radius(mass, distances, 0.9)}
     if rest <= 0:  # a pointwise network: nothing comes from elsewhere
         return found | {"others_radius50": 0.0, "others_radius90": 0.0, "others_mean_distance": 0.0}
-    return found | {"others_radius50": radius(others, distances, 0.5), "others_radius90": radius(others, distances, 0.9),
-                    "others_mean_distance": float((others * distances).sum() / rest)}
+    return found | {
+        "others_radius50": radius(others, distances, 0.5),
+        "others_radius90": radius(others, distances, 0.9),
+        "others_mean_distance": float((others * distances).sum() / rest),
+    }
 
 
 def radius(mass: np.ndarray, distances: np.ndarray, share: float) -> float:
@@ -111,8 +120,7 @@ def cumulative(mass: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.
 
 def draw(arrays: dict[str, np.ndarray], figure: "Figure") -> None:
     """Draw the mass within each distance, and where the others' mass lies around the pixel, per noise level."""
-    from benchmark.pages.drawing import WIDTH
-    from benchmark.pages.plots import COLOURS
+    from benchmark.recording.style import COLOURS, WIDTH
 
     timesteps, distances = arrays["timesteps"], arrays["distance"]
     others = np.where(distances == 0, np.nan, arrays["mass"])
@@ -135,7 +143,7 @@ def draw(arrays: dict[str, np.ndarray], figure: "Figure") -> None:
         panel.set_title(f"t = {timestep}: 0 to {np.nanmax(share):.1%}", fontsize=8)
         panel.tick_params(labelsize=7)
         panel.grid(visible=False)
-    for panel in maps[len(timesteps):]:
+    for panel in maps[len(timesteps) :]:
         panel.set_visible(False)
     columns[1].suptitle("share of each other pixel, from dark to bright", fontsize=8)
     columns[1].supxlabel("columns from the output pixel", fontsize=8)

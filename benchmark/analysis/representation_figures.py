@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmark.pages.plots import COLOURS, MARKERS
+from benchmark.recording.style import COLOURS, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ def figures(arrays: Arrays) -> dict[str, Draw]:
 
 def draw_similarity(arrays: Arrays, figure: "Figure") -> None:
     """Draw CKA and cosine similarity of all pairs of stages, a column for each noise level."""
-    from benchmark.pages.drawing import WIDTH
+    from benchmark.recording.style import WIDTH
 
     names, timesteps = arrays["stages"].tolist(), arrays["timesteps"].tolist()
     columns = min(COLUMNS, len(timesteps))
@@ -55,14 +55,20 @@ def draw_similarity(arrays: Arrays, figure: "Figure") -> None:
 
 def draw_rank(arrays: Arrays, figure: "Figure") -> None:
     """Draw the effective rank of every stage's features, a line for each noise level."""
-    from benchmark.pages.drawing import WIDTH
+    from benchmark.recording.style import WIDTH
 
     names = arrays["stages"].tolist()
     figure.set_size_inches(0.75 * WIDTH, 3.4)
     axes = figure.subplots()
     for place, (timestep, ranks) in enumerate(zip(arrays["timesteps"].tolist(), arrays["effective_rank"], strict=True)):
-        axes.plot(ranks, color=COLOURS[place % len(COLOURS)], marker=MARKERS[place % len(MARKERS)], markersize=4, linewidth=1.3,
-                  label=f"t = {timestep}")
+        axes.plot(
+            ranks,
+            color=COLOURS[place % len(COLOURS)],
+            marker=MARKERS[place % len(MARKERS)],
+            markersize=4,
+            linewidth=1.3,
+            label=f"t = {timestep}",
+        )
     axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > LABELS else 0, fontsize=7 if len(names) > LABELS else 9)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("effective rank (directions)")

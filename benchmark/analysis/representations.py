@@ -21,8 +21,10 @@ def analyse(network: nn.Module, images: Tensor, request: Request, progress: Prog
     """Compare all pairs of stages at every noise level, over minibatches of the images."""
     names = [name for name, _ in stages(network)]
     if len(images) < FEWEST:
-        raise UsageError(f"--images {len(images)} must be at least {FEWEST}: the similarity of representations is one of how "
-                         "images differ, and its unbiased estimate takes that many.")
+        raise UsageError(
+            f"--images {len(images)} must be at least {FEWEST}: the similarity of representations is one of how "
+            "images differ, and its unbiased estimate takes that many."
+        )
     levels = []
     for place, timestep in enumerate(request.timesteps):
         show = partial(_show, progress, place * len(images), len(request.timesteps) * len(images))
@@ -31,16 +33,19 @@ def analyse(network: nn.Module, images: Tensor, request: Request, progress: Prog
         show(len(images))
     arrays = {name: torch.stack([level[name] for level in levels]).numpy() for name in ("cka", "cosine", "effective_rank")}
     arrays |= {"timesteps": np.array(request.timesteps), "stages": np.array(names)}
-    return Result(numbers(arrays, levels), arrays, representation_figures.figures(arrays),
-                  {"stages": len(names), "batch": min(BATCH, len(images))})
+    return Result(
+        numbers(arrays, levels), arrays, representation_figures.figures(arrays), {"stages": len(names), "batch": min(BATCH, len(images))}
+    )
 
 
 def stages(network: nn.Module) -> list[tuple[str, nn.Module]]:
     """Return the stages that a network names; raise NotRun where it names none."""
     named = getattr(network, "stages", None)
     if not callable(named):
-        raise NotRun("This model names no stages whose features could be compared: its network has no method `stages()`, as "
-                     "those of every DiT and UNet here. A model that is fitted in closed form has none to name.")
+        raise NotRun(
+            "This model names no stages whose features could be compared: its network has no method `stages()`, as "
+            "those of every DiT and UNet here. A model that is fitted in closed form has none to name."
+        )
     return named()
 
 
@@ -68,14 +73,18 @@ def recorded(named: list[tuple[str, nn.Module]]) -> Iterator[dict[str, Tensor]]:
         for hook in hooks:
             hook.remove()
     if missing := [name for name, _ in named if name not in features]:
-        raise BenchError(f"The stage '{missing[0]}' of this model took no part in its forward pass: `stages()` of a network "
-                         "names modules that are called.")
+        raise BenchError(
+            f"The stage '{missing[0]}' of this model took no part in its forward pass: `stages()` of a network "
+            "names modules that are called."
+        )
 
 
 def _keep(features: dict[str, Tensor], name: str, stage: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
     if name in features or not isinstance(out, Tensor) or out.dim() not in (3, 4):
-        raise BenchError(f"The stage '{name}' of this model was called twice in a forward pass, or returned something other than "
-                         "(N, tokens, channels) or (N, channels, H, W): `stages()` of a network names modules that do so once.")
+        raise BenchError(
+            f"The stage '{name}' of this model was called twice in a forward pass, or returned something other than "
+            "(N, tokens, channels) or (N, channels, H, W): `stages()` of a network names modules that do so once."
+        )
     features[name] = out if out.dim() == 3 else out.flatten(2).mT
 
 
@@ -83,8 +92,10 @@ def numbers(arrays: dict[str, np.ndarray], levels: list[dict[str, Tensor]]) -> d
     """Return the means over pairs of stages and over stages, over all levels and by level; DiverseDiT's terms where defined."""
     timesteps = arrays["timesteps"].tolist()
     every = [("", arrays["cka"], arrays["cosine"], arrays["effective_rank"], levels)]
-    every += [(f"_t{t}", arrays["cka"][place], arrays["cosine"][place], arrays["effective_rank"][place], [levels[place]])
-              for place, t in enumerate(timesteps)]
+    every += [
+        (f"_t{t}", arrays["cka"][place], arrays["cosine"][place], arrays["effective_rank"][place], [levels[place]])
+        for place, t in enumerate(timesteps)
+    ]
     found: dict[str, float] = {}
     for suffix, cka, cosine, rank, some in every:
         pairs = {"cka": _pairs(cka), "cka_neighbours": np.diagonal(cka, 1, -2, -1), "cosine": _pairs(cosine), "effective_rank": rank}

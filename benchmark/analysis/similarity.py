@@ -72,9 +72,13 @@ class Moments:
     def __add__(self, other: "Moments") -> "Moments":
         """Return the moments of both (Chan, Golub & LeVeque 1979)."""
         count, apart = self.count + other.count, other.mean - self.mean
-        return Moments(count, self.mean + apart * (other.count / count),
-                       self.scatter + other.scatter + torch.outer(apart, apart) * (self.count * other.count / count),
-                       self.magnitude + other.magnitude, self.power + other.power)
+        return Moments(
+            count,
+            self.mean + apart * (other.count / count),
+            self.scatter + other.scatter + torch.outer(apart, apart) * (self.count * other.count / count),
+            self.magnitude + other.magnitude,
+            self.power + other.power,
+        )
 
 
 class Comparison:
@@ -138,8 +142,9 @@ def diversity(levels: Sequence[dict[str, Tensor]]) -> Diversity | None:
     """
     if any("mean" not in level for level in levels) or (stages := len(levels[0]["cosine"])) < 2:
         return None
-    cosine, mean, magnitude, power = (torch.stack([level[name] for level in levels]).mean(0)
-                                      for name in ("cosine", "mean", "magnitude", "power"))
+    cosine, mean, magnitude, power = (
+        torch.stack([level[name] for level in levels]).mean(0) for name in ("cosine", "mean", "magnitude", "power")
+    )
     first, second = torch.tensor(list(combinations(range(stages), 2))).T
     units = F.normalize(mean, dim=1, eps=SMALLEST)
     mean_similarity = (units @ units.T)[first, second].mean().item()
@@ -155,7 +160,7 @@ def _summed_cosines(features: Sequence[Tensor]) -> Tensor:
     sums = torch.full((len(features), len(features)), torch.nan, dtype=torch.float64, device=features[0].device)
     units = [F.normalize(stage.float(), dim=2, eps=SMALLEST) for stage in features]
     for i, one in enumerate(units):
-        for j, other in enumerate(units[:i + 1]):
+        for j, other in enumerate(units[: i + 1]):
             if one.shape == other.shape:
                 sums[i, j] = sums[j, i] = (one * other).sum(2).double().sum()
     return sums

@@ -48,6 +48,7 @@ def modes(matrix: Tensor, count: int) -> Modes:
 
 def leading_modes(operator: Operator, count: int, generator: torch.Generator) -> Modes:
     """Return the leading modes of a matrix that is known by its products alone."""
+
     def symmetric(directions: Tensor) -> Tensor:
         return (operator.forward(directions) + operator.transposed(directions)) / 2
 
@@ -79,7 +80,7 @@ def leading(product: Product, size: int, count: int, generator: torch.Generator)
         if residual <= TOLERANCE or len(basis) >= size:
             break
         if len(basis) + block > BASIS * block:
-            basis, images = found[:2 * block], moved[:2 * block]
+            basis, images = found[: 2 * block], moved[: 2 * block]
         new = _orthonormal(missing, basis)
         if not len(new):
             break

@@ -17,17 +17,24 @@ import torch
 from torch import Tensor
 
 from benchmark import run
-from benchmark.recording import record
 from benchmark.analysis import LARGE, TIMESTEPS, WHATS
-from benchmark.recording import analyses as files
 from benchmark.contract import Count, FieldError, Positive, Range, checked
-from benchmark.networks.diffusion import STEPS, Levels, alphas_cumprod, levels, noised, random_key, scaled
-from benchmark.errors import BenchError, UsageError
-from benchmark.running.hold import exclusive
-from benchmark.pages import plots
-from benchmark.running.progress import Display
-from benchmark.recording.record import Record, write_bytes, write_text
 from benchmark.declaring.spec import from_record
+from benchmark.errors import BenchError, UsageError
+from benchmark.files import write_bytes, write_text
+from benchmark.networks.diffusion import (
+    STEPS,
+    Levels,
+    alphas_cumprod,
+    levels,
+    noised,
+    random_key,
+    scaled,
+)
+from benchmark.recording import analyses, record, style
+from benchmark.recording.record import Record
+from benchmark.running.hold import exclusive
+from benchmark.running.progress import Display
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,18 +101,24 @@ def noisy(images: Tensor, timestep: int, request: Request) -> tuple[Tensor, Leve
 
     The noise of (image, step) is a function of the request's seed, the same for every run and every analysis.
     """
-    noise = torch.stack([torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(
-        random_key("analysis", request.seed, request.split, k, timestep))) for k in range(len(images))])
+    noise = torch.stack(
+        [
+            torch.randn(
+                images.shape[1:], generator=torch.Generator().manual_seed(random_key("analysis", request.seed, request.split, k, timestep))
+            )
+            for k in range(len(images))
+        ]
+    )
     t = torch.full((len(images),), timestep, device=images.device)
     level = levels(alphas_cumprod().to(images.device), t)
     return noised(scaled(images), noise.to(images.device), level), level
 
 
-def analyse(folder: Path, what: str, request: Request, work: Work) -> files.Analysis:
+def analyse(folder: Path, what: str, request: Request, work: Work) -> analyses.Analysis:
     """Return one analysis of a finished run, made now unless the same one is there."""
     of, module = _record_of(folder), importlib.import_module(WHATS[what].module)
     settings = json.loads(json.dumps({"version": module.VERSION} | asdict(request)))
-    target = folder / files.FOLDER
+    target = folder / analyses.FOLDER
     with _alone(target, what):
         if not work.force and (done := _finished(target / f"{what}.json", of, settings)):
             return done
@@ -115,9 +128,16 @@ def analyse(folder: Path, what: str, request: Request, work: Work) -> files.Anal
             shutil.rmtree(parts.folder)
         network, images = _subject(of, request, work)
         result = module.analyse(network, images, request, work.display.bar(f"{what} of {folder.name}"), parts)
-        found = files.Analysis(what=what, schema=1, run=of.id, spec=of.row._asdict(), weights_sha256=of.weights_sha256,
-                               settings=settings | result.settings | {"figures": list(result.figures)}, numbers=_rounded(what, result.numbers),
-                               seconds=round(time.monotonic() - began, 2))
+        found = analyses.Analysis(
+            what=what,
+            schema=1,
+            run=of.id,
+            spec=of.row._asdict(),
+            weights_sha256=of.weights_sha256,
+            settings=settings | result.settings | {"figures": list(result.figures)},
+            numbers=_rounded(what, result.numbers),
+            seconds=round(time.monotonic() - began, 2),
+        )
         _write(target, found, result)
         shutil.rmtree(target / f"{what}.parts", ignore_errors=True)
     return found
@@ -139,24 +159,24 @@ def _record_of(folder: Path) -> Record:
 
 def publish(folder: Path, what: str, of: Record, leaderboard: Path) -> list[Path]:
     """Put the JSON, and of seed 0 the first picture, of a finished analysis beside the records; return the paths."""
-    found = files.read(folder / files.FOLDER / f"{what}.json")
-    target, first = files.published_folder(leaderboard, of.row), found.settings["figures"][0]
+    found = analyses.read(folder / analyses.FOLDER / f"{what}.json")
+    target, first = analyses.published_folder(leaderboard, of.row), found.settings["figures"][0]
     sources = {target / f"{what}.json": f"{what}.json"}
     if of.row.seed == 0:  # as with the samples: one picture of a row is enough for a page
         sources[target / f"{what}.svg"] = f"{what}-{first}.svg"
-    contents = {path: (folder / files.FOLDER / source).read_bytes() for path, source in sources.items()}
+    contents = {path: (folder / analyses.FOLDER / source).read_bytes() for path, source in sources.items()}
     for path, content in contents.items():
-        files.check_size(path, len(content))
+        analyses.check_size(path, len(content))
     for path, content in contents.items():
         write_bytes(path, content)
     return list(contents)
 
 
-def _finished(path: Path, of: Record, settings: dict[str, Any]) -> files.Analysis | None:
+def _finished(path: Path, of: Record, settings: dict[str, Any]) -> analyses.Analysis | None:
     """Return the analysis in `path` where it is of these weights and these settings."""
     if not path.exists():
         return None
-    before = files.read(path)
+    before = analyses.read(path)
     same = before.weights_sha256 == of.weights_sha256 and all(before.settings.get(key) == value for key, value in settings.items())
     return before if same else None
 
@@ -169,18 +189,20 @@ def _subject(of: Record, request: Request, work: Work) -> tuple[torch.nn.Module,
     if len(images) < request.images:
         raise UsageError(f"--images {request.images} must be at most {len(images)}, the {request.split} images of run {of.id}.")
     network = run.trained_network(spec, work.place, work.display, subset, of.weights_sha256)
-    return network.requires_grad_(False), torch.from_numpy(images[:request.images]).to(work.place.device)
+    return network.requires_grad_(False), torch.from_numpy(images[: request.images]).to(work.place.device)
 
 
 def _rounded(what: str, numbers: dict[str, float]) -> dict[str, float]:
     """Return the numbers with six digits, which is what fp32 gives; raise where one is not finite."""
     if bad := [name for name, value in numbers.items() if not np.isfinite(value)]:
-        raise BenchError(f"The {what} analysis found no finite {bad[0]}: the network returned NaN or inf. Nothing was written; "
-                         "score the run with `bench evaluate` to see at which steps it fails.")
+        raise BenchError(
+            f"The {what} analysis found no finite {bad[0]}: the network returned NaN or inf. Nothing was written; "
+            "score the run with `bench evaluate` to see at which steps it fails."
+        )
     return {name: float(f"{value:.6g}") for name, value in numbers.items()}
 
 
-def _write(target: Path, found: files.Analysis, result: Result) -> None:
+def _write(target: Path, found: analyses.Analysis, result: Result) -> None:
     """Write arrays, pictures and, last, the JSON that says that all is there."""
     write_bytes(target / f"{found.what}.npz", _npz(result.arrays))
     row = " ".join(f"{value}" for value in found.spec.values())
@@ -188,16 +210,16 @@ def _write(target: Path, found: files.Analysis, result: Result) -> None:
         svg, png = pictures(draw, f"{found.what}, {name}: {row}")
         write_text(target / f"{found.what}-{name}.svg", svg)
         write_bytes(target / f"{found.what}-{name}.png", png)
-    write_text(target / f"{found.what}.json", files.text(found))
+    write_text(target / f"{found.what}.json", analyses.text(found))
 
 
 def pictures(draw: "Callable[[Figure], None]", title: str) -> tuple[str, bytes]:
-    """Return a figure as SVG and as PNG, in the style of the leaderboard's plots."""
-    with plots.styled(title) as figure:
+    """Return a figure as SVG and as PNG, in the style of the leaderboard's style."""
+    with style.styled(title) as figure:
         draw(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", facecolor="white", dpi=DOTS_PER_INCH)
-        return compact(plots.as_svg(figure, {"Title": title})), buffer.getvalue()
+        return compact(style.as_svg(figure, {"Title": title})), buffer.getvalue()
 
 
 def compact(svg: str) -> str:
@@ -215,5 +237,8 @@ def _npz(arrays: dict[str, Any]) -> bytes:
 
 def _alone(target: Path, what: str) -> AbstractContextManager[None]:
     """Hold one analysis of a run; a second process is told so instead of writing beside it."""
-    return exclusive(target / f".{what}.lock", "The analysis",
-                     f"The {what} analysis of run {target.parent.name} is in progress in another process. Wait for it, or stop it first.")
+    return exclusive(
+        target / f".{what}.lock",
+        "The analysis",
+        f"The {what} analysis of run {target.parent.name} is in progress in another process. Wait for it, or stop it first.",
+    )

@@ -6,17 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.declaring import registry
 from benchmark.analysis import TIMESTEPS, WHATS
-from benchmark.commands.flags import command, json_flag, machine_flags, records_flag, registry_flag
+from benchmark.commands.flags import (
+    command,
+    json_flag,
+    machine_flags,
+    records_flag,
+    registry_flag,
+)
 from benchmark.commands.output import duration, near, print_json, print_table
 from benchmark.commands.place import home, place_of, run_folder
-from benchmark.errors import BenchError, NotRun, UsageError, unknown
+from benchmark.declaring import registry
 from benchmark.declaring.fields import FieldError
+from benchmark.errors import BenchError, NotRun, UsageError, unknown
 
 if TYPE_CHECKING:
-    from benchmark.recording.analyses import Analysis
     from benchmark.analysis.study import Request, Work
+    from benchmark.recording.analyses import Analysis
 
 AT_STEP = re.compile(r"(.+)_t(\d+)")
 IN_PLACE = re.compile(r"(.+)_((?:layer|block|down|up)\d+|middle)")  # of the network
@@ -24,20 +30,42 @@ IN_PLACE = re.compile(r"(.+)_((?:layer|block|down|up)\d+|middle)")  # of the net
 
 def add(verbs: Any) -> None:
     """Add `bench analyze`."""
-    parser = command(verbs, "analyze", analyze, "what a finished run does inside: numbers, arrays and pictures under the run",
-                     "bench analyze 1a2b3c4d5e6f --what jacobian", "bench analyze 1a2b3c4d5e6f --what jacobian,receptive-field --t 50,500 --images 16",
-                     "bench analyze --all-of mini --what all --publish")
+    parser = command(
+        verbs,
+        "analyze",
+        analyze,
+        "what a finished run does inside: numbers, arrays and pictures under the run",
+        "bench analyze 1a2b3c4d5e6f --what jacobian",
+        "bench analyze 1a2b3c4d5e6f --what jacobian,receptive-field --t 50,500 --images 16",
+        "bench analyze --all-of mini --what all --publish",
+    )
     parser.add_argument("run", metavar="RUN", nargs="?", help="a run's id, its first digits, or its folder")
     parser.add_argument("--all-of", metavar="SUITE", help="every finished run of a suite instead of one")
-    parser.add_argument("--what", metavar="LIST", required=True, help="all, or with commas: " + "; ".join(
-        f"{name} ({what.question})" for name, what in WHATS.items()))
-    parser.add_argument("--images", type=int, metavar="K", help="images that are made noisy (default: " + ", ".join(
-        f"{what.images} for {name}" for name, what in WHATS.items()) + "; fewer of large images)")
-    parser.add_argument("--t", metavar="LIST", default=",".join(map(str, TIMESTEPS)), help="diffusion steps, 0 to 999 (default: %(default)s)")
+    parser.add_argument(
+        "--what",
+        metavar="LIST",
+        required=True,
+        help="all, or with commas: " + "; ".join(f"{name} ({what.question})" for name, what in WHATS.items()),
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        metavar="K",
+        help="images that are made noisy (default: "
+        + ", ".join(f"{what.images} for {name}" for name, what in WHATS.items())
+        + "; fewer of large images)",
+    )
+    parser.add_argument(
+        "--t", metavar="LIST", default=",".join(map(str, TIMESTEPS)), help="diffusion steps, 0 to 999 (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the noise (default: 0)")
     parser.add_argument("--split", choices=("test", "train"), default="test", help="whose first images are taken (default: test)")
-    parser.add_argument("--leading", type=int, metavar="K", help="of the Jacobian only the leading K directions, by subspace iteration "
-                        "(default: the whole matrix where it fits, else 8)")
+    parser.add_argument(
+        "--leading",
+        type=int,
+        metavar="K",
+        help="of the Jacobian only the leading K directions, by subspace iteration (default: the whole matrix where it fits, else 8)",
+    )
     parser.add_argument("--publish", action="store_true", help="put the JSON, and of seed 0 one picture, beside the records too")
     parser.add_argument("--force", action="store_true", help="analyse anew what is there already")
     registry_flag(parser)
@@ -71,11 +99,13 @@ def analyze(options: argparse.Namespace) -> int:
     return 1 if any(outcome["state"] == "failed" for outcome, _ in found) else 0
 
 
-def _one(folder: Path, what: str, request: "Request", work: "Work", options: argparse.Namespace) -> "tuple[dict[str, Any], Analysis | None]":
+def _one(
+    folder: Path, what: str, request: "Request", work: "Work", options: argparse.Namespace
+) -> "tuple[dict[str, Any], Analysis | None]":
     """Make one analysis; among many, one that fails does not end the others."""
-    from benchmark.recording import record
     from benchmark.analysis import study
     from benchmark.declaring.fields import to_json
+    from benchmark.recording import record
 
     outcome: dict[str, Any] = {"run": folder.name, "what": what}
     try:
@@ -107,14 +137,21 @@ def _print(outcome: dict[str, Any], analysis: "Analysis | None") -> None:
     matched = {name: AT_STEP.fullmatch(name) for name in analysis.numbers if name not in placed}
     steps = sorted({int(found[2]) for found in matched.values() if found})
     names = dict.fromkeys(found[1] if found else name for name, found in matched.items())
-    rows = [(name, *(f"{analysis.numbers[key]:.4g}" if (key := f"{name}_t{step}") in analysis.numbers else "" for step in steps),
-             f"{analysis.numbers[name]:.4g}" if name in analysis.numbers else "") for name in names]
+    rows = [
+        (
+            name,
+            *(f"{analysis.numbers[key]:.4g}" if (key := f"{name}_t{step}") in analysis.numbers else "" for step in steps),
+            f"{analysis.numbers[name]:.4g}" if name in analysis.numbers else "",
+        )
+        for name in names
+    ]
     title = f"{analysis.what} of {outcome['run']} ({' '.join(map(str, analysis.spec.values()))}), {duration(analysis.seconds)}"
     print_table(title, (analysis.what, *(f"t = {step}" for step in steps), ""), rows)
     if placed:
         columns, places = (tuple(dict.fromkeys(parts)) for parts in zip(*placed.values(), strict=True))
-        print_table("", ("", *columns), [(place, *(f"{analysis.numbers[f'{column}_{place}']:.4g}" for column in columns))
-                                         for place in places])
+        print_table(
+            "", ("", *columns), [(place, *(f"{analysis.numbers[f'{column}_{place}']:.4g}" for column in columns)) for place in places]
+        )
     for path in outcome["files"]:
         print(f"Written: {near(Path(path))}")
 
@@ -138,8 +175,7 @@ def _request(options: argparse.Namespace, what: str) -> "Request":
         raise UsageError(f"--t {options.t} must be diffusion steps with commas between them, for example --t 50,500.") from None
     try:
         images = WHATS[what].images if options.images is None else options.images  # of small images; `_one` knows the run's
-        return Request(images=images, timesteps=timesteps,
-                       seed=options.seed, split=options.split, leading=options.leading)
+        return Request(images=images, timesteps=timesteps, seed=options.seed, split=options.split, leading=options.leading)
     except FieldError as problem:
         raise UsageError(f"--{str(problem).replace('timesteps', 't', 1)}.") from None
 
@@ -149,7 +185,9 @@ def _folders(suite: str, search: tuple[Path, ...]) -> list[Path]:
     from benchmark.declaring import spec
 
     rows = list(spec.load_suite(suite, search).rows())
-    ids = [spec.resolve({axis: getattr(row, axis) for axis in spec.AXES}, subset=row.subset, seed=row.seed, search=search).id for row in rows]
+    ids = [
+        spec.resolve({axis: getattr(row, axis) for axis in spec.AXES}, subset=row.subset, seed=row.seed, search=search).id for row in rows
+    ]
     folders = [home() / "runs" / one for one in dict.fromkeys(ids)]
     finished = [folder for folder in folders if (folder / "record.json").exists()]
     if not finished:

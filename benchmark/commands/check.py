@@ -3,10 +3,10 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from benchmark.declaring import registry
 from benchmark.commands.flags import command, json_flag, registry_flag
 from benchmark.commands.output import near, print_json
 from benchmark.commands.place import home
+from benchmark.declaring import registry
 
 if TYPE_CHECKING:
     from benchmark.contributing.check import Verdict
@@ -14,12 +14,24 @@ if TYPE_CHECKING:
 
 def add(verbs: Any) -> None:
     """Add `bench check`."""
-    parser = command(verbs, "check", check, "hold entries and records to their contract",
-                       "bench check", "bench check dit_mini", "bench check my_bias --registry . --compile",
-                       "bench check registry/backbones/dit_xs1.gin", "bench check leaderboard/records")
-    parser.add_argument("files", nargs="*", metavar="NAME|FILE",
-                         help="entries by name, entries (.gin) and records (.json) by path, or folders of them (default: "
-                              "all of the project's, or with --registry all of those folders')")
+    parser = command(
+        verbs,
+        "check",
+        check,
+        "hold entries and records to their contract",
+        "bench check",
+        "bench check dit_mini",
+        "bench check my_bias --registry . --compile",
+        "bench check registry/backbones/dit_xs1.gin",
+        "bench check leaderboard/records",
+    )
+    parser.add_argument(
+        "files",
+        nargs="*",
+        metavar="NAME|FILE",
+        help="entries by name, entries (.gin) and records (.json) by path, or folders of them (default: "
+        "all of the project's, or with --registry all of those folders')",
+    )
     parser.add_argument("--compile", action="store_true", help="try torch.compile on every backbone too (a minute each)")
     registry_flag(parser)
     json_flag(parser)
@@ -27,7 +39,7 @@ def add(verbs: Any) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """`bench check`."""
-    from benchmark.contributing import check as checks  # noqa: PLC0415
+    from benchmark.contributing import check as checks
 
     search = registry.roots(options.registry)
     own = [path for path in (home() / "leaderboard" / "records",) if path.is_dir()]

@@ -4,30 +4,43 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmark.declaring import registry
 from benchmark.commands import preview
 from benchmark.commands.flags import command, json_flag, registry_flag
 from benchmark.commands.output import print_json, print_table
 from benchmark.commands.place import home
+from benchmark.declaring import registry
 
 
 def add(verbs: Any) -> None:
     """Add `bench data` and its actions."""
     group = verbs.add_parser("data", help="add, list, show, preview and verify the images", description="The images of the datasets.")
     actions = group.add_subparsers(metavar="ACTION", required=True)
-    add = command(actions, "add", data_add, "pack the images of a dataset, once",
-                   "bench data add natural32 --root ~/pictures/cifar10", "bench data add lsun_church --root /data/lsun",
-                   "bench data add imagenet --root /data/ILSVRC2012 --limit 100300")
+    add = command(
+        actions,
+        "add",
+        data_add,
+        "pack the images of a dataset, once",
+        "bench data add natural32 --root ~/pictures/cifar10",
+        "bench data add lsun_church --root /data/lsun",
+        "bench data add imagenet --root /data/ILSVRC2012 --limit 100300",
+    )
     add.add_argument("name", metavar="NAME", help="a name from `bench list datasets`")
     add.add_argument("--root", type=Path, metavar="PATH", help="the folder that holds the images")
     add.add_argument("--skip-corrupt", action="store_true", help="leave out files that cannot be read, and record their names")
     add.add_argument("--limit", type=int, metavar="N", help="pack only N of the images, chosen by the sha256 of their ids")
     add.add_argument("--resolution", type=int, metavar="R", help="pixels a side that are expected; the entry fixes them")
-    add.add_argument("--no-dvc", action="store_true", help="do not version the images with DVC (default: where the home is a DVC repository)")
+    add.add_argument(
+        "--no-dvc", action="store_true", help="do not version the images with DVC (default: where the home is a DVC repository)"
+    )
     registry_flag(add)
     json_flag(add)
-    pack = command(actions, "pack", data_pack, "generate an embedded dataset as it is pinned, or check every byte of any",
-                   "bench data pack dead_leaves8")
+    pack = command(
+        actions,
+        "pack",
+        data_pack,
+        "generate an embedded dataset as it is pinned, or check every byte of any",
+        "bench data pack dead_leaves8",
+    )
     pack.add_argument("name", metavar="NAME", help="a name from `bench list datasets`")
     registry_flag(pack)
     listing = command(actions, "list", data_list, "which datasets are packed here", "bench data list")
@@ -37,24 +50,40 @@ def add(verbs: Any) -> None:
     show.add_argument("name", metavar="NAME")
     json_flag(show)
     preview.add(actions)
-    verify = command(actions, "verify", data_verify, "compare packed images with their manifest, byte by byte",
-                      "bench data verify", "bench data verify natural32")
+    verify = command(
+        actions,
+        "verify",
+        data_verify,
+        "compare packed images with their manifest, byte by byte",
+        "bench data verify",
+        "bench data verify natural32",
+    )
     verify.add_argument("name", nargs="*", metavar="NAME", help="(default: every packed dataset)")
     json_flag(verify)
 
 
 def data_add(options: argparse.Namespace) -> int:
     """`bench data add`."""
-    from benchmark.declaring import spec  # noqa: PLC0415
-    from benchmark.images import datasets as data  # noqa: PLC0415
-    from benchmark.images import versioning
-    from benchmark.running.progress import Display  # noqa: PLC0415
+    from benchmark.declaring import spec
+    from benchmark.images import (
+        datasets,
+        versioning,
+    )
+    from benchmark.running.progress import Display
 
     entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
     with Display() as display:
-        added = data.add(entry.name, entry.config, home=home(), root=options.root, skip_corrupt=options.skip_corrupt,
-                         limit=options.limit, resolution=options.resolution,
-                         progress=display.bar(f"packing {entry.name}"), note=display.note)
+        added = datasets.add(
+            entry.name,
+            entry.config,
+            home=home(),
+            root=options.root,
+            skip_corrupt=options.skip_corrupt,
+            limit=options.limit,
+            resolution=options.resolution,
+            progress=display.bar(f"packing {entry.name}"),
+            note=display.note,
+        )
     versioned = None
     if not options.no_dvc and versioning.usable(home()):
         versioned = versioning.version(entry.name, home(), embedded=entry.config.embedded)
@@ -67,24 +96,26 @@ def data_add(options: argparse.Namespace) -> int:
 
 def data_pack(options: argparse.Namespace) -> int:
     """`bench data pack`."""
-    from benchmark.declaring import spec  # noqa: PLC0415
-    from benchmark.images import datasets as data  # noqa: PLC0415
-    from benchmark.running.progress import Display  # noqa: PLC0415
+    from benchmark.declaring import spec
+    from benchmark.images import datasets
+    from benchmark.running.progress import Display
 
     entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
     with Display() as display:
-        packed = data.load(entry.name, entry.config, home=home(), progress=display.bar(f"packing {entry.name}"))
+        packed = datasets.load(entry.name, entry.config, home=home(), progress=display.bar(f"packing {entry.name}"))
     print(f"{entry.name}: {packed.manifest.count:,} images, every byte as in its manifest, sha256 {packed.manifest.sha256[:12]}")
     return 0
 
 
 def data_list(options: argparse.Namespace) -> int:
     """`bench data list`."""
-    from benchmark.declaring import spec  # noqa: PLC0415
-    from benchmark.images import datasets as data  # noqa: PLC0415
+    from benchmark.declaring import spec
+    from benchmark.images import datasets
 
-    rows = [(name, file.description, *data.status(name, home(), spec.load(file).config)) for name, file in
-            registry.entries("dataset", registry.roots(options.registry)).items()]
+    rows = [
+        (name, file.description, *datasets.status(name, home(), spec.load(file).config))
+        for name, file in registry.entries("dataset", registry.roots(options.registry)).items()
+    ]
     columns = ("name", "what it is", "images", "state")
     if options.json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
@@ -95,9 +126,9 @@ def data_list(options: argparse.Namespace) -> int:
 
 def data_show(options: argparse.Namespace) -> int:
     """`bench data show`."""
-    from benchmark.images import datasets as data  # noqa: PLC0415
+    from benchmark.images import datasets
 
-    facts = data.facts(options.name, home())
+    facts = datasets.facts(options.name, home())
     if options.json:
         print_json(facts)
     else:
@@ -107,10 +138,10 @@ def data_show(options: argparse.Namespace) -> int:
 
 def data_verify(options: argparse.Namespace) -> int:
     """`bench data verify`."""
-    from benchmark.images import datasets as data  # noqa: PLC0415
+    from benchmark.images import datasets
 
-    names = options.name or data.packed_names(home())
-    problems = {name: data.verify(name, home=home()) for name in names}
+    names = options.name or datasets.packed_names(home())
+    problems = {name: datasets.verify(name, home=home()) for name in names}
     if options.json:
         print_json(problems)
     elif not names:

@@ -21,14 +21,23 @@ def command(verbs: Any, name: str, function: Callable[[argparse.Namespace], int]
 
 def registry_flag(parser: argparse.ArgumentParser) -> None:
     """Add --registry."""
-    parser.add_argument("--registry", action="append", type=Path, default=[], metavar="DIR",
-                         help="a folder of entries of your own (backbones/, layouts/, …); may be repeated")
+    parser.add_argument(
+        "--registry",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="a folder of entries of your own (backbones/, layouts/, …); may be repeated",
+    )
 
 
 def half_flag(parser: argparse.ArgumentParser) -> None:
     """Add --half."""
-    parser.add_argument("--half", choices=("a", "b"), help="the images of one half of the pool: a and b share none, for `bench compare` "
-                        "(a run on a half is not on the leaderboard)")
+    parser.add_argument(
+        "--half",
+        choices=("a", "b"),
+        help="the images of one half of the pool: a and b share none, for `bench compare` (a run on a half is not on the leaderboard)",
+    )
 
 
 def machine_flags(parser: argparse.ArgumentParser) -> None:
@@ -39,15 +48,21 @@ def machine_flags(parser: argparse.ArgumentParser) -> None:
 
 def step_flags(parser: argparse.ArgumentParser) -> None:
     """Add --micro-batch, --recompute and --attention-kernel: how a step is computed, which changes no number beyond rounding."""
-    parser.add_argument("--micro-batch", type=int, metavar="B",
-                         help="images at a time, the gradient being that of the whole batch (default: all; halved when memory runs out)")
+    parser.add_argument(
+        "--micro-batch",
+        type=int,
+        metavar="B",
+        help="images at a time, the gradient being that of the whole batch (default: all; halved when memory runs out)",
+    )
     parser.add_argument("--recompute", action="store_true", help="compute activations again in the backward pass, which saves memory")
     kernel_flag(parser)
 
 
 def kernel_flag(parser: argparse.ArgumentParser) -> None:
     """Add --attention-kernel."""
-    parser.add_argument("--attention-kernel", metavar="NAME", default="auto", help="force one way to compute attention (default: the fastest)")
+    parser.add_argument(
+        "--attention-kernel", metavar="NAME", default="auto", help="force one way to compute attention (default: the fastest)"
+    )
 
 
 def records_flag(parser: argparse.ArgumentParser) -> None:
@@ -57,8 +72,12 @@ def records_flag(parser: argparse.ArgumentParser) -> None:
 
 def store_flag(parser: argparse.ArgumentParser) -> None:
     """Add --store."""
-    parser.add_argument("--store", metavar="URI", default=os.environ.get("MLFLOW_TRACKING_URI"),
-                         help="MLflow's tracking store (default: sqlite beside the runs, or MLFLOW_TRACKING_URI)")
+    parser.add_argument(
+        "--store",
+        metavar="URI",
+        default=os.environ.get("MLFLOW_TRACKING_URI"),
+        help="MLflow's tracking store (default: sqlite beside the runs, or MLFLOW_TRACKING_URI)",
+    )
 
 
 def json_flag(parser: argparse.ArgumentParser) -> None:

@@ -6,31 +6,43 @@ from typing import Any
 
 from benchmark.commands.flags import command, json_flag, records_flag
 from benchmark.commands.output import near, print_json, print_rich
-from benchmark.commands.place import CHECKOUT, records_of
+from benchmark.commands.place import records_of
 from benchmark.errors import UsageError
+from benchmark.files import PUBLISHED
 
 
 def add(verbs: Any) -> None:
     """Add `bench leaderboard`."""
-    parser = command(verbs, "leaderboard", leaderboard, "make the page and its plots from the records, and print it",
-                       "bench leaderboard", "bench leaderboard --check", "bench leaderboard --records runs/demo/records",
-                       "bench leaderboard --columns jacobian.harmonicity_t200,receptive-field.others_radius50_t200")
+    parser = command(
+        verbs,
+        "leaderboard",
+        leaderboard,
+        "make the page and its plots from the records, and print it",
+        "bench leaderboard",
+        "bench leaderboard --check",
+        "bench leaderboard --records runs/demo/records",
+        "bench leaderboard --columns jacobian.harmonicity_t200,receptive-field.others_radius50_t200",
+    )
     parser.add_argument("--check", action="store_true", help="change nothing; fail where the page is not what the records give")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the page goes (default: beside the records)")
-    parser.add_argument("--columns", metavar="LIST", default="",
-                        help="numbers of published analyses to print too, with commas: WHAT.NUMBER (the page stays as it is)")
+    parser.add_argument(
+        "--columns",
+        metavar="LIST",
+        default="",
+        help="numbers of published analyses to print too, with commas: WHAT.NUMBER (the page stays as it is)",
+    )
     records_flag(parser)
     json_flag(parser)
 
 
 def leaderboard(options: argparse.Namespace) -> int:
     """`bench leaderboard`."""
-    from benchmark.pages import leaderboard as board  # noqa: PLC0415
+    from benchmark.pages import leaderboard as board
 
     records = records_of(options)
     if not records.is_dir():
         raise UsageError(f"There are no records at {records}. `bench sweep mini` makes the first ones.")
-    out, published = options.out or records.parent, CHECKOUT / "leaderboard" / "published"
+    out, published = options.out or records.parent, PUBLISHED
     if options.check:
         problems = board.stale(records, out, published)
         for problem in problems:

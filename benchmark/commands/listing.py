@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmark.declaring import registry
 from benchmark.commands.flags import command, json_flag, registry_flag
 from benchmark.commands.output import print_json, print_table
 from benchmark.commands.place import home
+from benchmark.declaring import registry
 from benchmark.errors import BenchError
 
 WORDS = ("models", "layouts", "datasets", "recipes", "suites", "runs")
@@ -16,8 +16,15 @@ WORDS = ("models", "layouts", "datasets", "recipes", "suites", "runs")
 
 def add(verbs: Any) -> None:
     """Add `bench list`."""
-    parser = command(verbs, "list", list_entries, "what can be compared, and what has been run",
-                       "bench list", "bench list layouts", "bench list runs --json")
+    parser = command(
+        verbs,
+        "list",
+        list_entries,
+        "what can be compared, and what has been run",
+        "bench list",
+        "bench list layouts",
+        "bench list runs --json",
+    )
     parser.add_argument("what", nargs="?", choices=WORDS, help="only these (default: all but runs)")
     registry_flag(parser)
     json_flag(parser)
@@ -27,14 +34,21 @@ def list_entries(options: argparse.Namespace) -> int:
     """`bench list`."""
     if options.what == "runs":
         return _list_runs(options)
-    from benchmark.declaring.spec import fault  # noqa: PLC0415  gin: only where entries are looked into
+    from benchmark.declaring.spec import fault
 
     search = registry.roots(options.registry)
     axes = [options.what[:-1]] if options.what else list(registry.FOLDERS)
     found = {axis: registry.entries(axis, search) for axis in axes}
     if options.json:
-        print_json({f"{axis}s": [{"name": e.name, "description": e.description, "assumed": e.assumed, "file": str(e.path),
-                                  "broken": fault(e)} for e in files.values()] for axis, files in found.items()})
+        print_json(
+            {
+                f"{axis}s": [
+                    {"name": e.name, "description": e.description, "assumed": e.assumed, "file": str(e.path), "broken": fault(e)}
+                    for e in files.values()
+                ]
+                for axis, files in found.items()
+            }
+        )
         return 0
     for axis, files in found.items():
         rows = [(e.name, _said(e, fault(e))) for e in files.values()]
@@ -57,7 +71,17 @@ def _list_runs(options: argparse.Namespace) -> int:
             names = [spec[axis]["name"] for axis in ("model", "layout", "dataset", "recipe")]
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise BenchError(f"{path} is not the description of a run ({problem}). Remove its folder.") from None
-        rows.append((document["id"], *names, spec["subset"], spec["seed"], spec.get("half") or "", _state(path.parent, steps), " ".join(document["overrides"])))
+        rows.append(
+            (
+                document["id"],
+                *names,
+                spec["subset"],
+                spec["seed"],
+                spec.get("half") or "",
+                _state(path.parent, steps),
+                " ".join(document["overrides"]),
+            )
+        )
     columns = ("id", "model", "layout", "dataset", "recipe", "N", "seed", "half", "state", "set")
     if options.json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])

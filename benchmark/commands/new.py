@@ -6,21 +6,31 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from benchmark.declaring import registry
 from benchmark.commands.flags import command, json_flag
 from benchmark.commands.output import near, print_json
+from benchmark.declaring import registry
 from benchmark.errors import UsageError
 
 
 def add(verbs: Any) -> None:
     """Add `bench new`."""
-    parser = command(verbs, "new", new, "write the files of a backbone, layout or dataset of your own, ready to run and to edit",
-                       "bench new backbone my_bias --registry .", "bench new layout local_3x4",
-                       "bench new dataset my_photos --folder --registry ../mine")
+    parser = command(
+        verbs,
+        "new",
+        new,
+        "write the files of a backbone, layout or dataset of your own, ready to run and to edit",
+        "bench new backbone my_bias --registry .",
+        "bench new layout local_3x4",
+        "bench new dataset my_photos --folder --registry ../mine",
+    )
     parser.add_argument("kind", choices=("backbone", "layout", "dataset"), help="what it is")
     parser.add_argument("name", metavar="NAME", help="its name: small letters, digits and '_'")
-    parser.add_argument("--registry", type=Path, metavar="DIR", help="the folder of entries to write into, made where it is "
-                         "not there (default: the project's own registry/)")
+    parser.add_argument(
+        "--registry",
+        type=Path,
+        metavar="DIR",
+        help="the folder of entries to write into, made where it is not there (default: the project's own registry/)",
+    )
     parser.add_argument("--code", action="store_true", help="layout: a module to edit, not only the windows of the registry's")
     parser.add_argument("--folder", action="store_true", help="dataset: a folder of images, not code that generates them")
     json_flag(parser)
@@ -28,14 +38,17 @@ def add(verbs: Any) -> None:
 
 def new(options: argparse.Namespace) -> int:
     """`bench new`."""
-    from benchmark.contributing import new as news  # noqa: PLC0415
+    from benchmark.contributing import new as news
 
     if options.code and options.kind != "layout":
         raise UsageError(f"--code is for a layout: a new {options.kind} has code unless its images come from a folder.")
     if options.folder and options.kind != "dataset":
         raise UsageError(f"--folder is for a dataset; a {options.kind} has no images.")
-    template = {"backbone": news.BACKBONE, "layout": news.LAYOUT if options.code else news.WINDOWS,
-                "dataset": news.FOLDER if options.folder else news.GENERATED}[options.kind]
+    template = {
+        "backbone": news.BACKBONE,
+        "layout": news.LAYOUT if options.code else news.WINDOWS,
+        "dataset": news.FOLDER if options.folder else news.GENERATED,
+    }[options.kind]
     written = news.write(options.kind, options.name, template, options.registry or registry.STOCK)
     following = _next(options)
     if options.json:

@@ -26,8 +26,8 @@ def print_json(value: Any) -> None:
 
 def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     """Print a table; its text is escaped, whatever it holds."""
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.markup import escape
+    from rich.table import Table
 
     table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
@@ -40,7 +40,7 @@ def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]
 
 def print_rich(*renderables: Any) -> None:
     """Print rich renderables; 160 columns where stdout is no terminal."""
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     for renderable in renderables:

@@ -4,19 +4,25 @@ import argparse
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from benchmark.declaring import registry
-from benchmark.commands.flags import command, json_flag, machine_flags, records_flag, registry_flag
+from benchmark.commands.flags import (
+    command,
+    json_flag,
+    machine_flags,
+    records_flag,
+    registry_flag,
+)
 from benchmark.commands.output import near, print_json, print_table
 from benchmark.commands.place import place_of, run_folder
+from benchmark.declaring import registry
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from benchmark.analysis.pca import Components
-    from benchmark.running.progress import Display
     from benchmark.recording.record import Record
     from benchmark.run import Place
+    from benchmark.running.progress import Display
 
 MEMORY = 4 << 30  # bytes that the kept maps of all layers may take unless --rank says otherwise
 RANK = 1024  # at most this many of each layer, unless --rank says otherwise
@@ -24,16 +30,27 @@ RANK = 1024  # at most this many of each layer, unless --rank says otherwise
 
 def add(verbs: Any) -> None:
     """Add `bench pca`."""
-    parser = command(verbs, "pca", pca, "principal components of a trained network's attention maps, for PCA attention",
-                     "bench pca --run 1a2b3c4d5e6f", "bench pca --run 1a2b3c4d5e6f --components 32 --images 64 --rank 256")
+    parser = command(
+        verbs,
+        "pca",
+        pca,
+        "principal components of a trained network's attention maps, for PCA attention",
+        "bench pca --run 1a2b3c4d5e6f",
+        "bench pca --run 1a2b3c4d5e6f --components 32 --images 64 --rank 256",
+    )
     parser.add_argument("--run", metavar="RUN", required=True, help="a finished run: its id, its first digits, or its folder")
     parser.add_argument("--components", type=int, metavar="K", default=8, help="components of each layer (default: 8)")
-    parser.add_argument("--images", type=int, metavar="N", default=48,
-                        help="training images of the run, at most as many as it has (default: 48)")
+    parser.add_argument(
+        "--images", type=int, metavar="N", default=48, help="training images of the run, at most as many as it has (default: 48)"
+    )
     parser.add_argument("--timesteps", type=int, metavar="T", default=10, help="evenly spread diffusion steps (default: 10)")
-    parser.add_argument("--rank", type=int, metavar="R",
-                        help="directions kept on the way; exact from the number of maps on, N x T x heads (default: 1024, "
-                             "less where 4 GiB do not hold as many)")
+    parser.add_argument(
+        "--rank",
+        type=int,
+        metavar="R",
+        help="directions kept on the way; exact from the number of maps on, N x T x heads (default: 1024, "
+        "less where 4 GiB do not hold as many)",
+    )
     parser.add_argument("--name", metavar="NAME", help="beginning of the file's name (default: the model's)")
     registry_flag(parser)
     machine_flags(parser)
@@ -43,9 +60,9 @@ def add(verbs: Any) -> None:
 
 def pca(options: argparse.Namespace) -> int:
     """`bench pca`."""
-    from benchmark.networks import artifacts  # noqa: PLC0415
-    from benchmark.recording import record  # noqa: PLC0415
-    from benchmark.running.progress import Display  # noqa: PLC0415
+    from benchmark.networks import artifacts
+    from benchmark.recording import record
+    from benchmark.running.progress import Display
 
     _check(options)
     folder = run_folder(options.run)
@@ -62,29 +79,38 @@ def pca(options: argparse.Namespace) -> int:
 
 def _components(stored: "Record", options: argparse.Namespace, place: "Place", display: "Display") -> tuple["Components", dict[str, Any]]:
     """Return the components of a finished run's network on its training images, and where they come from."""
-    import torch  # noqa: PLC0415
+    import torch
 
-    from benchmark import run as runs  # noqa: PLC0415
+    from benchmark import run as runs
+    from benchmark.analysis.attention import attention_layers
+    from benchmark.analysis.pca import attention_components
     from benchmark.declaring import spec as specs
-    from benchmark.analysis.attention import attention_layers  # noqa: PLC0415
-    from benchmark.analysis.pca import attention_components  # noqa: PLC0415
 
-    spec = specs.from_record(stored.spec, overrides=stored.overrides, assumed=stored.assumed,
-                             search=registry.roots(options.registry))
+    spec = specs.from_record(stored.spec, overrides=stored.overrides, assumed=stored.assumed, search=registry.roots(options.registry))
     subset = runs.load_subset(spec, place, display)
     network = runs.trained_network(spec, place, display, subset, stored.weights_sha256)
     if not (layers := len(attention_layers(network))):
-        raise UsageError(f"The model '{spec.model.name}' of run {stored.id} has no attention layers whose maps can be taken. "
-                         "Name a run of a DiT.")
-    images = torch.from_numpy(subset.train[:options.images]).to(place.device)
+        raise UsageError(
+            f"The model '{spec.model.name}' of run {stored.id} has no attention layers whose maps can be taken. Name a run of a DiT."
+        )
+    images = torch.from_numpy(subset.train[: options.images]).to(place.device)
     tokens, heads = _size(network, images)
     maps = len(images) * options.timesteps * heads
     rank = options.rank or max(options.components + 1, min(RANK, MEMORY // (8 * tokens**2 * layers)))
     if options.components > min(maps - 1, rank):
-        raise UsageError(f"--components {options.components} must be at most {min(maps - 1, rank)}: there are {maps} maps of "
-                         f"each layer ({len(images)} images x {options.timesteps} steps x {heads} heads), and --rank is {rank}.")
-    found = attention_components(network, images, seed=spec.seed, timesteps=options.timesteps, count=options.components,
-                                 rank=rank, progress=display.bar("attention maps"))
+        raise UsageError(
+            f"--components {options.components} must be at most {min(maps - 1, rank)}: there are {maps} maps of "
+            f"each layer ({len(images)} images x {options.timesteps} steps x {heads} heads), and --rank is {rank}."
+        )
+    found = attention_components(
+        network,
+        images,
+        seed=spec.seed,
+        timesteps=options.timesteps,
+        count=options.components,
+        rank=rank,
+        progress=display.bar("attention maps"),
+    )
     return found, _origin(stored, options, len(images), rank, found)
 
 
@@ -96,9 +122,16 @@ def _origin(stored: "Record", options: argparse.Namespace, images: int, rank: in
     half = ["--half", stored.half] if stored.half else []
     counts = {"components": options.components, "images": images, "timesteps": options.timesteps, "rank": rank}
     return {
-        "kind": "attention-pca-1", "run": stored.id, "spec": stored.spec, "overrides": list(stored.overrides),
-        "weights_sha256": stored.weights_sha256, "train_sha256": stored.data.train_sha256, "maps": found.maps,
-        "lost": found.lost, **counts, "commands": [
+        "kind": "attention-pca-1",
+        "run": stored.id,
+        "spec": stored.spec,
+        "overrides": list(stored.overrides),
+        "weights_sha256": stored.weights_sha256,
+        "train_sha256": stored.data.train_sha256,
+        "maps": found.maps,
+        "lost": found.lost,
+        **counts,
+        "commands": [
             shlex.join(["bench", "run", *axes, "--subset", str(row.subset), "--seed", str(row.seed), *half, *changes]),
             shlex.join(["bench", "pca", "--run", stored.id, *(word for key, n in counts.items() for word in (f"--{key}", str(n)))]),
         ],
@@ -118,8 +151,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _size(network: "nn.Module", images: Any) -> tuple[int, int]:
     """Return the tokens and heads of the network's maps, which must be square and the same in every layer."""
-    from benchmark.analysis.attention import attention_maps  # noqa: PLC0415
-    from benchmark.networks.diffusion import scaled  # noqa: PLC0415
+    from benchmark.analysis.attention import attention_maps
+    from benchmark.networks.diffusion import scaled
 
     shapes = {tuple(one.shape[1:]) for one in attention_maps(network, scaled(images[:1]), images.new_zeros(1).long())}
     if len(shapes) != 1:
@@ -133,10 +166,15 @@ def _print(found: "Components", path: str, digest: str, options: argparse.Namesp
     if options.json:
         print_json({"file": path, "sha256": digest, "maps": found.maps, "lost": found.lost, "explained": found.explained.tolist()})
         return
-    rows = [(str(layer), f"{one:.1%}", " ".join(f"{share:.3f}" for share in found.explained[layer].tolist()[:8]))
-            for layer, one in enumerate(shares)]
-    print_table(f"{options.components} components of each layer, from {found.maps:,} maps",
-                ("layer", "variance explained", "share of the first ones"), rows)
+    rows = [
+        (str(layer), f"{one:.1%}", " ".join(f"{share:.3f}" for share in found.explained[layer].tolist()[:8]))
+        for layer, one in enumerate(shares)
+    ]
+    print_table(
+        f"{options.components} components of each layer, from {found.maps:,} maps",
+        ("layer", "variance explained", "share of the first ones"),
+        rows,
+    )
     exact = "exact to rounding" if found.lost < 1e-6 else f"too small by at most {found.lost:.2%}; a larger --rank is more exact"
     print(f"The shares are {exact}.")
     print(f"The file: {path}\nFor the entry: components = '{digest}'")

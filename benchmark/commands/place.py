@@ -1,34 +1,24 @@
 """Where a command works: the home folder, the records, a run's folder, the device."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import UsageError
+from benchmark.files import home
 
 if TYPE_CHECKING:
     from benchmark.run import Place
 
-CHECKOUT = Path(__file__).resolve().parent.parent.parent
-
-
-def home() -> Path:
-    """Return the folder that holds runs/, packed/, data/ and leaderboard/: BENCH_HOME, else the checkout."""
-    named = os.environ.get("BENCH_HOME")
-    if named:
-        return Path(named).resolve()
-    return CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()
-
 
 def place_of(options: argparse.Namespace) -> "Place":
     """Return the place of a run, and set torch up for reproducible numbers."""
-    import torch  # noqa: PLC0415
+    import torch
 
-    from benchmark.running.processes import own_device  # noqa: PLC0415
-    from benchmark.running.environment import choose_device  # noqa: PLC0415
-    from benchmark.networks.numerics import keep_compiled  # noqa: PLC0415
-    from benchmark.run import Place  # noqa: PLC0415
+    from benchmark.networks.numerics import keep_compiled
+    from benchmark.run import Place
+    from benchmark.running.environment import choose_device
+    from benchmark.running.processes import own_device
 
     if options.threads is not None:
         if options.threads < 1:
@@ -40,10 +30,17 @@ def place_of(options: argparse.Namespace) -> "Place":
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.allow_tf32 = False  # scores are fp32
     keep_compiled(home() / "runs" / "compiled")
-    return Place(home=home(), records=records_of(options), device=own_device(choose_device(options.device)),
-                 suite=getattr(options, "suite", None), checkpoint_seconds=getattr(options, "checkpoint_every", 60.0),
-                 micro_batch=micro_batch, recompute=getattr(options, "recompute", False),
-                 attention_kernel=getattr(options, "attention_kernel", "auto"), wait=getattr(options, "wait", False))
+    return Place(
+        home=home(),
+        records=records_of(options),
+        device=own_device(choose_device(options.device)),
+        suite=getattr(options, "suite", None),
+        checkpoint_seconds=getattr(options, "checkpoint_every", 60.0),
+        micro_batch=micro_batch,
+        recompute=getattr(options, "recompute", False),
+        attention_kernel=getattr(options, "attention_kernel", "auto"),
+        wait=getattr(options, "wait", False),
+    )
 
 
 def records_of(options: argparse.Namespace) -> Path:

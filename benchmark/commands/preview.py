@@ -4,18 +4,24 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmark.declaring import registry
 from benchmark.commands.flags import command, half_flag, json_flag, registry_flag
 from benchmark.commands.output import near, print_json
 from benchmark.commands.place import home
+from benchmark.declaring import registry
 from benchmark.errors import UsageError
 
 
 def add(actions: Any) -> None:
     """Add `bench data preview`."""
-    parser = command(actions, "preview", data_preview, "draw the images of a subset, and the test images, as one picture",
-                     "bench data preview dead_leaves8", "bench data preview natural32 --subset 1000 --seed 1 --test",
-                     "bench data preview natural32 --subset 32 --half b --out b.png")
+    parser = command(
+        actions,
+        "preview",
+        data_preview,
+        "draw the images of a subset, and the test images, as one picture",
+        "bench data preview dead_leaves8",
+        "bench data preview natural32 --subset 1000 --seed 1 --test",
+        "bench data preview natural32 --subset 32 --half b --out b.png",
+    )
     parser.add_argument("name", metavar="NAME", help="a name from `bench list datasets`")
     parser.add_argument("--subset", type=int, metavar="N", help="training images of the subset (default: as many as are shown)")
     parser.add_argument("--seed", type=int, metavar="K", default=0, help="of the shuffle (default: 0)")
@@ -30,10 +36,10 @@ def add(actions: Any) -> None:
 def data_preview(options: argparse.Namespace) -> int:
     """`bench data preview`."""
     from benchmark.declaring import spec
-    from benchmark.images import datasets as data
+    from benchmark.files import write_bytes
+    from benchmark.images import datasets
     from benchmark.images.preview import preview
     from benchmark.running.progress import Display
-    from benchmark.recording.record import write_bytes
 
     if options.out and options.out.suffix.lower() != ".png":
         raise UsageError(f"--out {options.out} must be the name of a .png file.")
@@ -41,7 +47,7 @@ def data_preview(options: argparse.Namespace) -> int:
         raise UsageError(f"--seed {options.seed} must be at least 0.")
     entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
     with Display() as display:
-        packed = data.load(entry.name, entry.config, home=home(), progress=display.bar(f"packing {entry.name}"))
+        packed = datasets.load(entry.name, entry.config, home=home(), progress=display.bar(f"packing {entry.name}"))
     made = preview(packed, entry.name, size=options.subset, seed=options.seed, half=options.half, test=options.test, shown=options.count)
     out = (options.out or home() / "build" / "previews" / f"{made.stem}.png").resolve()
     write_bytes(out, made.png)

@@ -5,7 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.commands.flags import command, json_flag, machine_flags, registry_flag, step_flags
+from benchmark.commands.flags import (
+    command,
+    json_flag,
+    machine_flags,
+    registry_flag,
+    step_flags,
+)
 from benchmark.commands.output import duration, print_json, print_table
 from benchmark.commands.place import place_of
 from benchmark.commands.run import spec_flags, spec_of
@@ -16,12 +22,19 @@ if TYPE_CHECKING:
 
 def add(verbs: Any) -> None:
     """Add `bench profile`."""
-    parser = command(verbs, "profile", run, "measure a row's training step: time and memory by part, FLOP/s, the time of the run",
-                       "bench profile --model dit_mini --layout local_3x3_head --dataset dead_leaves8 --recipe mini",
-                       "bench profile --model dit_xs1 --layout local_head --dataset celeba --set recipe.precision=bf16 --steps 20",
-                       "bench profile --model dit_xs1 --layout global --dataset celeba --set recipe.batch=8 --steps 3 --trace step.json")
+    parser = command(
+        verbs,
+        "profile",
+        run,
+        "measure a row's training step: time and memory by part, FLOP/s, the time of the run",
+        "bench profile --model dit_mini --layout local_3x3_head --dataset dead_leaves8 --recipe mini",
+        "bench profile --model dit_xs1 --layout local_head --dataset celeba --set recipe.precision=bf16 --steps 20",
+        "bench profile --model dit_xs1 --layout global --dataset celeba --set recipe.batch=8 --steps 3 --trace step.json",
+    )
     spec_flags(parser)
-    parser.add_argument("--steps", type=int, metavar="S", default=10, help="training steps to measure, after two that are not (default: 10)")
+    parser.add_argument(
+        "--steps", type=int, metavar="S", default=10, help="training steps to measure, after two that are not (default: 10)"
+    )
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write three steps as a Chrome trace (chrome://tracing, Perfetto)")
     registry_flag(parser)
     machine_flags(parser)
@@ -31,13 +44,12 @@ def add(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """`bench profile`. The images are made up: the row's own need not be there."""
-    from benchmark.analysis.profile import profile  # noqa: PLC0415  torch
-    from benchmark.running.progress import Display  # noqa: PLC0415
+    from benchmark.analysis.profile import profile
+    from benchmark.running.progress import Display
 
     spec, place = spec_of(options), place_of(options)
     with Display() as display:
-        measured = profile(spec, place, steps=options.steps, trace=options.trace, warn=display.note,
-                           progress=display.bar("profiling"))
+        measured = profile(spec, place, steps=options.steps, trace=options.trace, warn=display.note, progress=display.bar("profiling"))
     if options.json:
         print_json(asdict(measured) | {"spec": spec.to_json()})
     else:
@@ -52,8 +64,7 @@ def _print(measured: "Profile", title: str) -> None:
     whole = measured.step_seconds
     rows = [(part, f"{1000 * part_s:.2f}", f"{100 * part_s / whole:.1f}%") for part, part_s in measured.seconds.items()]
     rows.append(("step", f"{1000 * measured.step_seconds:.2f}", f"{measured.images_per_second:.1f} images/s"))
-    print(f"{title}\n{measured.batch} images a step{at_a_time}, {measured.precision}, on {measured.device}, "
-          f"threads: {measured.threads}\n")
+    print(f"{title}\n{measured.batch} images a step{at_a_time}, {measured.precision}, on {measured.device}, threads: {measured.threads}\n")
     print_table("a training step", ("part", "ms (median)", "share"), rows)
     print_table("memory", ("part", "MiB"), [(part, f"{size / 2**20:.1f}") for part, size in measured.memory_bytes.items()])
     peaks = ", ".join(f"{name} {_speed(flops)}" for name, flops in measured.peak_flops.items())

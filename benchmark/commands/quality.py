@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.flags import command, json_flag
 from benchmark.commands.output import print_json
-from benchmark.errors import UsageError
 from benchmark.declaring.fields import FieldError
+from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
     from benchmark.quality import Quality
@@ -19,30 +19,48 @@ def add(verbs: Any) -> None:
     """Add `bench fidelity`."""
     group = verbs.add_parser("fidelity", help="fetch the Inception weights of FID", description="The Inception weights of FID.")
     actions = group.add_subparsers(metavar="ACTION", required=True)
-    parser = command(actions, "setup", setup, "fetch the published Inception weights, once; no run downloads anything",
-                     "bench fidelity setup", "bench fidelity setup --json")
+    parser = command(
+        actions,
+        "setup",
+        setup,
+        "fetch the published Inception weights, once; no run downloads anything",
+        "bench fidelity setup",
+        "bench fidelity setup --json",
+    )
     json_flag(parser)
 
 
 def quality_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of sample quality to `bench evaluate`."""
-    parser.add_argument("--metrics", metavar="LIST", default="psnr",
-                        help="psnr, fid, kid, is, prc (precision and recall), sfid, fd_randconv, memorisation; with commas (default: psnr)")
+    parser.add_argument(
+        "--metrics",
+        metavar="LIST",
+        default="psnr",
+        help="psnr, fid, kid, is, prc (precision and recall), sfid, fd_randconv, memorisation; with commas (default: psnr)",
+    )
     parser.add_argument("--samples", type=int, metavar="N", default=50_000, help="samples of all metrics but psnr (default: 50000)")
     parser.add_argument("--sampler", choices=("ancestral", "ddim", "dpm"), default="ancestral", help="(default: ancestral)")
     parser.add_argument("--steps", type=int, metavar="S", help="network evaluations a sample (default: ancestral 250, ddim 50, dpm 20)")
     parser.add_argument("--sample-seed", type=int, default=0, metavar="K", help="of the samples' noise (default: 0)")
     parser.add_argument("--batch", type=int, metavar="B", help="samples drawn at once (default: 256 on cuda, 32 on cpu)")
-    parser.add_argument("--inception-weights", type=Path, metavar="FILE",
-                        help="the published weights (default: BENCH_INCEPTION_WEIGHTS, else where `bench fidelity setup` puts them)")
-    parser.add_argument("--allow-other-weights", action="store_true", help="take weights that are not the published ones; no number is called FID")
-    parser.add_argument("--allow-small", action="store_true", help="take too few samples or reference images; the scores are marked as small")
+    parser.add_argument(
+        "--inception-weights",
+        type=Path,
+        metavar="FILE",
+        help="the published weights (default: BENCH_INCEPTION_WEIGHTS, else where `bench fidelity setup` puts them)",
+    )
+    parser.add_argument(
+        "--allow-other-weights", action="store_true", help="take weights that are not the published ones; no number is called FID"
+    )
+    parser.add_argument(
+        "--allow-small", action="store_true", help="take too few samples or reference images; the scores are marked as small"
+    )
 
 
 def wanted(options: argparse.Namespace) -> "tuple[bool, Quality | None, Request | None]":
     """Return whether PSNR is asked for, and which metrics of which samples; None where there is none."""
-    from benchmark import quality as fidelity  # noqa: PLC0415  torch
-    from benchmark.sampling import DEFAULT_STEPS, Request  # noqa: PLC0415
+    from benchmark import quality as fidelity
+    from benchmark.sampling import DEFAULT_STEPS, Request
 
     names = tuple(name.strip() for name in options.metrics.split(",") if name.strip())
     if not names:
@@ -57,8 +75,9 @@ def wanted(options: argparse.Namespace) -> "tuple[bool, Quality | None, Request 
         request = Request(count=options.samples, sampler=options.sampler, steps=steps, seed=options.sample_seed)
     except FieldError as problem:
         raise UsageError(f"--{str(problem).replace('count', 'samples', 1)}.") from None
-    quality = fidelity.Quality(metrics=metrics, weights=options.inception_weights, allow_small=options.allow_small,
-                               allow_other_weights=options.allow_other_weights)
+    quality = fidelity.Quality(
+        metrics=metrics, weights=options.inception_weights, allow_small=options.allow_small, allow_other_weights=options.allow_other_weights
+    )
     return "psnr" in names, quality, request
 
 
@@ -68,15 +87,24 @@ def score_rows(result: "Record") -> list[tuple[str, ...]]:
     for name, score in sorted(result.scores.items()):
         value = f"{score.value:.4f}" + ("" if score.sd is None else f" ± {score.sd:.4f}")
         mark = ", small" if score.small else ""
-        rows.append((name, value, f"{score.samples:,}{mark}", f"{score.reference_samples:,}" if score.reference_samples else "",
-                     score.extractor, score.sampling, score.version))
+        rows.append(
+            (
+                name,
+                value,
+                f"{score.samples:,}{mark}",
+                f"{score.reference_samples:,}" if score.reference_samples else "",
+                score.extractor,
+                score.sampling,
+                score.version,
+            )
+        )
     return rows
 
 
 def setup(options: argparse.Namespace) -> int:
     """`bench fidelity setup`."""
-    from benchmark.quality import inception  # noqa: PLC0415  torch
-    from benchmark.running.progress import Display  # noqa: PLC0415
+    from benchmark.quality import inception
+    from benchmark.running.progress import Display
 
     with Display() as display:
         path, fetched = inception.setup(display.bar("Inception weights, bytes"))

@@ -6,20 +6,31 @@ from typing import Any
 
 from benchmark.commands.flags import command, json_flag, records_flag
 from benchmark.commands.output import near, print_json, print_table
-from benchmark.commands.place import CHECKOUT, records_of
+from benchmark.commands.place import records_of
 from benchmark.errors import UsageError
+from benchmark.files import PUBLISHED
 
 
 def add(verbs: Any) -> None:
     """Add `bench report` and its reports."""
-    group = verbs.add_parser("report", help="the paper's figures and tables from the records",
-                             description="Reports from the records.")
+    group = verbs.add_parser("report", help="the paper's figures and tables from the records", description="Reports from the records.")
     reports = group.add_subparsers(metavar="REPORT", required=True)
-    parser = command(reports, "paper", paper, "the paper, figure by figure: what it prints beside what our records say",
-                     "bench report paper", "bench report paper --suite mini --suite mini_biases --out build/paper",
-                     "bench report paper --check")
-    parser.add_argument("--suite", action="append", default=[], metavar="SUITE",
-                        help="only the records of this suite's rows; may be repeated (default: every record)")
+    parser = command(
+        reports,
+        "paper",
+        paper,
+        "the paper, figure by figure: what it prints beside what our records say",
+        "bench report paper",
+        "bench report paper --suite mini --suite mini_biases --out build/paper",
+        "bench report paper --check",
+    )
+    parser.add_argument(
+        "--suite",
+        action="append",
+        default=[],
+        metavar="SUITE",
+        help="only the records of this suite's rows; may be repeated (default: every record)",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the page goes (default: paper/ beside the records)")
     parser.add_argument("--check", action="store_true", help="change nothing; fail where the page is not what the records give")
     records_flag(parser)
@@ -34,22 +45,27 @@ def paper(options: argparse.Namespace) -> int:
     if not records.is_dir():
         raise UsageError(f"There are no records at {records}. `bench sweep mini` makes the first ones.")
     if options.suite and not options.out:
-        raise UsageError("--suite leaves records out, and the page beside the records is made from all of them: say with "
-                         "--out DIR where this one goes.")
+        raise UsageError(
+            "--suite leaves records out, and the page beside the records is made from all of them: say with --out DIR where this one goes."
+        )
     out = (options.out or records.parent / "paper").resolve()
-    material = report.gather(records, CHECKOUT / "leaderboard" / "published", options.suite)
+    material = report.gather(records, PUBLISHED, options.suite)
     if options.check:
         return _check(report.stale(material, records, out), out)
     written = report.build(material, records, out)
     if options.json:
         print_json(report.as_json(material))
         return 0
-    rows = [(exhibit.name, exhibit.title, printed, _lines(at_scale), _lines(own))
-            for exhibit, printed, at_scale, own in report.glance_rows(material)]
+    rows = [
+        (exhibit.name, exhibit.title, printed, _lines(at_scale), _lines(own))
+        for exhibit, printed, at_scale, own in report.glance_rows(material)
+    ]
     print_table("The paper, figure by figure", ("", "what it shows", "printed", "ours, paper scale", "ours, stand-in"), rows)
     print(f"The page: {near(out / report.PAGE)}\nThe same for a browser, in one file: {near(out / report.HTML)}")
-    print(f"Every comparison: {near(out / report.COMPARISONS)}\n{sum(path.suffix == '.svg' for path in written)} pictures: "
-          f"{near(out / 'figures')}")
+    print(
+        f"Every comparison: {near(out / report.COMPARISONS)}\n{sum(path.suffix == '.svg' for path in written)} pictures: "
+        f"{near(out / 'figures')}"
+    )
     return 0
 
 

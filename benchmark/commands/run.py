@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.declaring import registry
 from benchmark.commands.flags import (
     command,
     half_flag,
@@ -23,23 +22,29 @@ from benchmark.commands.output import duration, near, print_json, print_table
 from benchmark.commands.place import home, place_of, run_folder
 from benchmark.commands.quality import quality_flags, score_rows, wanted
 from benchmark.commands.weights import evaluate_weights, weights_flags
+from benchmark.declaring import registry
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
+    from benchmark.declaring.spec import Spec
     from benchmark.recording.record import Record
     from benchmark.run import Place
-    from benchmark.declaring.spec import Spec
 
 
 def add_run(verbs: Any) -> None:
     """Add `bench run`."""
-    parser = command(verbs, "run", run, "train and score one row; the same command again resumes it",
-                       "bench run --model dit_xs1 --layout local_head --dataset lsun_church",
-                       "bench run --model dit_mini --layout local_3x3_head --dataset dead_leaves8 --subset 16 --recipe mini",
-                       "bench run --model dit_mini --layout global --dataset dead_leaves8 --recipe mini --set recipe.steps=500",
-                       "bench run --model dit_mini --layout global --dataset dead_leaves8 --subset 64 --recipe mini --half a",
-                       "bench run --model dit_s1 --layout global --dataset celeba --micro-batch 16 --recompute",
-                       "bench run --record leaderboard/records/mini/dead_leaves8/dit_mini-global-n16-s0.json --force")
+    parser = command(
+        verbs,
+        "run",
+        run,
+        "train and score one row; the same command again resumes it",
+        "bench run --model dit_xs1 --layout local_head --dataset lsun_church",
+        "bench run --model dit_mini --layout local_3x3_head --dataset dead_leaves8 --subset 16 --recipe mini",
+        "bench run --model dit_mini --layout global --dataset dead_leaves8 --recipe mini --set recipe.steps=500",
+        "bench run --model dit_mini --layout global --dataset dead_leaves8 --subset 64 --recipe mini --half a",
+        "bench run --model dit_s1 --layout global --dataset celeba --micro-batch 16 --recompute",
+        "bench run --record leaderboard/records/mini/dead_leaves8/dit_mini-global-n16-s0.json --force",
+    )
     parser.description += ". On several GPUs: torchrun --nproc-per-node 8 -m benchmark.cli run …, and the numbers stay the same."
     spec_flags(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the resolved spec and what it would cost; run nothing")
@@ -64,18 +69,30 @@ def spec_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="K", default=0, help="shuffle, initialisation and noise (default: 0)")
     half_flag(parser)
     parser.add_argument("--recipe", metavar="NAME", default="paper", help="budget and evaluation (default: paper)")
-    parser.add_argument("--set", action="append", default=[], metavar="AXIS.FIELD=VALUE", dest="overrides",
-                         help="change one field for this run; such a run is kept out of the leaderboard")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="AXIS.FIELD=VALUE",
+        dest="overrides",
+        help="change one field for this run; such a run is kept out of the leaderboard",
+    )
     parser.add_argument("--record", type=Path, metavar="FILE", help="run what this record describes, instead of naming it")
 
 
 def add_evaluate(verbs: Any) -> None:
     """Add `bench evaluate`."""
-    parser = command(verbs, "evaluate", evaluate, "score the checkpoint of a finished run again, without training",
-                       "bench evaluate 1a2b3c4d5e6f", "bench evaluate runs/1a2b3c4d5e6f --device cuda",
-                       "bench evaluate 1a2b3c4d5e6f --metrics fid,kid,is,prc,sfid --samples 50000",
-                       "bench evaluate 1a2b3c4d5e6f --metrics fd_randconv,memorisation --samples 1024 --sampler ddim",
-                       "bench evaluate --weights ema.pt --format dit --model dit_xs1 --layout global --dataset celeba --publish their_dit")
+    parser = command(
+        verbs,
+        "evaluate",
+        evaluate,
+        "score the checkpoint of a finished run again, without training",
+        "bench evaluate 1a2b3c4d5e6f",
+        "bench evaluate runs/1a2b3c4d5e6f --device cuda",
+        "bench evaluate 1a2b3c4d5e6f --metrics fid,kid,is,prc,sfid --samples 50000",
+        "bench evaluate 1a2b3c4d5e6f --metrics fd_randconv,memorisation --samples 1024 --sampler ddim",
+        "bench evaluate --weights ema.pt --format dit --model dit_xs1 --layout global --dataset celeba --publish their_dit",
+    )
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run's id, its first digits, or its folder")
     quality_flags(parser)
     weights_flags(parser)
@@ -88,9 +105,9 @@ def add_evaluate(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """`bench run`."""
-    from benchmark import run as runs  # noqa: PLC0415  torch
-    from benchmark.running.processes import joined  # noqa: PLC0415
-    from benchmark.running.progress import Display  # noqa: PLC0415
+    from benchmark import run as runs
+    from benchmark.running.processes import joined
+    from benchmark.running.progress import Display
 
     spec = spec_of(options)
     place = place_of(options)
@@ -127,16 +144,16 @@ def _mirrored(mirrors: list[Any], display: Any) -> Iterator[None]:
 
 def _mirror(options: argparse.Namespace, folder: Path, mirrors: list[Any]) -> None:
     if not options.no_track:
-        from benchmark.recording import tracking as track  # noqa: PLC0415
+        from benchmark.recording import tracking
 
-        mirrors.append(track.start(folder, store=options.store or track.default_store(home())))
+        mirrors.append(tracking.start(folder, store=options.store or tracking.default_store(home())))
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """`bench evaluate`."""
-    from benchmark.quality import evaluation as quality  # noqa: PLC0415
     from benchmark import run as runs
-    from benchmark.running.progress import Display  # noqa: PLC0415
+    from benchmark.quality import evaluation as quality
+    from benchmark.running.progress import Display
 
     if (options.run is None) == (options.weights is None):
         raise UsageError("Name a finished run, or weights from elsewhere with --weights FILE --format FORMAT: one of the two.")
@@ -167,8 +184,8 @@ def _evaluate_weights(options: argparse.Namespace) -> int:
 
 
 def spec_of(options: argparse.Namespace) -> "Spec":
-    from benchmark.declaring import spec  # noqa: PLC0415
-    from benchmark.recording import record  # noqa: PLC0415
+    from benchmark.declaring import spec
+    from benchmark.recording import record
 
     search = registry.roots(options.registry)
     if options.record:
@@ -181,64 +198,90 @@ def spec_of(options: argparse.Namespace) -> "Spec":
     names = {axis: getattr(options, axis) for axis in ("model", "layout", "dataset", "recipe")}
     if missing := [axis for axis, name in names.items() if not name]:
         known = ", ".join(registry.entries(missing[0], search))
-        raise UsageError(f"--{missing[0]} is missing. There is: {known}. For example: bench run --model dit_mini "
-                         "--layout local_3x3_head --dataset dead_leaves8 --subset 16 --recipe mini")
-    return spec.resolve(names, subset=options.subset, seed=options.seed, half=options.half,
-                        overrides=options.overrides, search=search)
+        raise UsageError(
+            f"--{missing[0]} is missing. There is: {known}. For example: bench run --model dit_mini "
+            "--layout local_3x3_head --dataset dead_leaves8 --subset 16 --recipe mini"
+        )
+    return spec.resolve(names, subset=options.subset, seed=options.seed, half=options.half, overrides=options.overrides, search=search)
 
 
 def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
-    from benchmark.images import datasets as data  # noqa: PLC0415
-    from benchmark.networks import cost  # noqa: PLC0415
     from benchmark import run as runs
+    from benchmark.images import datasets
+    from benchmark.networks import cost
 
     runs.check_trainable(spec)
     total, trainable = cost.parameters(cost.on_meta(spec))
     recipe = spec.recipe.config
     seconds = cost.step_seconds(spec, runs.build(spec).to(place.device), place.device)
     facts = {
-        "id": spec.id, "parameters": total, "parameters_trainable": trainable, "forward_flops": cost.forward_flops(spec),
+        "id": spec.id,
+        "parameters": total,
+        "parameters_trainable": trainable,
+        "forward_flops": cost.forward_flops(spec),
         "training_flops": 3 * cost.forward_flops(spec) * recipe.batch * (recipe.steps if trainable else 0),
-        "training_memory_bytes": cost.training_memory_bytes(spec), "estimated_seconds": seconds * recipe.steps,
-        "device": str(place.device), "data": data.status(data.packed_name(spec), place.home)[1],
+        "training_memory_bytes": cost.training_memory_bytes(spec),
+        "estimated_seconds": seconds * recipe.steps,
+        "device": str(place.device),
+        "data": datasets.status(datasets.packed_name(spec), place.home)[1],
         "attention": [layer.window or "global" for layer in spec.attention],
-        "assumed": list(spec.assumed), "state": "finished" if runs.finished(spec, place) else "not finished",
+        "assumed": list(spec.assumed),
+        "state": "finished" if runs.finished(spec, place) else "not finished",
     }
     if options.json:
         print_json(facts | {"spec": spec.to_json()})
         return 0
     said = facts | {
-        "parameters": f"{total:,}, {trainable:,} trainable", "forward_flops": f"{facts['forward_flops'] / 1e9:.3f} GFLOP an image",
-        "training_flops": f"{facts['training_flops'] / 1e15:.3g} PFLOP", "training_memory_bytes": f"about {facts['training_memory_bytes'] / 2**30:.2f} GiB",
+        "parameters": f"{total:,}, {trainable:,} trainable",
+        "forward_flops": f"{facts['forward_flops'] / 1e9:.3f} GFLOP an image",
+        "training_flops": f"{facts['training_flops'] / 1e15:.3g} PFLOP",
+        "training_memory_bytes": f"about {facts['training_memory_bytes'] / 2**30:.2f} GiB",
         "estimated_seconds": f"about {duration(facts['estimated_seconds'])} of training on {place.device}, an estimate from a few timed steps",
-        "attention": " ".join(map(str, facts["attention"])) or "none that a layout addresses", "assumed": "\n".join(spec.assumed) or "nothing",
+        "attention": " ".join(map(str, facts["attention"])) or "none that a layout addresses",
+        "assumed": "\n".join(spec.assumed) or "nothing",
     }
     del said["parameters_trainable"]
-    from benchmark.declaring.fields import to_json  # noqa: PLC0415
+    from benchmark.declaring.fields import to_json
 
-    rows = [(f"{axis}.{field}", str(value)) for axis in ("model", "layout", "dataset", "recipe")
-            for field, value in [("name", getattr(spec, axis).name), *to_json(getattr(spec, axis).config).items()]]
+    rows = [
+        (f"{axis}.{field}", str(value))
+        for axis in ("model", "layout", "dataset", "recipe")
+        for field, value in [("name", getattr(spec, axis).name), *to_json(getattr(spec, axis).config).items()]
+    ]
     rows += [("subset", str(spec.subset)), ("seed", str(spec.seed)), *([("half", spec.half)] if spec.half else [])]
     print_table("the spec", ("field", "value"), rows)
     print_table("what it would cost", ("fact", "value"), [(key.replace("_", " "), str(value)) for key, value in said.items()])
     return 0
 
 
-def _print_record(result: "Record", place: "Place", options: argparse.Namespace, status: str,
-                  path: Path | None = None) -> None:
-    from benchmark.recording import record  # noqa: PLC0415
-    from benchmark.declaring.fields import to_json  # noqa: PLC0415
+def _print_record(result: "Record", place: "Place", options: argparse.Namespace, status: str, path: Path | None = None) -> None:
+    from benchmark.declaring.fields import to_json
+    from benchmark.recording import record
 
     published = record.path_of(place.records, result.row, result.half)
     path = path or (place.home / "runs" / result.id / "record.json" if result.overrides else published)
     if options.json:
-        print_json({"id": result.id, "status": status, "record": str(path), "psnr_train": result.psnr_train,
-                     "psnr_test": result.psnr_test, "psnr_gap": result.psnr_gap, "weights_sha256": result.weights_sha256,
-                     "scores": to_json(result.scores)})
+        print_json(
+            {
+                "id": result.id,
+                "status": status,
+                "record": str(path),
+                "psnr_train": result.psnr_train,
+                "psnr_test": result.psnr_test,
+                "psnr_gap": result.psnr_gap,
+                "weights_sha256": result.weights_sha256,
+                "scores": to_json(result.scores),
+            }
+        )
         return
     rows = [(str(p.step), f"{p.loss:.4f}", f"{p.psnr_train:.3f}", f"{p.psnr_test:.3f}", f"{p.psnr_gap:.3f}") for p in result.trajectory]
-    score = (f"final, K={result.psnr.images_test}, {len(result.psnr.diffusion_steps)} diffusion steps", "",
-             f"{result.psnr_train:.3f}", f"{result.psnr_test:.3f}", f"{result.psnr_gap:.3f}")
+    score = (
+        f"final, K={result.psnr.images_test}, {len(result.psnr.diffusion_steps)} diffusion steps",
+        "",
+        f"{result.psnr_train:.3f}",
+        f"{result.psnr_test:.3f}",
+        f"{result.psnr_gap:.3f}",
+    )
     title = f"{result.row.model} {result.row.layout} on {result.row.dataset}, N={result.row.subset}, seed {result.row.seed}"
     title += f", half {result.half}" if result.half else ""
     print_table(title, ("step", "loss", "PSNR train, dB", "PSNR test, dB", "gap, dB"), [*rows, score])
@@ -253,4 +296,6 @@ def _note(published: bool, status: str, half: str | None) -> str:
         return f" (half {half}: `bench compare` holds it against the other half; not on the leaderboard)"
     if published:
         return ""
-    return " (not on the leaderboard: --publish NAME puts it there)" if status == "scored" else " (not on the leaderboard, because of --set)"
+    return (
+        " (not on the leaderboard: --publish NAME puts it there)" if status == "scored" else " (not on the leaderboard, because of --set)"
+    )

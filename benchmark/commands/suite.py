@@ -3,11 +3,19 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from benchmark.declaring import registry
-from benchmark.commands.flags import command, half_flag, json_flag, machine_flags, records_flag, registry_flag
+from benchmark.commands.flags import (
+    command,
+    half_flag,
+    json_flag,
+    machine_flags,
+    records_flag,
+    registry_flag,
+)
 from benchmark.commands.output import duration, near, print_json, print_table
-from benchmark.commands.place import CHECKOUT, home, place_of, records_of
+from benchmark.commands.place import home, place_of, records_of
+from benchmark.declaring import registry
 from benchmark.errors import BenchError
+from benchmark.files import PROJECT, PUBLISHED
 
 if TYPE_CHECKING:
     from benchmark.suites.cost import Cost
@@ -15,9 +23,7 @@ if TYPE_CHECKING:
 
 def add_suite(verbs: Any) -> None:
     """Add `bench suite` and its actions."""
-    group = verbs.add_parser(
-        "suite", help="the rows of a suite, their cost, their DVC stages", description="The suites and their stages."
-    )
+    group = verbs.add_parser("suite", help="the rows of a suite, their cost, their DVC stages", description="The suites and their stages.")
     actions = group.add_subparsers(metavar="ACTION", required=True)
     show = command(
         actions,
@@ -41,9 +47,7 @@ def add_suite(verbs: Any) -> None:
         "bench suite write",
         "bench suite write --check",
     )
-    write.add_argument(
-        "--check", action="store_true", help="change nothing; fail where a file is not what the suites give"
-    )
+    write.add_argument("--check", action="store_true", help="change nothing; fail where a file is not what the suites give")
     verify = command(
         actions,
         "verify",
@@ -75,9 +79,7 @@ def add_reproduce(verbs: Any) -> None:
         metavar="DB",
         help="largest difference of the gap; twice that of PSNR train and test (default: 0.15)",
     )
-    parser.add_argument(
-        "--publish", action="store_true", help="where no record of this row is committed, make this one it"
-    )
+    parser.add_argument("--publish", action="store_true", help="where no record of this row is committed, make this one it")
     parser.add_argument("--force", action="store_true", help="run anew, even where the same code has done it")
     parser.add_argument("--checkpoint-every", type=float, metavar="SECONDS", default=60.0, help="(default: 60)")
     registry_flag(parser)
@@ -88,9 +90,9 @@ def add_reproduce(verbs: Any) -> None:
 
 def suite_show(options: argparse.Namespace) -> int:
     """`bench suite show`."""
-    from benchmark.declaring import spec  # noqa: PLC0415
-    from benchmark.running.progress import Display  # noqa: PLC0415
-    from benchmark.suites.cost import H100_PEAK, H100_SHARE, costs  # noqa: PLC0415
+    from benchmark.declaring import spec
+    from benchmark.running.progress import Display
+    from benchmark.suites.cost import H100_PEAK, H100_SHARE, costs
 
     search = registry.roots(options.registry)
     rows = list(spec.load_suite(options.suite, search).rows())
@@ -149,18 +151,13 @@ def suite_show(options: argparse.Namespace) -> int:
 
 def suite_write(options: argparse.Namespace) -> int:
     """`bench suite write`."""
-    from benchmark.suites import pipeline  # noqa: PLC0415
+    from benchmark.suites import pipeline
 
-    changed = pipeline.stale(CHECKOUT) if options.check else pipeline.write(CHECKOUT)
+    changed = pipeline.stale(PROJECT) if options.check else pipeline.write(PROJECT)
     for path in changed:
-        print(
-            f"{path}: "
-            f"{'not what the suites give' if options.check else 'written' if (CHECKOUT / path).exists() else 'removed'}"
-        )
+        print(f"{path}: {'not what the suites give' if options.check else 'written' if (PROJECT / path).exists() else 'removed'}")
     if options.check and changed:
-        raise BenchError(
-            f"{len(changed)} of the generated files are stale. `bench suite write` makes them; commit them."
-        )
+        raise BenchError(f"{len(changed)} of the generated files are stale. `bench suite write` makes them; commit them.")
     if not changed:
         print("Every dvc.yaml and params.yaml is what the suites give.")
     return 0
@@ -169,23 +166,18 @@ def suite_write(options: argparse.Namespace) -> int:
 def suite_verify(options: argparse.Namespace) -> int:
     """`bench suite verify`."""
     from benchmark.declaring import spec
-    from benchmark.suites import reproduce as reproductions  # noqa: PLC0415
+    from benchmark.suites import reproduce as reproductions
 
     rows = list(spec.load_suite(options.suite).rows())
-    page = reproductions.gather(
-        options.suite, rows, home(), records_of(options), CHECKOUT / "leaderboard" / "published"
-    )
-    print(
-        f"{len(rows)} rows of the suite {options.suite} have their verdicts. "
-        f"The page of this machine's numbers: {near(page)}"
-    )
+    page = reproductions.gather(options.suite, rows, home(), records_of(options), PUBLISHED)
+    print(f"{len(rows)} rows of the suite {options.suite} have their verdicts. The page of this machine's numbers: {near(page)}")
     return 0
 
 
 def reproduce(options: argparse.Namespace) -> int:
     """`bench reproduce`."""
-    from benchmark.declaring import spec  # noqa: PLC0415
-    from benchmark.running.progress import Display  # noqa: PLC0415
+    from benchmark.declaring import spec
+    from benchmark.running.progress import Display
     from benchmark.suites import pipeline
     from benchmark.suites import reproduce as reproductions
 
@@ -208,7 +200,7 @@ def reproduce(options: argparse.Namespace) -> int:
             display,
             committed_in=committed_in,
             tolerance=tolerance,
-            code=pipeline.code_digest(resolved.row, CHECKOUT, search),
+            code=pipeline.code_digest(resolved.row, PROJECT, search),
             publish=options.publish,
             force=options.force,
         )

@@ -16,8 +16,14 @@ def add(verbs: Any) -> None:
     store_flag(opened)
     group = verbs.add_parser("track", help="bring MLflow up to date", description="MLflow is a mirror of the runs.")
     actions = group.add_subparsers(metavar="ACTION", required=True)
-    sync = command(actions, "sync", track_sync, "replay into MLflow what it has missed",
-                    "bench track sync", "bench track sync 1a2b3c4d5e6f --store http://127.0.0.1:5000")
+    sync = command(
+        actions,
+        "sync",
+        track_sync,
+        "replay into MLflow what it has missed",
+        "bench track sync",
+        "bench track sync 1a2b3c4d5e6f --store http://127.0.0.1:5000",
+    )
     sync.add_argument("runs", nargs="*", metavar="RUN", help="(default: every run)")
     store_flag(sync)
     json_flag(sync)
@@ -25,18 +31,18 @@ def add(verbs: Any) -> None:
 
 def ui(options: argparse.Namespace) -> int:
     """`bench ui`."""
-    from benchmark.recording import tracking as track  # noqa: PLC0415
+    from benchmark.recording import tracking
 
-    return track.ui(home(), options.store or track.default_store(home()), options.host, options.port)
+    return tracking.ui(home(), options.store or tracking.default_store(home()), options.host, options.port)
 
 
 def track_sync(options: argparse.Namespace) -> int:
     """`bench track sync`."""
-    from benchmark.recording import tracking as track  # noqa: PLC0415
+    from benchmark.recording import tracking
 
-    store = options.store or track.default_store(home())
+    store = options.store or tracking.default_store(home())
     folders = [run_folder(name) for name in options.runs] or sorted(p.parent for p in (home() / "runs").glob("*/spec.json"))
-    outcomes = track.sync(folders, store)
+    outcomes = tracking.sync(folders, store)
     if options.json:
         print_json([{"run": name, "outcome": outcome} for name, outcome in outcomes])
     else:

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 from benchmark.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
+    from benchmark.declaring.spec import Spec
     from benchmark.recording.record import Record
     from benchmark.run import Place
-    from benchmark.declaring.spec import Spec
 
 
 def weights_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of weights from elsewhere."""
     group = parser.add_argument_group("weights from elsewhere, in place of RUN")
     group.add_argument("--weights", type=Path, metavar="FILE", help="a state dict: .safetensors, or a .pt of plain tensors")
-    group.add_argument("--format", choices=("dit", "unet", "diversedit"), help="whose parameter names it has: the official "
-                       "DiT's, improved-diffusion's or DiverseDiT's (it must estimate the noise)")
+    group.add_argument(
+        "--format",
+        choices=("dit", "unet", "diversedit"),
+        help="whose parameter names it has: the official DiT's, improved-diffusion's or DiverseDiT's (it must estimate the noise)",
+    )
     group.add_argument("--label", type=int, metavar="K", help="the class that every image gets, where the weights have classes")
     for axis in ("model", "layout", "dataset"):
         group.add_argument(f"--{axis}", metavar="NAME", help=f"a name from `bench list {axis}s`")
@@ -30,10 +33,10 @@ def weights_flags(parser: argparse.ArgumentParser) -> None:
 
 def evaluate_weights(options: argparse.Namespace, spec: "Spec", place: "Place") -> tuple["Record", Path]:
     """Score weights from elsewhere; return the record and where it lies."""
-    from benchmark.networks import weights  # noqa: PLC0415  torch
-    from benchmark.recording import record  # noqa: PLC0415  torch
     from benchmark import run as runs
-    from benchmark.running.progress import Display  # noqa: PLC0415
+    from benchmark.networks import weights
+    from benchmark.recording import record
+    from benchmark.running.progress import Display
 
     if options.format is None:
         raise UsageError("--weights needs --format: dit, unet or diversedit, whose parameter names it has.")
@@ -55,7 +58,7 @@ def evaluate_weights(options: argparse.Namespace, spec: "Spec", place: "Place") 
 
 
 def _publish(result: "Record", place: "Place", name: str) -> Path:
-    from benchmark.recording import record  # noqa: PLC0415
+    from benchmark.recording import record
 
     path = record.path_of(place.records, result.row)
     if path.exists() and record.read(path).weights_sha256 != result.weights_sha256:

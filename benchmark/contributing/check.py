@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from benchmark.declaring import registry
-from benchmark.recording import record
 from benchmark.contract import Attention, ImageShape
-from benchmark.errors import BenchError, NotRun, UsageError, unknown
+from benchmark.declaring import registry
 from benchmark.declaring.fields import FieldError
 from benchmark.declaring.spec import Entry, load
 from benchmark.declaring.suite import Suite
+from benchmark.errors import BenchError, NotRun, UsageError, unknown
+from benchmark.recording import record
 
 __all__ = ["ImageShape", "Outcome", "Verdict", "check", "check_entry", "files"]
 
@@ -113,7 +113,7 @@ def _entry_rules(path: Path, search: tuple[Path, ...], light: bool, compiled: bo
 
 def _axis_rules(axis: str, config: Any, search: tuple[Path, ...], light: bool, compiled: bool) -> Rules:
     if axis == "model":
-        from benchmark.contributing import check_backbone  # noqa: PLC0415  checking records must not cost the import of torch
+        from benchmark.contributing import check_backbone
 
         yield from check_backbone.rules(config, light=light, compiled=compiled)
     elif axis == "layout":

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from benchmark.networks import cost
 from benchmark.contract import ArtifactMissing, Attention, Backbone, ImageShape
-from benchmark.errors import BenchError, NotRun
 from benchmark.declaring.fields import FieldError
+from benchmark.errors import BenchError, NotRun
+from benchmark.networks import cost
 
 # What a backbone is tried on: the first of these that it builds for. Some take grey images or one resolution only.
 SHAPES = tuple(ImageShape(channels, side) for side in (8, 16, 32, 64) for channels in (3, 1))
@@ -64,7 +64,7 @@ class Trial:
         generator = torch.Generator().manual_seed(2)
         x = torch.randn(count, *self._shape, generator=generator).to(device)
         y = (torch.arange(count) % self.classes).to(device) if self.classes else None
-        return x, torch.tensor(STEPS).repeat(count)[3:3 + count].to(device), y
+        return x, torch.tensor(STEPS).repeat(count)[3 : 3 + count].to(device), y
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -81,8 +81,9 @@ def trial(config: Backbone) -> Trial:
             return Trial(config, images)
         except FieldError as problem:
             refusals.append(str(problem))
-    raise FieldError(f"it builds for none of {', '.join(f'{s.channels}x{s.resolution}x{s.resolution}' for s in SHAPES)}; "
-                     f"for the first: {refusals[0]}")
+    raise FieldError(
+        f"it builds for none of {', '.join(f'{s.channels}x{s.resolution}x{s.resolution}' for s in SHAPES)}; for the first: {refusals[0]}"
+    )
 
 
 def rules(config: Backbone, *, light: bool = False, compiled: bool = False) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -103,14 +104,24 @@ def rules(config: Backbone, *, light: bool = False, compiled: bool = False) -> I
             if not cache:
                 raise NotRun("it does not build")
             return rule(cache[0])
+
         return held
 
     torch.set_num_threads(1)  # the images are of a few pixels: threads would only wait for each other
     yield "builds", builds
     for name, rule in {"shape and type": shape_and_type, "cost": costs}.items():
         yield name, after_building(rule)
-    heavy = {"gradient": gradient, "seed": seed, "batch": batch, "timesteps": timesteps, "input": untouched,
-             "own loss": own_loss, "checkpoint": round_trip, "bf16": autocast, "torch.compile": compiles}
+    heavy = {
+        "gradient": gradient,
+        "seed": seed,
+        "batch": batch,
+        "timesteps": timesteps,
+        "input": untouched,
+        "own loss": own_loss,
+        "checkpoint": round_trip,
+        "bf16": autocast,
+        "torch.compile": compiles,
+    }
     for name, rule in {} if light else heavy.items():
         skipped = name == "torch.compile" and not compiled
         yield name, after_building(_not_asked if skipped else rule)

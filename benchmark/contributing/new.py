@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from benchmark.declaring import imports, registry
 from benchmark.errors import UsageError
-from benchmark.recording.record import write_text
+from benchmark.files import write_text
 
 Kind = Literal["backbone", "layout", "dataset"]
 AXES: dict[Kind, str] = {"backbone": "model", "layout": "layout", "dataset": "dataset"}
@@ -54,8 +54,9 @@ def _refuse_name(kind: Kind, name: str, root: Path) -> None:
         raise UsageError(f"'{name}' cannot name a {kind}: small letters, digits and '_', a letter first, no word of Python, as in my_bias.")
     stock = registry.entries(AXES[kind])
     if name in stock and root.resolve() != registry.STOCK:
-        raise UsageError(f"The project has a {kind} '{name}' already ({stock[name].path}), and two files must not claim one name. "
-                         "Choose another name.")
+        raise UsageError(
+            f"The project has a {kind} '{name}' already ({stock[name].path}), and two files must not claim one name. Choose another name."
+        )
 
 
 def _refuse_module(kind: Kind, name: str, template: str, root: Path) -> None:

@@ -93,8 +93,10 @@ def fault(name: str, folder: Path, configured: str) -> str | None:
 def _refuse_namesake(file: Path) -> None:
     name = _stem(file)
     if there := namesake(name, file):
-        raise UsageError(f"The module {file} has the name of another one ({there}), and Python keeps one module of a name. "
-                         "Rename the file, and the import in its entry.")
+        raise UsageError(
+            f"The module {file} has the name of another one ({there}), and Python keeps one module of a name. "
+            "Rename the file, and the import in its entry."
+        )
 
 
 def _stem(path: Path) -> str:
@@ -115,8 +117,10 @@ def _names(tree: ast.Module) -> set[str]:
 def _imports(tree: ast.Module) -> list[str]:
     """Return the roots of what a module's top level imports; what stands under `if` or `try` may be optional."""
     plain = [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
-    return [name.partition(".")[0] for name in plain + [
-        node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module and not node.level]]
+    return [
+        name.partition(".")[0]
+        for name in plain + [node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    ]
 
 
 def _findable(root: str, folder: Path) -> bool:

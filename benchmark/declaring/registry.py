@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.errors import UsageError, unknown
+from benchmark.files import PROJECT
 
 FOLDERS = {"model": "backbones", "layout": "layouts", "dataset": "datasets", "recipe": "recipes", "suite": "suites"}
-STOCK = Path(__file__).resolve().parent.parent / "registry"
+STOCK = PROJECT / "registry"
 
 _ASSUMED = re.compile(r"#\s*assumed:\s*(\w+):\s*(.+)")
 

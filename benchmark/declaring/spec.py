@@ -15,14 +15,22 @@ from typing import Any, Literal
 import gin
 from gin import config, config_parser
 
+from benchmark.contract import (
+    Attention,
+    Backbone,
+    Dataset,
+    FieldError,
+    ImageShape,
+    Layout,
+)
 from benchmark.declaring import imports, kinds, registry
-from benchmark.contract import Attention, Backbone, Dataset, FieldError, ImageShape, Layout
-from benchmark.errors import BenchError, UsageError, unknown
 from benchmark.declaring.fields import from_json, hints, to_json
 from benchmark.declaring.recipe import External, Recipe
-from benchmark.declaring.suite import Row, Suite
+from benchmark.declaring.row import Row
+from benchmark.declaring.suite import Suite
+from benchmark.errors import BenchError, UsageError, unknown
+from benchmark.files import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent
 AXES = ("model", "layout", "dataset", "recipe")
 Half = Literal["a", "b"]
 CONTRACTS: dict[str, type] = {"model": Backbone, "layout": Layout, "dataset": Dataset, "recipe": Recipe, "suite": Suite}
@@ -64,8 +72,12 @@ class Spec:
     def describes(self, stored: Mapping[str, Any]) -> bool:
         """Tell whether a stored spec is this one; a field that its code gained since then counts as its default."""
         try:
-            same = (from_json(type(mine.config), stored[axis]["config"]) == mine.config and stored[axis]["name"] == mine.name
-                    and kinds.named(stored[axis]["kind"]) == mine.kind for axis, mine in ((axis, getattr(self, axis)) for axis in AXES))
+            same = (
+                from_json(type(mine.config), stored[axis]["config"]) == mine.config
+                and stored[axis]["name"] == mine.name
+                and kinds.named(stored[axis]["kind"]) == mine.kind
+                for axis, mine in ((axis, getattr(self, axis)) for axis in AXES)
+            )
             return all(same) and (stored["subset"], stored["seed"], stored.get("half")) == (self.subset, self.seed, self.half)
         except (FieldError, KeyError, TypeError):
             return False
@@ -97,19 +109,30 @@ class Spec:
         depth = self.model.config.attention_layers
         placed = self.layout.config.place(depth) if depth else ()
         if not depth and any(layer.window for layer in self.layout.config.place(1_000)):
-            raise FieldError(f"'{self.model.name}' has no attention layers that a layout could address. Use --layout global, or a "
-                             "model that has some: `bench list models` describes them")
+            raise FieldError(
+                f"'{self.model.name}' has no attention layers that a layout could address. Use --layout global, or a "
+                "model that has some: `bench list models` describes them"
+            )
         return placed
 
 
 def spec_id(document: Mapping[str, Any]) -> str:
     """Return the id of a spec's JSON, independent of key order and of the spelling of its kinds."""
-    canonical = json.dumps(kinds.hashed_document(document, AXES), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    canonical = json.dumps(
+        kinds.hashed_document(document, AXES), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def resolve(names: Mapping[str, str], *, subset: int, seed: int, half: Half | None = None, overrides: Sequence[str] = (),
-            search: tuple[Path, ...] = (registry.STOCK,)) -> Spec:
+def resolve(
+    names: Mapping[str, str],
+    *,
+    subset: int,
+    seed: int,
+    half: Half | None = None,
+    overrides: Sequence[str] = (),
+    search: tuple[Path, ...] = (registry.STOCK,),
+) -> Spec:
     """Resolve one name per axis and the overrides ('recipe.steps=100') to a Spec, or say what is wrong."""
     files = {axis: registry.find(axis, names[axis], search) for axis in AXES}
     loaded = {axis: load(file) for axis, file in files.items()}
@@ -166,8 +189,9 @@ def load_suite(name: str, search: tuple[Path, ...] = (registry.STOCK,)) -> Suite
     return load(registry.find("suite", name, search)).config
 
 
-def from_record(document: Mapping[str, Any], *, overrides: Sequence[str] = (), assumed: Sequence[str] = (),
-                search: tuple[Path, ...] = (registry.STOCK,)) -> Spec:
+def from_record(
+    document: Mapping[str, Any], *, overrides: Sequence[str] = (), assumed: Sequence[str] = (), search: tuple[Path, ...] = (registry.STOCK,)
+) -> Spec:
     """Rebuild the Spec of a stored run from its JSON alone; raise UsageError where an entry's code is not there."""
     folders = [root / registry.FOLDERS[axis] for root in search[1:] for axis in AXES]
     entries = {}
@@ -179,10 +203,18 @@ def from_record(document: Mapping[str, Any], *, overrides: Sequence[str] = (), a
         except FieldError as problem:
             raise UsageError(f"The {axis} '{stored['name']}' was stored by another version of its code: {_brief(problem)}") from None
         except Exception as problem:  # importing an entry is running foreign code
-            raise UsageError(f"The code of the {axis} '{stored['name']}' ({stored['kind']}) is not here: {_brief(problem)} "
-                             "If it is an entry of your own, name its folder with --registry.") from None
-    spec = Spec(**entries, subset=document["subset"], seed=document["seed"], half=document.get("half"), overrides=tuple(overrides),
-                assumed=tuple(assumed))
+            raise UsageError(
+                f"The code of the {axis} '{stored['name']}' ({stored['kind']}) is not here: {_brief(problem)} "
+                "If it is an entry of your own, name its folder with --registry."
+            ) from None
+    spec = Spec(
+        **entries,
+        subset=document["subset"],
+        seed=document["seed"],
+        half=document.get("half"),
+        overrides=tuple(overrides),
+        assumed=tuple(assumed),
+    )
     return _sensible(spec)
 
 
@@ -190,8 +222,10 @@ def _kind(file: registry.EntryFile, cls: type) -> str:
     """Return the kind of an entry's class; refuse one that a class of the project has already."""
     kind, root = kinds.kind_of(cls), cls.__module__.partition(".")[0]
     if root not in imports.PROJECT and (taken := kinds.where(kind, PROJECT, [])) and ":" not in kind:
-        raise UsageError(f"The {file.axis} entry {file.path} configures a class of the kind '{kind}', which is {taken[0]}:{taken[1]}'s. "
-                         "Give it a kind of its own.")
+        raise UsageError(
+            f"The {file.axis} entry {file.path} configures a class of the kind '{kind}', which is {taken[0]}:{taken[1]}'s. "
+            "Give it a kind of its own."
+        )
     return kind
 
 
@@ -307,7 +341,7 @@ def _replace(entry: Entry, axis: str, field: str, value: Any, where: str) -> Ent
 def _sensible(spec: Spec) -> Spec:
     """Refuse a combination that makes no sense before anything runs."""
     try:
-        spec.attention  # noqa: B018  placing the layout is the check
+        spec.attention
     except FieldError as problem:
         raise UsageError(f"The layout '{spec.layout.name}' does not fit the model '{spec.model.name}': {problem}.") from None
     return spec

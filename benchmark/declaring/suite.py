@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator
 from itertools import product
-from typing import NamedTuple
 
 from benchmark.contract import Count, FieldError, Positive, checked, entry
+from benchmark.declaring.row import Row
 
 
 @checked
@@ -21,21 +21,6 @@ class Block:
     subsets: tuple[Positive, ...]
     seeds: tuple[Count, ...]
     recipe: str | None = None
-
-
-class Row(NamedTuple):
-    """One run of a suite, by name; the fields are the flags of `bench run`."""
-
-    model: str
-    layout: str
-    dataset: str
-    subset: int
-    seed: int
-    recipe: str
-
-    def flags(self) -> list[str]:
-        """Return the row as command-line flags of `bench run`."""
-        return [word for name, value in self._asdict().items() for word in (f"--{name}", str(value))]
 
 
 @entry(kind="suite")
@@ -54,7 +39,5 @@ class Suite:
     def rows(self) -> Iterator[Row]:
         """Yield the rows, block by block, seeds outermost, so that paired rows finish together."""
         for block in self.blocks:
-            for seed, subset, dataset, model, layout in product(
-                block.seeds, block.subsets, block.datasets, block.models, block.layouts
-            ):
+            for seed, subset, dataset, model, layout in product(block.seeds, block.subsets, block.datasets, block.models, block.layouts):
                 yield Row(model, layout, dataset, subset, seed, block.recipe or self.recipe)

@@ -19,16 +19,37 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmark.contract import Dataset, ImageError, Source
-from benchmark.images import manifest
-from benchmark.images.manifest import Manifest
-from benchmark.images.packing import Note, Packed, Progress, digest, open_images, pack, way_out
-from benchmark.images.subsets import HELD_OUT, Subset, order, subset
-from benchmark.errors import BenchError, UsageError
 from benchmark.declaring.fields import hints, to_json
 from benchmark.declaring.spec import Spec
+from benchmark.errors import BenchError, UsageError
+from benchmark.images import manifest
+from benchmark.images.manifest import Manifest
+from benchmark.images.packing import (
+    Note,
+    Packed,
+    Progress,
+    digest,
+    open_images,
+    pack,
+    way_out,
+)
+from benchmark.images.subsets import HELD_OUT, Subset, order, subset
 
-__all__ = ["HELD_OUT", "Added", "Packed", "Subset", "add", "facts", "load", "order", "packed_name", "packed_names",
-           "status", "subset", "verify"]
+__all__ = [
+    "HELD_OUT",
+    "Added",
+    "Packed",
+    "Subset",
+    "add",
+    "facts",
+    "load",
+    "order",
+    "packed_name",
+    "packed_names",
+    "status",
+    "subset",
+    "verify",
+]
 
 
 @dataclass(frozen=True)
@@ -51,16 +72,27 @@ def packed_name(spec: Spec) -> str:
     if not any(axis == "dataset" or (not axis and field in hints(type(dataset.config))) for axis, _, field in keys):
         return dataset.name
     if not dataset.config.embedded:
-        raise UsageError(f"--set cannot change '{dataset.name}': its images are packed from files once. Copy its .gin "
-                         "file under another name into a folder of your own, change it there, add its images with "
-                         "`bench data add NAME --root PATH --registry DIR`, and name the folder with --registry.")
+        raise UsageError(
+            f"--set cannot change '{dataset.name}': its images are packed from files once. Copy its .gin "
+            "file under another name into a folder of your own, change it there, add its images with "
+            "`bench data add NAME --root PATH --registry DIR`, and name the folder with --registry."
+        )
     canonical = json.dumps(to_json(dataset.config), sort_keys=True, separators=(",", ":"))
     return f"{dataset.name}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
 
 
-def add(name: str, dataset: Dataset, *, home: Path, root: Path | None, skip_corrupt: bool = False,
-        limit: int | None = None, resolution: int | None = None, progress: Progress | None = None,
-        note: Note | None = None) -> Added:
+def add(
+    name: str,
+    dataset: Dataset,
+    *,
+    home: Path,
+    root: Path | None,
+    skip_corrupt: bool = False,
+    limit: int | None = None,
+    resolution: int | None = None,
+    progress: Progress | None = None,
+    note: Note | None = None,
+) -> Added:
     """Pack the images of a dataset and pin them in data/<name>.json; do nothing where both are there already.
 
     The source is compared by the path and size of every file. `limit` takes that many images, chosen by their hash.
@@ -71,15 +103,24 @@ def add(name: str, dataset: Dataset, *, home: Path, root: Path | None, skip_corr
         note(f"Looking through {root} for the images of '{name}'.")
     with _lock(home, name), _opened(name, dataset, root) as source:
         here, pinned = manifest.read(manifest.beside(home, name)), manifest.read(manifest.pin(home, name))
-        same = (here is not None and here == pinned and here.difference(dataset) is None
-                and (here.fingerprint, here.limit) == (source.fingerprint, limit) and (skip_corrupt or not here.skipped))
+        same = (
+            here is not None
+            and here == pinned
+            and here.difference(dataset) is None
+            and (here.fingerprint, here.limit) == (source.fingerprint, limit)
+            and (skip_corrupt or not here.skipped)
+        )
         if here is not None and same and not verify(name, home=home):
-            return Added(here, "unchanged",
-                         f"{name}: nothing to do. Its {here.count:,} images are packed, no file's path or size has "
-                         f"changed, and every byte is as pinned. To pack anew, remove packed/{name}.")
+            return Added(
+                here,
+                "unchanged",
+                f"{name}: nothing to do. Its {here.count:,} images are packed, no file's path or size has "
+                f"changed, and every byte is as pinned. To pack anew, remove packed/{name}.",
+            )
         chosen = source.ids if limit is None else [source.ids[i] for i in sorted(order(name, 0, source.ids)[:limit])]
-        made = pack(name, dataset, source, home=home, skip_corrupt=skip_corrupt, limit=limit, ids=chosen,
-                    pinned=True, progress=progress, note=note)
+        made = pack(
+            name, dataset, source, home=home, skip_corrupt=skip_corrupt, limit=limit, ids=chosen, pinned=True, progress=progress, note=note
+        )
     return _added(made, pinned or here, _unlike_official(dataset, len(source.ids)))
 
 
@@ -92,8 +133,10 @@ def load(name: str, dataset: Dataset, *, home: Path, progress: Progress | None =
     """
     pinned = manifest.read(manifest.pin(home, name))
     if pinned and (difference := pinned.difference(dataset)):
-        raise UsageError(f"The images pinned in data/{name}.json are not those of the dataset '{name}' ({difference}). "
-                         f"{_add_again(name, dataset)}, or restore the entry.")
+        raise UsageError(
+            f"The images pinned in data/{name}.json are not those of the dataset '{name}' ({difference}). "
+            f"{_add_again(name, dataset)}, or restore the entry."
+        )
     here = _here(name, home)
     if dataset.embedded and not _is_current(here, dataset, pinned):
         with _lock(home, name):
@@ -102,11 +145,12 @@ def load(name: str, dataset: Dataset, *, home: Path, progress: Progress | None =
                 with _opened(name, dataset, None) as source:
                     here = pack(name, dataset, source, home=home, progress=progress)
     if here is None:
-        raise UsageError(f"The images of the dataset '{name}' are not here. `bench data add {name} --root PATH` packs "
-                         "them from the folder that holds them.")
+        raise UsageError(
+            f"The images of the dataset '{name}' are not here. `bench data add {name} --root PATH` packs "
+            "them from the folder that holds them."
+        )
     if difference := here.difference(dataset):
-        raise UsageError(f"The packed images are not those of the dataset '{name}' ({difference}). "
-                         f"{_add_again(name, dataset)}.")
+        raise UsageError(f"The packed images are not those of the dataset '{name}' ({difference}). {_add_again(name, dataset)}.")
     if pinned and not pinned.same_images(here):
         raise BenchError(_not_as_pinned(here, pinned))
     return Packed(_checked_images(home, here), here, manifest.read_ids(home, here))
@@ -160,8 +204,10 @@ def facts(name: str, home: Path) -> dict[str, Any]:
     """Return what the manifest of that name says, without its ids."""
     found = manifest.read(manifest.beside(home, name)) or manifest.read(manifest.pin(home, name))
     if found is None:
-        raise UsageError(f"There are no images of a dataset '{name}' here. `bench data add {name} --root PATH` adds "
-                         "them; a generated dataset makes its own on first use.")
+        raise UsageError(
+            f"There are no images of a dataset '{name}' here. `bench data add {name} --root PATH` adds "
+            "them; a generated dataset makes its own on first use."
+        )
     return _facts(found)
 
 
@@ -169,8 +215,7 @@ def _check_request(name: str, dataset: Dataset, root: Path | None, limit: int | 
     if dataset.embedded and (root is not None or limit is not None):
         raise UsageError(f"'{name}' is generated, not read from files: leave --root and --limit out.")
     if not dataset.embedded and root is None:
-        raise UsageError(f"'{name}' is packed from files: `bench data add {name} --root PATH` names the folder that "
-                         "holds them.")
+        raise UsageError(f"'{name}' is packed from files: `bench data add {name} --root PATH` names the folder that holds them.")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} must be at least 1.")
     if resolution not in (None, dataset.resolution):
@@ -178,12 +223,16 @@ def _check_request(name: str, dataset: Dataset, root: Path | None, limit: int | 
 
 
 def _other_resolution(name: str, dataset: Dataset, resolution: int) -> str:
-    begin = (f"--resolution {resolution}: the images of '{name}' are {dataset.resolution}x{dataset.resolution}, and its name "
-             "stands for them in every record")
+    begin = (
+        f"--resolution {resolution}: the images of '{name}' are {dataset.resolution}x{dataset.resolution}, and its name "
+        "stands for them in every record"
+    )
     if dataset.embedded:
         return f"{begin}. `--set dataset.resolution={resolution}` of `bench run` generates others, under a name of their own."
-    return (f"{begin}. Copy its .gin file as datasets/{name}_{resolution}.gin into a folder of your own, change `resolution` "
-            f"there, and run `bench data add {name}_{resolution} --root PATH --registry DIR` with that folder as DIR.")
+    return (
+        f"{begin}. Copy its .gin file as datasets/{name}_{resolution}.gin into a folder of your own, change `resolution` "
+        f"there, and run `bench data add {name}_{resolution} --root PATH --registry DIR` with that folder as DIR."
+    )
 
 
 @contextmanager
@@ -194,8 +243,9 @@ def _lock(home: Path, name: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = path.open("w")
     except OSError as problem:
-        raise BenchError(f"{path.parent} cannot be written: {problem.strerror}. Free space or make the folder "
-                         "writable, then run again.") from None
+        raise BenchError(
+            f"{path.parent} cannot be written: {problem.strerror}. Free space or make the folder writable, then run again."
+        ) from None
     with held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
@@ -227,8 +277,10 @@ def _is_current(here: Manifest | None, dataset: Dataset, pinned: Manifest | None
 def _checked_images(home: Path, described: Manifest) -> np.ndarray:
     images = open_images(home, described)
     if (found := digest(images)) != described.sha256:
-        raise BenchError(f"The packed images of '{described.name}' are damaged: their sha256 is {found}, their "
-                         f"manifest says {described.sha256}. {way_out(described)}")
+        raise BenchError(
+            f"The packed images of '{described.name}' are damaged: their sha256 is {found}, their "
+            f"manifest says {described.sha256}. {way_out(described)}"
+        )
     return images
 
 
@@ -241,9 +293,11 @@ def _not_as_pinned(here: Manifest, pinned: Manifest) -> str:
     if here.sha256 == pinned.sha256:
         begin = f"The images of '{here.name}' have other ids than data/{here.name}.json pins"
     if here.embedded:
-        return (f"{begin}: this version of the code generates other images, and results would not be comparable. Use "
-                "the version that the manifest belongs to; where the change is meant, "
-                f"`bench data add {here.name}` pins the new images.")
+        return (
+            f"{begin}: this version of the code generates other images, and results would not be comparable. Use "
+            "the version that the manifest belongs to; where the change is meant, "
+            f"`bench data add {here.name}` pins the new images."
+        )
     return f"{begin}. Restore the pinned images, or take these: `bench data add {here.name} --root PATH`."
 
 
@@ -252,8 +306,10 @@ def _unlike_official(dataset: Dataset, found: int) -> str:
     official = getattr(dataset, "official_count", None)
     if official in (None, found):
         return ""
-    return (f" The source has {found:,} images, the official distribution {official:,}: results are comparable with those on "
-            "the same images alone (`bench data show` prints their sha256).")
+    return (
+        f" The source has {found:,} images, the official distribution {official:,}: results are comparable with those on "
+        "the same images alone (`bench data show` prints their sha256)."
+    )
 
 
 def _added(made: Manifest, before: Manifest | None, remark: str) -> Added:

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmark.declaring import kinds
 from benchmark.contract import Dataset
-from benchmark.errors import BenchError, UsageError
+from benchmark.declaring import kinds
 from benchmark.declaring.fields import FieldError, Positive, checked, from_json, to_json
-from benchmark.recording.record import write_bytes
+from benchmark.errors import BenchError, UsageError
+from benchmark.files import write_bytes
 
 LISTED = 20_000  # ids that a manifest holds itself
 ORDERING = "image i of the array is ids[i]; ids null: the decimal index i; a subset sorts by sha256('dataset:seed:id')"
@@ -129,8 +129,9 @@ def read(path: Path) -> Manifest | None:
         raise BenchError(f"The manifest {path} cannot be read: {problem.strerror}.") from None
     except (ValueError, RecursionError) as problem:  # JSON, UTF-8 and fields: all ValueErrors
         way_out = "git checkout" if path.parent.name == "data" else "bench data add"
-        raise BenchError(f"The manifest {path} is damaged: {problem}. Restore it (`{way_out}`), or remove it and "
-                         "add the images again.") from None
+        raise BenchError(
+            f"The manifest {path} is damaged: {problem}. Restore it (`{way_out}`), or remove it and add the images again."
+        ) from None
 
 
 def write(path: Path, manifest: Manifest) -> None:
@@ -159,8 +160,7 @@ def read_ids(home: Path, described: Manifest) -> Sequence[str]:
     except OSError as problem:
         raise BenchError(f"The ids {path} cannot be read: {problem.strerror}. {again}") from None
     if (found := hashlib.sha256(content).hexdigest()) != described.ids_sha256:
-        raise BenchError(f"The ids {path} are damaged: their sha256 is {found}, the manifest says {described.ids_sha256}. "
-                         f"{again}")
+        raise BenchError(f"The ids {path} are damaged: their sha256 is {found}, the manifest says {described.ids_sha256}. {again}")
     ids = tuple(json.loads(content))
     if len(set(ids)) != described.count:
         raise BenchError(f"The ids {path} are {len(set(ids)):,} different ones, the manifest says {described.count:,}. {again}")

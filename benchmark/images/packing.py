@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from benchmark.contract import Dataset, ImageError, Source
+from benchmark.declaring.fields import to_json
+from benchmark.errors import BenchError
+from benchmark.files import write_bytes
 from benchmark.images import manifest
 from benchmark.images.manifest import ORDERING, Manifest, Skipped, packed_folder
 from benchmark.images.partial import ARRAY, HEADER, Partial, Tally, discard
 from benchmark.images.reading import CHUNK, WorkerGone, read_all
-from benchmark.errors import BenchError
-from benchmark.declaring.fields import to_json
-from benchmark.recording.record import write_bytes
 
 Progress = Callable[[int, int], None]
 Note = Callable[[str], None]
@@ -35,9 +35,19 @@ class Packed:
     ids: Sequence[str]  # in the order of the array
 
 
-def pack(name: str, dataset: Dataset, source: Source, *, home: Path, skip_corrupt: bool = False, limit: int | None = None,
-         ids: Sequence[str] | None = None, pinned: bool = False, progress: Progress | None = None,
-         note: Note | None = None) -> Manifest:
+def pack(
+    name: str,
+    dataset: Dataset,
+    source: Source,
+    *,
+    home: Path,
+    skip_corrupt: bool = False,
+    limit: int | None = None,
+    ids: Sequence[str] | None = None,
+    pinned: bool = False,
+    progress: Progress | None = None,
+    note: Note | None = None,
+) -> Manifest:
     """Write packed/<name>/images.npy and its manifest from an opened source, and return the manifest.
 
     `ids` are the images to take (default: all), `limit` is only written down; `pinned` writes the pin as well. The
@@ -46,8 +56,14 @@ def pack(name: str, dataset: Dataset, source: Source, *, home: Path, skip_corrup
     images (unless `skip_corrupt`), or the path that cannot be written; then nothing has changed.
     """
     folder = packed_folder(home, name)
-    facts = {"name": name, "kind": manifest.kind_of(dataset), "config": to_json(dataset), "limit": limit,
-             "preprocessing": dataset.preprocessing, "fingerprint": source.fingerprint}
+    facts = {
+        "name": name,
+        "kind": manifest.kind_of(dataset),
+        "config": to_json(dataset),
+        "limit": limit,
+        "preprocessing": dataset.preprocessing,
+        "fingerprint": source.fingerprint,
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shape = (dataset.channels, dataset.resolution, dataset.resolution)
@@ -55,15 +71,15 @@ def pack(name: str, dataset: Dataset, source: Source, *, home: Path, skip_corrup
         if tally.skipped and not skip_corrupt:
             raise BenchError(_unreadable(name, tally.skipped))
         if not tally.kept:
-            raise BenchError(f"Dataset '{name}': none of the {len(tally.skipped)} images can be read. "
-                             f"{_named(tally.skipped)}.")
+            raise BenchError(f"Dataset '{name}': none of the {len(tally.skipped)} images can be read. {_named(tally.skipped)}.")
         made = _described(dataset, facts, tally)
         _put(home, made, tally.kept, pinned=pinned)
         return made
     except OSError as problem:
         discard(folder)
-        raise BenchError(f"{folder} cannot be written: {problem.strerror or problem}. Free space or make the folder "
-                         "writable, then run again.") from None
+        raise BenchError(
+            f"{folder} cannot be written: {problem.strerror or problem}. Free space or make the folder writable, then run again."
+        ) from None
     except WorkerGone:
         raise
     except BenchError:
@@ -80,8 +96,10 @@ def open_images(home: Path, described: Manifest) -> np.ndarray:
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "it is no whole .npy file"
         raise BenchError(f"The packed images {path} cannot be read: {reason}. {way_out(described)}") from None
     if images.dtype != np.uint8 or images.shape != described.shape:
-        raise BenchError(f"The packed images {path} are {images.dtype} of shape {images.shape}, their manifest says "
-                         f"uint8 {described.shape}. {way_out(described)}")
+        raise BenchError(
+            f"The packed images {path} are {images.dtype} of shape {images.shape}, their manifest says "
+            f"uint8 {described.shape}. {way_out(described)}"
+        )
     return images
 
 
@@ -97,12 +115,21 @@ def way_out(described: Manifest) -> str:
     """Say how to get sound images again."""
     if described.embedded:
         return f"Remove packed/{described.name}: it is generated again on the next use."
-    return (f"`bench data add {described.name} --root PATH` packs them again; `dvc checkout --force packed/{described.name}.dvc` "
-            "restores them where DVC has them.")
+    return (
+        f"`bench data add {described.name} --root PATH` packs them again; `dvc checkout --force packed/{described.name}.dvc` "
+        "restores them where DVC has them."
+    )
 
 
-def _stream(folder: Path, facts: dict[str, Any], source: Source, ids: Sequence[str], shape: tuple[int, int, int],
-            progress: Progress | None, note: Note | None) -> Tally:
+def _stream(
+    folder: Path,
+    facts: dict[str, Any],
+    source: Source,
+    ids: Sequence[str],
+    shape: tuple[int, int, int],
+    progress: Progress | None,
+    note: Note | None,
+) -> Tally:
     """Write the images of `ids` aside and return what they are."""
     partial = Partial(folder, facts, ids, math.prod(shape))
     tally = partial.tally
@@ -126,8 +153,15 @@ def _described(dataset: Dataset, facts: dict[str, Any], tally: Tally) -> Manifes
     ids = _compact(tally.kept)
     many = ids is not None and len(ids) > manifest.LISTED
     return Manifest(
-        format=1, **facts, embedded=dataset.embedded, count=len(tally.kept), channels=dataset.channels,
-        resolution=dataset.resolution, ids=None if many else ids, ordering=ORDERING, sha256=tally.sha256.hexdigest(),
+        format=1,
+        **facts,
+        embedded=dataset.embedded,
+        count=len(tally.kept),
+        channels=dataset.channels,
+        resolution=dataset.resolution,
+        ids=None if many else ids,
+        ordering=ORDERING,
+        sha256=tally.sha256.hexdigest(),
         skipped=tuple(tally.skipped),
         duplicates=tuple(tuple(tally.kept[i] for i in group) for group in tally.groups.values()),
         ids_sha256=hashlib.sha256(manifest.encoded_ids(tally.kept)).hexdigest() if many else None,
@@ -159,8 +193,10 @@ def _put(home: Path, made: Manifest, ids: Sequence[str], *, pinned: bool) -> Non
 
 def _check(image_id: str, image: np.ndarray, shape: tuple[int, int, int]) -> None:
     if image.dtype != np.uint8 or image.shape != shape:
-        raise BenchError(f"The dataset's code returns {image.dtype} of shape {image.shape} for image '{image_id}', "
-                         f"but it declares uint8 {shape}. Correct its `read`.")
+        raise BenchError(
+            f"The dataset's code returns {image.dtype} of shape {image.shape} for image '{image_id}', "
+            f"but it declares uint8 {shape}. Correct its `read`."
+        )
 
 
 def npy_header(shape: tuple[int, ...]) -> bytes:
@@ -180,6 +216,7 @@ def _named(skipped: Sequence[Skipped]) -> str:
 
 def _unreadable(name: str, skipped: Sequence[Skipped]) -> str:
     count = "1 image" if len(skipped) == 1 else f"{len(skipped)} images"
-    return (f"Dataset '{name}': {count} cannot be read. {_named(skipped)}. Replace or remove them, or leave them out "
-            "with --skip-corrupt (the manifest then names them).")
-
+    return (
+        f"Dataset '{name}': {count} cannot be read. {_named(skipped)}. Replace or remove them, or leave them out "
+        "with --skip-corrupt (the manifest then names them)."
+    )

@@ -1,7 +1,7 @@
 """Images on their way into an array: counted, hashed, compared, journalled, and taken up again after a kill.
 
-    packed/<name>/images.npy.tmp       the images so far, after room for the header
-    packed/<name>/images.journal.tmp   what is being packed, then a line for every few seconds of it
+packed/<name>/images.npy.tmp       the images so far, after room for the header
+packed/<name>/images.journal.tmp   what is being packed, then a line for every few seconds of it
 """
 
 import hashlib

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.declaring.spec import Half
+from benchmark.errors import UsageError
 from benchmark.images.packing import Packed
 from benchmark.images.subsets import Subset, largest, subset
-from benchmark.errors import UsageError
-from benchmark.recording import grids as pictures
-from benchmark.declaring.spec import Half
+from benchmark.recording import grids
 
 SHOWN = 64  # images of a section, unless said otherwise
 
@@ -33,9 +33,17 @@ class Preview:
     def to_json(self) -> dict[str, Any]:
         """Return what the picture shows as plain JSON."""
         taken = self.taken
-        return {"dataset": self.name, "subset": taken.size, "seed": taken.seed, "half": taken.half, "train_sha256": taken.digest,
-                "test_sha256": taken.test_digest, "dropped_duplicates": taken.dropped_duplicates,
-                "train_ids": list(self.train_ids), "test_ids": list(self.test_ids)}
+        return {
+            "dataset": self.name,
+            "subset": taken.size,
+            "seed": taken.seed,
+            "half": taken.half,
+            "train_sha256": taken.digest,
+            "test_sha256": taken.test_digest,
+            "dropped_duplicates": taken.dropped_duplicates,
+            "train_ids": list(self.train_ids),
+            "test_ids": list(self.test_ids),
+        }
 
 
 def preview(packed: Packed, name: str, *, size: int | None, seed: int, half: Half | None, test: bool, shown: int = SHOWN) -> Preview:
@@ -52,7 +60,7 @@ def preview(packed: Packed, name: str, *, size: int | None, seed: int, half: Hal
     if test:
         sections.append(_section(f"{name}, seed {seed}: test images", taken.test, shown))
     test_ids = tuple(packed.ids[i] for i in taken.test_indices[:shown]) if test else ()
-    return Preview(taken, name, taken.train_ids[:shown], test_ids, pictures.labelled(sections))
+    return Preview(taken, name, taken.train_ids[:shown], test_ids, grids.labelled(sections))
 
 
 def _section(label: str, images: np.ndarray, shown: int) -> tuple[str, np.ndarray]:

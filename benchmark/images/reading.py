@@ -60,8 +60,9 @@ def read(source: Source, image_id: str) -> Image:
     except ImageError as problem:
         return problem
     except OSError as problem:  # a full disk where an archive is unpacked, say
-        raise BenchError(f"Reading the image '{image_id}' failed in {problem.filename}: {problem.strerror}. Mend that, then "
-                         "run again.") from None
+        raise BenchError(
+            f"Reading the image '{image_id}' failed in {problem.filename}: {problem.strerror}. Mend that, then run again."
+        ) from None
 
 
 def by_threads(source: Source, ids: Sequence[str], done: int, workers: int) -> Images:
@@ -128,8 +129,10 @@ def _received(end: Connection) -> list[Image]:
     try:
         chunk = end.recv()
     except EOFError:
-        raise WorkerGone("A process that reads images has ended unexpectedly: a decoder crashed, or the memory was used up. "
-                         "Run the same command again; it goes on from where it was.") from None
+        raise WorkerGone(
+            "A process that reads images has ended unexpectedly: a decoder crashed, or the memory was used up. "
+            "Run the same command again; it goes on from where it was."
+        ) from None
     if isinstance(chunk, BaseException):
         raise chunk
     return chunk

@@ -12,10 +12,10 @@ from typing import get_args
 
 import numpy as np
 
+from benchmark.declaring.spec import Half
+from benchmark.errors import UsageError
 from benchmark.images.manifest import Manifest
 from benchmark.images.packing import Packed, digest
-from benchmark.errors import UsageError
-from benchmark.declaring.spec import Half
 
 HELD_OUT = 300  # PSNR test images: the first of the order, never trained on
 
@@ -54,12 +54,20 @@ def subset(packed: Packed, dataset_name: str, size: int, seed: int, half: Half |
     described, ids = packed.manifest, packed.ids
     test, pool, dropped = _split(packed, dataset_name, seed, half)
     _check_size(dataset_name, size, described, _room(pool, half), half)
-    train = (pool[get_args(Half).index(half)::2] if half else pool)[:size]
+    train = (pool[get_args(Half).index(half) :: 2] if half else pool)[:size]
     train_images, test_images = packed.images[train], packed.images[test]
     return Subset(
-        size=size, seed=seed, half=half, train_indices=tuple(train), test_indices=tuple(test),
-        train_ids=tuple(ids[i] for i in train), train=np.asarray(train_images), test=np.asarray(test_images),
-        digest=digest(train_images), test_digest=digest(test_images), manifest_digest=described.digest,
+        size=size,
+        seed=seed,
+        half=half,
+        train_indices=tuple(train),
+        test_indices=tuple(test),
+        train_ids=tuple(ids[i] for i in train),
+        train=np.asarray(train_images),
+        test=np.asarray(test_images),
+        digest=digest(train_images),
+        test_digest=digest(test_images),
+        manifest_digest=described.digest,
         dropped_duplicates=dropped,
     )
 
@@ -98,15 +106,21 @@ def _check_size(dataset_name: str, size: int, described: Manifest, room: int, ha
     wanted = HELD_OUT + (2 * size if half else size)
     more = f"--set dataset.count={wanted}" if "count" in described.config else "a dataset with more images"
     if described.count < (least := HELD_OUT + (2 if half else 1)):
-        raise UsageError(f"The dataset '{dataset_name}' has {described.count} images; {HELD_OUT} are held out for "
-                         f"testing, so at least {least} are needed. Use {more}.")
+        raise UsageError(
+            f"The dataset '{dataset_name}' has {described.count} images; {HELD_OUT} are held out for "
+            f"testing, so at least {least} are needed. Use {more}."
+        )
     if size < 1:
         raise UsageError(f"--subset {size} must be at least 1.")
     if size > room and half:
-        raise UsageError(f"--subset {size} --half {half} is more than the {room} images that each half of the dataset "
-                         f"'{dataset_name}' has ({described.count} less {HELD_OUT} held out, less exact duplicates, in "
-                         f"two). Use at most {room}, or {more}.")
+        raise UsageError(
+            f"--subset {size} --half {half} is more than the {room} images that each half of the dataset "
+            f"'{dataset_name}' has ({described.count} less {HELD_OUT} held out, less exact duplicates, in "
+            f"two). Use at most {room}, or {more}."
+        )
     if size > room:
-        raise UsageError(f"--subset {size} is more than the {room} images that the dataset '{dataset_name}' has for "
-                         f"training ({described.count} less {HELD_OUT} held out, less their exact duplicates). "
-                         f"Use at most {room}, or {more}.")
+        raise UsageError(
+            f"--subset {size} is more than the {room} images that the dataset '{dataset_name}' has for "
+            f"training ({described.count} less {HELD_OUT} held out, less their exact duplicates). "
+            f"Use at most {room}, or {more}."
+        )

@@ -13,22 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.contract import FieldError
-from benchmark.recording.record import write_bytes
+from benchmark.files import PROJECT, write_bytes
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 FOLDER = "artifacts"
-CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def folders() -> tuple[Path, ...]:
     """Return where artifacts are looked for: under BENCH_HOME if that is set, then in the checkout."""
     named = os.environ.get("BENCH_HOME")
-    return tuple(home / FOLDER for home in ([Path(named).resolve()] if named else []) + [CHECKOUT])
+    return tuple(home / FOLDER for home in ([Path(named).resolve()] if named else []) + [PROJECT])
 
 
 def save(home: Path, name: str, tensors: Mapping[str, Any], provenance: Mapping[str, Any]) -> tuple[Path, str]:
     """Write named tensors and where they come from, atomically; return the file and its sha256."""
-    from safetensors.torch import save as packed  # noqa: PLC0415  torch: `bench check` of records must not load it
+    from safetensors.torch import save as packed
 
     # One key: the file format keeps several in no particular order, and equal content must have equal bytes.
     metadata = {"provenance": json.dumps(provenance, sort_keys=True, allow_nan=False)}
@@ -47,32 +46,31 @@ def find(digest: str) -> Path | None:
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of an artifact, without reading the tensors; raise FieldError if damaged."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+    from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  no mapping
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
     except (OSError, SafetensorError) as problem:
         raise FieldError(f"the artifact {path} cannot be read: {problem}. Restore it or make it again") from None
 
 
 def tensors(path: Path, digest: str) -> dict[str, Any]:
     """Return the tensors of an artifact by name; raise FieldError where its bytes are not those of the digest."""
-    from safetensors.torch import load  # noqa: PLC0415
+    from safetensors.torch import load
 
     try:
         content = path.read_bytes()
     except OSError as problem:
         raise FieldError(f"the artifact {path} cannot be read: {problem.strerror}") from None
     if (found := hashlib.sha256(content).hexdigest()) != digest:
-        raise FieldError(f"the artifact {path} has the sha256 {found}, but {digest} is asked for. Restore it or make it "
-                         "again")
+        raise FieldError(f"the artifact {path} has the sha256 {found}, but {digest} is asked for. Restore it or make it again")
     return load(content)
 
 
 def provenance(path: Path) -> dict[str, Any]:
     """Return where an artifact comes from."""
-    from safetensors import safe_open  # noqa: PLC0415
+    from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         return json.loads(file.metadata()["provenance"])

@@ -10,9 +10,9 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.networks import diffusion
 from benchmark.contract import Attention, Backbone, ImageShape
 from benchmark.declaring.spec import Spec
+from benchmark.networks import diffusion
 
 TIMED = 7  # passes
 TIMED_SECONDS = 3.0

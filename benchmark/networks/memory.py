@@ -12,7 +12,8 @@ ON_THE_CPU = ("can't allocate memory", "could not create a primitive", "could no
 def out_of_memory(problem: BaseException) -> bool:
     """Tell whether an exception is a failed allocation."""
     return isinstance(problem, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(problem, RuntimeError) and any(words in str(problem) for words in ON_THE_CPU))
+        isinstance(problem, RuntimeError) and any(words in str(problem) for words in ON_THE_CPU)
+    )
 
 
 def release(device: torch.device) -> None:

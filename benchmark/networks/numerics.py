@@ -47,7 +47,7 @@ def compile_blocks(network: nn.Module, how: str, device: torch.device) -> str | 
     """Have every block compiled at its first call; return what of the wish `how` this device cannot do, if anything."""
     if how == "none":
         return None
-    import torch._dynamo  # noqa: PLC0415  slow to import
+    import torch._dynamo
 
     torch._dynamo.config.recompile_limit = 64  # windows, batch sizes, training and scoring each make a version of a block
     graphs = how == "graphs" and device.type == "cuda"
@@ -64,7 +64,7 @@ def uncompile(network: nn.Module) -> None:
 
 def compile_failed(problem: BaseException) -> bool:
     """Tell whether an exception is torch.compile's own, not the network's."""
-    from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415  slow to import
+    from torch._dynamo.exc import TorchDynamoException
 
     return isinstance(problem, TorchDynamoException)
 

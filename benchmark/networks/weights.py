@@ -21,17 +21,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from benchmark.declaring import registry
-from benchmark.errors import BenchError, UsageError
 from benchmark.declaring.kinds import kind_of
 from benchmark.declaring.recipe import External
 from benchmark.declaring.spec import Entry, Spec
+from benchmark.errors import BenchError, UsageError
 
 Format = Literal["dit", "unet", "diversedit"]
 NESTED = ("ema", "model", "state_dict")  # where training scripts keep the weights, the averaged ones first
 TRAINING_ONLY = ("projectors.", "multiple_projectors.", "multiple_diff_projectors.", "ap_head.", "teacher_head.")
-LABELS = {"dit": ("y_embedder.embedding_table.weight", "t_embedder.mlp.2.bias"),
-          "diversedit": ("y_embedder.embedding_table.weight", "t_embedder.mlp.2.bias"),
-          "unet": ("label_emb.weight", "time_embed.2.bias")}  # the table, and the bias that its row is added to
+LABELS = {
+    "dit": ("y_embedder.embedding_table.weight", "t_embedder.mlp.2.bias"),
+    "diversedit": ("y_embedder.embedding_table.weight", "t_embedder.mlp.2.bias"),
+    "unet": ("label_emb.weight", "time_embed.2.bias"),
+}  # the table, and the bias that its row is added to
 LAST = ("final_layer.linear.weight", "out.2.weight")
 
 
@@ -44,14 +46,21 @@ def external(spec: Spec, *, publish: str | None, file: Path, form: Format) -> Sp
         if publish in registry.entries("model"):
             raise UsageError(f"--publish {publish}: the project's own model has this name. Give the row a name of its own.")
         if other := [word for word in spec.overrides if not word.startswith("model.")]:
-            raise UsageError(f"--publish {publish}: --set {other[0]} changes what the other rows of the table share; only model.FIELD may be.")
+            raise UsageError(
+                f"--publish {publish}: --set {other[0]} changes what the other rows of the table share; only model.FIELD may be."
+            )
     recipe = spec.recipe.config
     config = External(psnr_steps=recipe.psnr_steps, psnr_images=recipe.psnr_images, ranked=recipe.ranked)
-    said = f"recipe.training: trained elsewhere, by a budget not known here; {spec.model.name} with weights in format {form} from {file.name}"
+    said = (
+        f"recipe.training: trained elsewhere, by a budget not known here; {spec.model.name} with weights in format {form} from {file.name}"
+    )
     kept = tuple(line for line in spec.assumed if not line.startswith("recipe."))
     return dataclasses.replace(
-        spec, recipe=Entry(f"{spec.recipe.name}_external", kind_of(External), config),
-        model=dataclasses.replace(spec.model, name=publish or spec.model.name), assumed=(*kept, said))
+        spec,
+        recipe=Entry(f"{spec.recipe.name}_external", kind_of(External), config),
+        model=dataclasses.replace(spec.model, name=publish or spec.model.name),
+        assumed=(*kept, said),
+    )
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -70,8 +79,10 @@ def read(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as problem:
         named = re.search(r"GLOBAL ([\w.]+)", str(problem))  # that alone: the rest is torch's advice to allow the code
         reason = f"it names {named[1]}" if named else "torch cannot read it as such"
-        raise BenchError(f"{path} is a pickle that is not plain tensors, and loading it could run code: refused ({reason}). "
-                         "Where it was trained, save its state_dict() alone, or as safetensors.") from None
+        raise BenchError(
+            f"{path} is a pickle that is not plain tensors, and loading it could run code: refused ({reason}). "
+            "Where it was trained, save its state_dict() alone, or as safetensors."
+        ) from None
     except (OSError, RuntimeError, SafetensorError, EOFError, ValueError, KeyError, AttributeError) as problem:
         raise BenchError(f"{path} cannot be read as weights: {' '.join(str(problem).split())[:300]}") from None
     while isinstance(content, Mapping) and (inner := next((content[k] for k in NESTED if isinstance(content.get(k), Mapping)), None)):
@@ -100,8 +111,10 @@ def unlabelled(weights: Mapping[str, Tensor], form: Format, label: int | None, p
         return dict(weights)
     rows = len(weights[table])
     if label is None or not 0 <= label < rows:
-        raise UsageError(f"{path} is conditioned on class labels, and no dataset here has any. Say with --label which row of its "
-                         f"table, 0 to {rows - 1}, every image gets; official DiT training keeps 'no class' in the last, --label {rows - 1}.")
+        raise UsageError(
+            f"{path} is conditioned on class labels, and no dataset here has any. Say with --label which row of its "
+            f"table, 0 to {rows - 1}, every image gets; official DiT training keeps 'no class' in the last, --label {rows - 1}."
+        )
     if bias not in weights or weights[bias].shape != weights[table][label].shape:
         raise BenchError(f"{path} has class labels, but no bias {bias} of their width to add one to.")
     return {name: tensor + weights[table][label] if name == bias else tensor for name, tensor in weights.items() if name != table}
@@ -110,12 +123,20 @@ def unlabelled(weights: Mapping[str, Tensor], form: Format, label: int | None, p
 def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path, model: str) -> None:
     """Load weights into a network, all of them and nothing else; raise BenchError naming what does not match."""
     wanted = network.state_dict()
-    shapes = [f"{name} is {_shape(weights[name])}, {_shape(wanted[name])} is wanted" for name in wanted if name in weights
-              and weights[name].shape != wanted[name].shape]
-    kinds = {"missing": [n for n in wanted if n not in weights], "unexpected": [n for n in weights if n not in wanted],
-             "of another shape": shapes}
+    shapes = [
+        f"{name} is {_shape(weights[name])}, {_shape(wanted[name])} is wanted"
+        for name in wanted
+        if name in weights and weights[name].shape != wanted[name].shape
+    ]
+    kinds = {
+        "missing": [n for n in wanted if n not in weights],
+        "unexpected": [n for n in weights if n not in wanted],
+        "of another shape": shapes,
+    }
     if any(kinds.values()):
-        said = "; ".join(f"{len(names)} {kind}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}" for kind, names in kinds.items() if names)
+        said = "; ".join(
+            f"{len(names)} {kind}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}" for kind, names in kinds.items() if names
+        )
         raise BenchError(f"The weights {path} do not match the model '{model}'. {said}.{_hint(weights, wanted)}")
     if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise BenchError(f"The weights {path} are not finite: {', '.join(broken[:4])}.")
@@ -130,9 +151,13 @@ def _hint(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     first = "x_embedder.proj.weight"
     if first in weights and first in wanted and weights[first].dim() == 4 and weights[first].shape != wanted[first].shape:
         width, channels, patch, _ = weights[first].shape
-        depth = 1 + max((int(name.split(".")[1]) for name in weights if name.startswith("blocks.") and name.split(".")[1].isdigit()), default=0)
-        return (f" They are of a DiT with hidden {width}, depth {depth}, patch {patch}, for images of {channels} channels: "
-                f"--set model.hidden={width} --set model.depth={depth} --set model.patch={patch}, and a dataset of {channels} channels.")
+        depth = 1 + max(
+            (int(name.split(".")[1]) for name in weights if name.startswith("blocks.") and name.split(".")[1].isdigit()), default=0
+        )
+        return (
+            f" They are of a DiT with hidden {width}, depth {depth}, patch {patch}, for images of {channels} channels: "
+            f"--set model.hidden={width} --set model.depth={depth} --set model.patch={patch}, and a dataset of {channels} channels."
+        )
     if "pos_embed" in weights and "pos_embed" in wanted and weights["pos_embed"].shape != wanted["pos_embed"].shape:
         return f" They are for images of {math.isqrt(weights['pos_embed'].shape[1])} tokens a side."
     return ""

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from benchmark.contract import Positive, Range, checked
-from benchmark.errors import BenchError
 from benchmark.declaring.fields import FieldError, from_json
+from benchmark.declaring.registry import STOCK
+from benchmark.errors import BenchError
 from benchmark.pages.columns import SCORE_TITLES
-from benchmark.recording.published import VARIANTS
 from benchmark.pages.statistics import Estimate, Paired, estimate, paired
 from benchmark.pages.tables import Series, at_equal_fit, common_seeds, gather
+from benchmark.recording.published import VARIANTS
 from benchmark.recording.record import METRIC_VERSION, Record, Score
-from benchmark.declaring.registry import STOCK
 
 FILE = STOCK / "claims.toml"
 RULE = (
@@ -108,9 +108,7 @@ class Over:
         """Return the comparisons, in order of model, dataset, subset and layout."""
         return [
             Contrast(self.recipe, dataset, model, _side(self.variant, subset, layout), _side(self.baseline, subset, layout))
-            for model, dataset, subset, layout in product(
-                self.models, self.datasets, self.subsets or (None,), self.layouts or (None,)
-            )
+            for model, dataset, subset, layout in product(self.models, self.datasets, self.subsets or (None,), self.layouts or (None,))
         ]
 
 

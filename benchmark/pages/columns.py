@@ -3,10 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from benchmark.recording.published import Published, Reported
 from benchmark.pages.statistics import estimate
 from benchmark.pages.tables import BASELINE, Row, Table
-from benchmark.pages.text import NONE, amount, estimate_lines, mean_sd, paired_lines, plain, rank_words
+from benchmark.pages.text import (
+    NONE,
+    amount,
+    estimate_lines,
+    mean_sd,
+    paired_lines,
+    plain,
+    rank_words,
+)
+from benchmark.recording.published import Published, Reported
 from benchmark.recording.record import Record, Score
 
 # A score is called FID only where the published Inception weights made it; every other has a name of its own.
@@ -45,9 +53,7 @@ def main_columns(table: Table) -> list[Column]:
         (f"gap − {BASELINE}, equal steps", lambda row: paired_lines(row.equal_steps)),
         (f"gap − {BASELINE}, equal PSNR train", lambda row: paired_lines(row.equal_fit)),
     ]
-    return [_column(table, title, cell, numeric=False) for title, cell in names] + [
-        _column(table, *pair) for pair in numbers
-    ]
+    return [_column(table, title, cell, numeric=False) for title, cell in names] + [_column(table, *pair) for pair in numbers]
 
 
 def cost_columns(table: Table) -> list[Column]:
@@ -59,12 +65,7 @@ def cost_columns(table: Table) -> list[Column]:
 def score_columns(table: Table) -> list[Column]:
     """Return one column per sample-quality score: a name, and all that the number depends on."""
     kinds = sorted(
-        {
-            _kind(name, score)
-            for row in table.rows
-            for record in row.series.runs.values()
-            for name, score in record.scores.items()
-        },
+        {_kind(name, score) for row in table.rows for record in row.series.runs.values() for name, score in record.scores.items()},
         key=repr,
     )
     return [Column(_score_title(kind), [_score_lines(row, kind) for row in table.rows]) for kind in kinds]
@@ -110,12 +111,7 @@ def _score_title(kind: tuple[str, Score]) -> str:
 
 
 def _score_lines(row: Row, kind: tuple[str, Score]) -> list[str]:
-    values = [
-        score.value
-        for record in row.series.runs.values()
-        for name, score in record.scores.items()
-        if _kind(name, score) == kind
-    ]
+    values = [score.value for record in row.series.runs.values() for name, score in record.scores.items() if _kind(name, score) == kind]
     return estimate_lines(estimate(values)) if values else [NONE]
 
 

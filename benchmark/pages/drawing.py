@@ -1,36 +1,23 @@
 """How each kind of picture is drawn, from the numbers that plots.py gives. Imported only to draw: matplotlib costs."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.lines import Line2D
 
-from benchmark.pages.plots import COLOURS, MARKERS
+from benchmark.recording import curves
+from benchmark.recording.style import (
+    COLOURS,
+    DASHED,
+    WIDTH,
+    Draw,
+    colour,
+    legend,
+    marker,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-WIDTH = 8.0  # inches: as wide as a page
-DASHED = (0, (3, 2))
-
-
-def colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
-
-
-def marker(index: int) -> str:
-    """Return a marker that makes, with the colour, a pair of its own for the first 49 series."""
-    return MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
-
-
-def legend(figure: "Figure", handles: list[Line2D], title: str | None = None) -> None:
-    """Put the legend below the axes, in as many columns as the longest label allows."""
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = min(4, len(handles), max(1, int(figure.get_figwidth() * 14 / (longest + 8))))  # 14 letters an inch
-    rows = -(-len(handles) // columns)
-    figure.set_figheight(figure.get_figheight() + 0.2 * rows)
-    figure.legend(handles=handles, title=title, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def gap(figure: "Figure", numbers: dict[str, Any]) -> None:
@@ -68,8 +55,12 @@ def gap(figure: "Figure", numbers: dict[str, Any]) -> None:
     axes.set_xticks(numbers["subsets"], [f"{n:,}" for n in numbers["subsets"]])
     axes.minorticks_off()
     bottom, top = min(0.0, axes.get_ylim()[0]), axes.get_ylim()[1]
-    handles += [handle for label in numbers["references"] if label not in trained
-                for handle in _reference(axes, label, numbers["series"][label]["means"], top)]
+    handles += [
+        handle
+        for label in numbers["references"]
+        if label not in trained
+        for handle in _reference(axes, label, numbers["series"][label]["means"], top)
+    ]
     axes.set_ylim(bottom, top)
     axes.set_xlabel("training images N")
     axes.set_ylabel("PSNR gap (dB)")
@@ -90,9 +81,7 @@ def paired(figure: "Figure", numbers: dict[str, Any]) -> None:
     lines = numbers["lines"][::-1]  # the first line on top
     figure.set_size_inches(WIDTH, 1.3 + 0.55 * len(lines))
     panels = figure.subplots(1, 2, sharey=True, sharex=True)
-    for axes, key, title in zip(
-        panels, ("equal_steps", "equal_fit"), ("at equal steps", "at equal PSNR train"), strict=True
-    ):
+    for axes, key, title in zip(panels, ("equal_steps", "equal_fit"), ("at equal steps", "at equal PSNR train"), strict=True):
         axes.axvline(0, color="black", linewidth=0.8)
         for height, line in enumerate(lines):
             _paired_line(axes, height, line[key])
@@ -101,18 +90,14 @@ def paired(figure: "Figure", numbers: dict[str, Any]) -> None:
         axes.grid(visible=False, axis="y")
         axes.set_ylim(-0.6, len(lines) - 0.4)
     panels[0].set_yticks(range(len(lines)), ["\n".join(line["label"]) for line in lines])
-    seed = Line2D(
-        [], [], linestyle="none", marker="o", markersize=5, color=COLOURS[1], markeredgewidth=0, label="a seed"
-    )
+    seed = Line2D([], [], linestyle="none", marker="o", markersize=5, color=COLOURS[1], markeredgewidth=0, label="a seed")
     mean = Line2D([], [], marker="D", markersize=5, color=COLOURS[2], linewidth=1.8, label="mean and its 95% interval")
     legend(figure, [seed, mean])
 
 
 def _paired_line(axes: "Axes", height: int, difference: dict[str, Any] | None) -> None:
     if difference is None:
-        axes.text(
-            0.5, height, "no common level", transform=axes.get_yaxis_transform(), ha="center", va="center", fontsize=8
-        )
+        axes.text(0.5, height, "no common level", transform=axes.get_yaxis_transform(), ha="center", va="center", fontsize=8)
         return
     axes.plot(
         [value for _, value in difference["seeds"]],
@@ -129,65 +114,4 @@ def _paired_line(axes: "Axes", height: int, difference: dict[str, Any] | None) -
         axes.plot([difference["mean"]], [height - 0.12], marker="D", markersize=5, color=COLOURS[2])
 
 
-def curves(figure: "Figure", numbers: dict[str, Any]) -> None:
-    """Draw PSNR over the diffusion steps (train solid, test dashed) and below it the gap; one column per N."""
-    panels = numbers["panels"]
-    figure.set_size_inches(max(WIDTH * 0.75, min(WIDTH, 2.7 * len(panels))), 4.6)
-    grid = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
-    for column, panel in enumerate(panels):
-        for label, lines in panel["series"].items():
-            index = numbers["labels"].index(label)
-            _curve(grid[0][column], index, lines["diffusion_steps"], lines["train"])
-            _curve(grid[0][column], index, lines["diffusion_steps"], lines["test"], dashed=True)
-            _curve(grid[1][column], index, lines["diffusion_steps"], lines["gap"])
-        grid[0][column].set_title(f"N = {panel['subset']:,}", fontsize=9)
-        grid[1][column].set_xlabel("diffusion step t")
-    _fit_to_trained(grid[0][0], numbers, ("train", "test"))
-    _fit_to_trained(grid[1][0], numbers, ("gap",))
-    grid[0][0].set_ylabel("PSNR (dB)")
-    grid[1][0].set_ylabel("gap (dB)")
-    _curves_legend(figure, numbers["labels"])
-
-
-def _fit_to_trained(axes: "Axes", numbers: dict[str, Any], names: tuple[str, ...]) -> None:
-    """Let the trained rows set the scale; what is fitted in closed form may leave it."""
-    values = [
-        value
-        for panel in numbers["panels"]
-        for label, lines in panel["series"].items()
-        if label not in numbers["references"]
-        for name in names
-        for value in lines[name]
-    ]
-    if values and numbers["references"]:
-        margin = 0.05 * (max(values) - min(values) or 1.0)
-        axes.set_ylim(min(values) - margin, max(values) + margin)
-
-
-def _curve(axes: "Axes", index: int, steps: list[int], values: list[float], *, dashed: bool = False) -> None:
-    axes.plot(
-        steps,
-        values,
-        color=colour(index),
-        marker=marker(index) if index >= len(COLOURS) else None,  # where colours come again
-        markersize=4,
-        markevery=max(1, len(steps) // 5),
-        linewidth=1.3,
-        linestyle=DASHED if dashed else "solid",
-    )
-
-
-def _curves_legend(figure: "Figure", labels: list[str]) -> None:
-    looks = [(colour(index), marker(index) if index >= len(COLOURS) else None) for index in range(len(labels))]
-    handles = [
-        Line2D([], [], color=colour, marker=marker, markersize=4, label=f" {label}")
-        for (colour, marker), label in zip(looks, labels, strict=True)
-    ]
-    handles += [
-        Line2D([], [], color="grey", label="train"),
-        Line2D([], [], color="grey", linestyle=DASHED, label="test"),
-    ]
-    legend(figure, handles)
-
-
-DRAW: dict[str, Callable[["Figure", dict[str, Any]], None]] = {"gap": gap, "paired": paired, "curves": curves}
+DRAW: dict[str, Draw] = {"gap": gap, "paired": paired, "curves": curves.draw}

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.recording import analyses as files
 from benchmark.errors import BenchError, UsageError
+from benchmark.files import write_text
 from benchmark.pages import plots, samples, terminal
-from benchmark.recording import published as reported
 from benchmark.pages.page import write_page
-from benchmark.recording.record import Record, read_all, write_text
+from benchmark.recording import analyses, style
+from benchmark.recording import published as reported
+from benchmark.recording.record import Record, read_all
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,7 +49,7 @@ def stale(records_dir: Path, out: Path, published: Path) -> list[str]:
         path = out / picture.path
         if not path.is_file():
             problems.append(f"{path} is missing. {MEND}")
-        elif plots.digest_in(path) != picture.digest:
+        elif style.digest_in(path) != picture.digest:
             problems.append(f"{path} shows other numbers than the records give. {MEND}")
     belonging = {out / picture.path for picture in pictures}
     return problems + [f"{path} belongs to no table any more. {MEND}" for path in sorted(_pictures_in(out) - belonging)]
@@ -71,7 +72,7 @@ def as_json(records_dir: Path, columns: Sequence[str] = ()) -> dict[str, Any]:
 
 def _analysed(folder: Path, records: Sequence[Record], columns: Sequence[str]) -> dict[str, dict[str, float]]:
     """Return the numbers of the analyses by record; raise UsageError where no record has a column that is asked for."""
-    found = {record.id: files.numbers(folder, record) for record in records} if columns else {}
+    found = {record.id: analyses.numbers(folder, record) for record in records} if columns else {}
     known = {name for numbers in found.values() for name in numbers}
     for column in columns:
         if column not in known:
@@ -86,7 +87,8 @@ def _no_column(column: str, known: set[str], folder: Path) -> UsageError:
     else:
         analyses = ", ".join(sorted({name.split(".")[0] for name in known}))
         exists = (f"Did you mean {' or '.join(near)}? " if near else "") + (
-            f"There are {len(known)} numbers of {analyses}; the JSON files in {folder / files.FOLDER} name them.")
+            f"There are {len(known)} numbers of {analyses}; the JSON files in {folder / analyses.FOLDER} name them."
+        )
     return UsageError(f"No published analysis of these records gives '{column}'. {exists}")
 
 
@@ -131,6 +133,4 @@ def _remove(picture: Path, out: Path) -> None:
                 break
             folder.rmdir()
     except OSError as problem:
-        raise BenchError(
-            f"{picture} belongs to no table any more and cannot be removed: {problem.strerror}. Remove it by hand."
-        ) from None
+        raise BenchError(f"{picture} belongs to no table any more and cannot be removed: {problem.strerror}. Remove it by hand.") from None

@@ -6,11 +6,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from benchmark.pages import columns, prose
-from benchmark.pages.plots import Picture, section_pictures
-from benchmark.recording.published import Published, repeats_paper
+from benchmark.pages.plots import section_pictures
 from benchmark.pages.tables import BASELINE, Row, Table, tabulate
 from benchmark.pages.text import NONE, amount, escaped
+from benchmark.recording.published import Published, repeats_paper
 from benchmark.recording.record import METRIC_VERSION, Record, path_of
+from benchmark.recording.style import Picture
 
 
 def write_page(records: Sequence[Record], published: Published, records_from_page: Path, paper: str = "") -> tuple[str, list[Picture]]:
@@ -41,17 +42,13 @@ def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]], right: 
     return "\n".join("| " + " | ".join(row) + " |" for row in [titles, rule, *rows])
 
 
-def _section(
-    tables: Sequence[Table], pictures: Sequence[Picture], published: Published, records_from_page: Path
-) -> str:
+def _section(tables: Sequence[Table], pictures: Sequence[Picture], published: Published, records_from_page: Path) -> str:
     first = tables[0]
     record = next(iter(first.rows[0].series.runs.values()))
     version = "" if first.metric_version == METRIC_VERSION else f" (metric {escaped(first.metric_version)})"
     parts = [f"## {escaped(first.recipe)} on {escaped(first.dataset)}{version}", prose.section(record)]
     if not repeats_paper(record):
-        parts.append(
-            f"The recipe {escaped(first.recipe)} is not the paper's: nothing here compares with its published numbers."
-        )
+        parts.append(f"The recipe {escaped(first.recipe)} is not the paper's: nothing here compares with its published numbers.")
     if not any(columns.score_columns(table) for table in tables):
         parts.append("Sample quality (FID) was not measured for these rows.")
     for table in tables:
@@ -71,9 +68,7 @@ def _table(table: Table, published: Published, records_from_page: Path) -> str:
     ]
     rows = zip(*(map(_cell, column.cells) for column in found), strict=True)
     linked = [[*row, _seeds(mine, records_from_page)] for row, mine in zip(rows, table.rows, strict=True)]
-    return markdown_table(
-        [*(escaped(column.title) for column in found), "seeds"], linked, [*(column.numeric for column in found), True]
-    )
+    return markdown_table([*(escaped(column.title) for column in found), "seeds"], linked, [*(column.numeric for column in found), True])
 
 
 def _cell(lines: Sequence[str]) -> str:

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from benchmark.declaring.spec import AXES
 from benchmark.pages.claims import RULE, Judged, agreeing, declared, judge, verdict
 from benchmark.pages.statistics import Paired
 from benchmark.pages.tables import BASELINE
 from benchmark.pages.text import NONE, escaped, interval, plain, signed
 from benchmark.recording.record import METRIC_VERSION, Record
-from benchmark.declaring.spec import AXES
 
 HOW_TO_READ = f"""## How to read
 
@@ -42,11 +42,7 @@ HOW_TO_READ = f"""## How to read
 def opening(records: Sequence[Record], paper: str = "") -> str:
     """Say what the page is, how much stands behind it, and where the paper's figures are where `paper` is that page."""
     ranked = sum(record.ranked for record in records)
-    held = (
-        f"{len(records)} records, {ranked} of them ranked."
-        if records
-        else "There is no record yet: `bench sweep mini` makes the first."
-    )
+    held = f"{len(records)} records, {ranked} of them ranked." if records else "There is no record yet: `bench sweep mini` makes the first."
     beside = f" [The paper, figure by figure]({paper}) holds them against what the paper prints." if paper else ""
     return f"# Leaderboard\n\nGenerated from the records by `bench leaderboard`; do not edit it. {held}{beside}"
 
@@ -69,11 +65,7 @@ def claims(records: Sequence[Record]) -> str:
         + RULE
         + "\n\n"
         + "\n".join(lines)
-        + (
-            f"\n\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it:\n\n{cautions}"
-            if cautions
-            else ""
-        )
+        + (f"\n\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it:\n\n{cautions}" if cautions else "")
     )
 
 
@@ -91,9 +83,7 @@ def not_claimed_lines(records: Sequence[Record], suites: Sequence[str] | None = 
     for claim in not_claimed:
         measured = [f"{one.contrast.title}: {measured_words(one)}" for one in judged if one.claim == claim]
         if suites is None or claim.suite in suites:
-            lines.append(
-                f"{claim.name}. {claim.statement}" + (f" Measured: {'; '.join(measured)}." if measured else "")
-            )
+            lines.append(f"{claim.name}. {claim.statement}" + (f" Measured: {'; '.join(measured)}." if measured else ""))
     return lines
 
 
@@ -177,11 +167,7 @@ def environments(records: Sequence[Record]) -> str:
     rows = [" | ".join([str(count), *map(escaped, where)]) for where, count in sorted(seen.items())]
     table = "\n".join(f"| {row} |" for row in [" | ".join(titles), " | ".join(["---"] * len(titles)), *rows])
     changed = sum(record.environment.modified is True for record in records)
-    note = (
-        f"\n\n{changed} of {len(records)} records were made with changes that are not in their commit."
-        if changed
-        else ""
-    )
+    note = f"\n\n{changed} of {len(records)} records were made with changes that are not in their commit." if changed else ""
     return f"## Where it ran\n\n{table}{note}"
 
 

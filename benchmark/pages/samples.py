@@ -20,8 +20,11 @@ def section(records: Sequence[Record], out: Path) -> str:
     shown = [record for record in records if record.ranked and grid_path(out, record).is_file()]
     if not shown:
         return ""
-    parts = ["## Samples", "The first 64 images of each row, written by `bench sample RUN --publish`: DPM-Solver++ 2M, 20 steps, "
-             "noise seed 0. Place k starts from the same noise in every grid."]
+    parts = [
+        "## Samples",
+        "The first 64 images of each row, written by `bench sample RUN --publish`: DPM-Solver++ 2M, 20 steps, "
+        "noise seed 0. Place k starts from the same noise in every grid.",
+    ]
     for key in dict.fromkeys((r.row.recipe, r.row.dataset, r.row.subset) for r in shown):
         same = [r for r in shown if (r.row.recipe, r.row.dataset, r.row.subset) == key]
         names = [f"{escaped(r.row.model)} {escaped(r.row.layout)}, seed {r.row.seed}" for r in same]

@@ -107,7 +107,9 @@ def gap_at(trajectory: Sequence[Point], level: float) -> float | None:
 
 def _t_quantile(freedom: int) -> float:
     try:
-        from scipy.special import stdtrit  # the quantile of scipy.stats.t at a tenth of the import time
+        from scipy.special import (
+            stdtrit,  # the quantile of scipy.stats.t at a tenth of the import time
+        )
     except ImportError:
         raise BenchError(
             "The leaderboard needs scipy and matplotlib, which are not installed here. `make setup` installs "

@@ -6,10 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.declaring import kinds
-from benchmark.errors import BenchError
-from benchmark.pages.statistics import EqualFit, Estimate, Paired, equal_fit, estimate, paired
-from benchmark.recording.record import Record
 from benchmark.declaring.spec import AXES
+from benchmark.errors import BenchError
+from benchmark.pages.statistics import (
+    EqualFit,
+    Estimate,
+    Paired,
+    equal_fit,
+    estimate,
+    paired,
+)
+from benchmark.recording.record import Record
 
 BASELINE = "global"  # the layout that every other layout of the same model is compared with
 
@@ -75,9 +82,7 @@ def gather(records: Iterable[Record]) -> list[Series]:
     for record in records:
         model, layout, _, _, seed, _ = record.row
         runs[model, layout != BASELINE, layout][seed] = record
-    return [
-        Series(model, layout, dict(sorted(runs[model, other, layout].items()))) for model, other, layout in sorted(runs)
-    ]
+    return [Series(model, layout, dict(sorted(runs[model, other, layout].items()))) for model, other, layout in sorted(runs)]
 
 
 def check_names(records: Sequence[Record]) -> None:
@@ -147,9 +152,7 @@ def ranks(series: Sequence[Series]) -> list[tuple[int, int] | None]:
 def _rows(series: Sequence[Series]) -> tuple[Row, ...]:
     baselines = {mine.model: mine for mine in series if mine.layout == BASELINE}
     rows = [_row(mine, baselines.get(mine.model), rank) for mine, rank in zip(series, ranks(series), strict=True)]
-    return tuple(
-        sorted(rows, key=lambda row: (row.rank is None, row.psnr_gap.mean, row.series.model, row.series.layout))
-    )
+    return tuple(sorted(rows, key=lambda row: (row.rank is None, row.psnr_gap.mean, row.series.model, row.series.layout)))
 
 
 def _row(mine: Series, baseline: Series | None, rank: tuple[int, int] | None) -> Row:
@@ -169,9 +172,7 @@ def _row(mine: Series, baseline: Series | None, rank: tuple[int, int] | None) ->
 def _same_images(one: Record, other: Record) -> bool:
     """Whether two runs were tested on the same images and, where N is the same, trained on the same ones."""
     same_subset = one.spec["subset"] == other.spec["subset"]
-    return one.data.test_sha256 == other.data.test_sha256 and (
-        not same_subset or one.data.train_sha256 == other.data.train_sha256
-    )
+    return one.data.test_sha256 == other.data.test_sha256 and (not same_subset or one.data.train_sha256 == other.data.train_sha256)
 
 
 def _check_steps(group: Sequence[Record]) -> None:

@@ -36,9 +36,7 @@ def render(records: Sequence[Record], names: Sequence[str] = (), numbers: Number
     if run:
         parts.append(Text("Claims, declared before the runs unless they say otherwise; paired differences in dB", style="bold"))
         parts += [Text(line) for claim in run for line in _claim_lines(claim, judged)]
-        parts += [
-            Text("\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it", style="bold")
-        ]
+        parts += [Text("\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it", style="bold")]
         parts += [Text(f"- {line}") for line in prose.cautions_of(judged)]
         parts += [Text("\nWhat these suites do not show", style="bold")]
         parts += [Text(f"- {line}") for line in prose.not_claimed_lines(records, [claim.suite for claim in run])]
@@ -61,8 +59,15 @@ def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers) -> "G
     grid = _empty(
         f"{first.recipe} on {first.dataset}{version}, in dB",
         ["N", "rank", "layout"],
-        ["PSNR train", "test", "gap ± sd", f"gap − {BASELINE}, equal steps", "equal PSNR train", "seeds",
-         *(re.sub(r"(?<=\.)|(?=_t\d+$)", "\n", name) for name in names)],
+        [
+            "PSNR train",
+            "test",
+            "gap ± sd",
+            f"gap − {BASELINE}, equal steps",
+            "equal PSNR train",
+            "seeds",
+            *(re.sub(r"(?<=\.)|(?=_t\d+$)", "\n", name) for name in names),
+        ],
     )
     for table in tables:
         extra = analysis_columns(table, names, numbers)
@@ -92,11 +97,7 @@ def _claim_lines(claim: Claim, judged: Sequence[Judged]) -> list[str]:
     for one in (one for one in judged if one.claim == claim):
         lines.append(f"  {one.contrast.title}")
         for when, difference in (("equal steps     ", one.equal_steps), ("equal PSNR train", one.equal_fit)):
-            seeds = (
-                f" ({' '.join(map(signed, difference.differences.values()))})"
-                if difference and difference.estimate.n > 1
-                else ""
-            )
+            seeds = f" ({' '.join(map(signed, difference.differences.values()))})" if difference and difference.estimate.n > 1 else ""
             lines.append(f"    {when}  {prose.difference_words(one, difference)}{seeds}")
     return lines
 
@@ -106,9 +107,7 @@ def _empty(title: str, left: Sequence[str], right: Sequence[str]) -> "Grid":
     from rich.table import Table as Grid
     from rich.text import Text
 
-    grid = Grid(
-        title=Text(one_line(title), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+    grid = Grid(title=Text(one_line(title), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in left:
         grid.add_column(Text(name), overflow="fold")
     for name in right:
@@ -138,8 +137,10 @@ def _table_json(table: Table, names: Sequence[str], numbers: Numbers) -> dict[st
     rows = [_row_json(row, baselines) for row in table.rows]
     if names:
         for row, made in zip(table.rows, rows, strict=True):
-            made["analyses"] = {str(seed): {name: value for name, value in numbers.get(record.id, {}).items() if name in names}
-                                for seed, record in row.series.runs.items()}
+            made["analyses"] = {
+                str(seed): {name: value for name, value in numbers.get(record.id, {}).items() if name in names}
+                for seed, record in row.series.runs.items()
+            }
     return key | {"rows": rows}
 
 
@@ -158,10 +159,7 @@ def _row_json(row: Row, baselines: Mapping[str, Any]) -> dict[str, Any]:
         "gap_minus_global_at_equal_steps": _paired_json(row.equal_steps),
         "gap_minus_global_at_equal_psnr_train": _paired_json(row.equal_fit),
         "equal_psnr_train": {str(seed): fit.psnr_train for seed, fit in met.items()},
-        "scores": {
-            str(seed): {name: asdict(score) for name, score in record.scores.items()}
-            for seed, record in mine.runs.items()
-        },
+        "scores": {str(seed): {name: asdict(score) for name, score in record.scores.items()} for seed, record in mine.runs.items()},
     }
 
 

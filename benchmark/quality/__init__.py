@@ -22,8 +22,14 @@ __all__ = ["INCEPTION", "METRICS", "Quality", "Reference", "chosen", "prepare", 
 INCEPTION = ("fid", "kid", "is", "prc", "sfid")
 METRICS = (*INCEPTION, "fd_randconv", "memorisation")
 # The names of the same numbers where the weights are not the published ones.
-OTHER = {"fid": "fd_other_inception", "sfid": "sfd_other_inception", "kid": "kd_other_inception", "is": "score_other_inception",
-         "precision": "precision_other_inception", "recall": "recall_other_inception"}
+OTHER = {
+    "fid": "fd_other_inception",
+    "sfid": "sfd_other_inception",
+    "kid": "kd_other_inception",
+    "is": "score_other_inception",
+    "precision": "precision_other_inception",
+    "recall": "recall_other_inception",
+}
 LEAST = {inception.NAME: 2048, randconv.NAME: 512}  # samples of a number that is not marked as small
 FLOOR = 10  # samples and reference images below which a metric is not defined
 
@@ -61,20 +67,45 @@ def prepare(wanted: Quality, samples: int, against: Reference, device: torch.dev
     return found
 
 
-def score(wanted: Quality, extractors: list[Extractor], images: np.ndarray, folder: Path, against: Reference, *,
-          sampling: str, device: torch.device, bars: Bars) -> dict[str, Score]:
+def score(
+    wanted: Quality,
+    extractors: list[Extractor],
+    images: np.ndarray,
+    folder: Path,
+    against: Reference,
+    *,
+    sampling: str,
+    device: torch.device,
+    bars: Bars,
+) -> dict[str, Score]:
     """Score samples (N, 3, R, R) uint8 whose features are kept under `folder`; one pass of each network over both sides."""
     check_images(images, "samples")
     if images.shape[1:] != against.images.shape[1:]:
-        raise UsageError(f"The samples are {_size(images.shape)} and the reference images {_size(against.images.shape)}: they "
-                         "must have the same resolution.")
+        raise UsageError(
+            f"The samples are {_size(images.shape)} and the reference images {_size(against.images.shape)}: they "
+            "must have the same resolution."
+        )
     _check_counts(wanted, len(images), len(against.images))
     scores: dict[str, Score] = {}
     for extractor in extractors:
-        mine = extract(extractor, images, folder / extractor.key, "samples", device=device, batch=wanted.batch,
-                       progress=bars(f"{extractor.name}, samples"))
-        theirs = extract(extractor, against.images, against.features_folder(extractor), "reference images", device=device,
-                         batch=wanted.batch, progress=bars(f"{extractor.name}, reference"))
+        mine = extract(
+            extractor,
+            images,
+            folder / extractor.key,
+            "samples",
+            device=device,
+            batch=wanted.batch,
+            progress=bars(f"{extractor.name}, samples"),
+        )
+        theirs = extract(
+            extractor,
+            against.images,
+            against.features_folder(extractor),
+            "reference images",
+            device=device,
+            batch=wanted.batch,
+            progress=bars(f"{extractor.name}, reference"),
+        )
         for name, number in _numbers(wanted.metrics, extractor, mine, theirs, device).items():
             scores |= _score(name, number, extractor, mine, theirs, against.digest, sampling)
     return scores
@@ -97,14 +128,23 @@ def _numbers(names: tuple[str, ...], extractor: Extractor, mine: Features, their
     return found
 
 
-def _score(name: str, number: Number, extractor: Extractor, mine: Features, theirs: Features, reference_digest: str,
-           sampling: str) -> dict[str, Score]:
+def _score(
+    name: str, number: Number, extractor: Extractor, mine: Features, theirs: Features, reference_digest: str, sampling: str
+) -> dict[str, Score]:
     value, sd = number
     alone = name == "is"  # the only number without a reference
-    made = Score(value=value, sd=sd, samples=mine.count, extractor=extractor.name, weights_digest=extractor.weights_digest,
-                 reference_digest="" if alone else reference_digest, version=f"{name}-{extractor.version}",
-                 reference_samples=0 if alone else theirs.count, sampling=sampling,
-                 small=mine.count < _least(extractor.name) or (not alone and theirs.count < _width(extractor)))
+    made = Score(
+        value=value,
+        sd=sd,
+        samples=mine.count,
+        extractor=extractor.name,
+        weights_digest=extractor.weights_digest,
+        reference_digest="" if alone else reference_digest,
+        version=f"{name}-{extractor.version}",
+        reference_samples=0 if alone else theirs.count,
+        sampling=sampling,
+        small=mine.count < _least(extractor.name) or (not alone and theirs.count < _width(extractor)),
+    )
     return {OTHER[name] if "@" in extractor.name else name: made}
 
 
@@ -114,15 +154,21 @@ def _check_counts(wanted: Quality, samples: int, references: int) -> None:
         network = randconv.NAME if name == "fd_randconv" else inception.NAME
         least, width = LEAST[network], 2 * sum(randconv.CHANNELS) if network == randconv.NAME else inception.LAYERS["pool"]
         if min(samples, references) < FLOOR:
-            raise UsageError(f"The metric {name} needs at least {FLOOR} samples and reference images; there are {samples} and {references}.")
+            raise UsageError(
+                f"The metric {name} needs at least {FLOOR} samples and reference images; there are {samples} and {references}."
+            )
         if wanted.allow_small:
             continue
         if samples < least:
-            raise UsageError(f"The metric {name} of {samples:,} samples means little: {least:,} are the least, and 50,000 the custom for "
-                             "FID. Ask for more with --samples, or pass --allow-small: the score is then marked as small.")
+            raise UsageError(
+                f"The metric {name} of {samples:,} samples means little: {least:,} are the least, and 50,000 the custom for "
+                "FID. Ask for more with --samples, or pass --allow-small: the score is then marked as small."
+            )
         if references < width and name != "is":
-            raise UsageError(f"The dataset has {references:,} images, fewer than the {width:,} features that {name} compares them by. "
-                             "Use a larger dataset, or pass --allow-small: the score is then marked as small.")
+            raise UsageError(
+                f"The dataset has {references:,} images, fewer than the {width:,} features that {name} compares them by. "
+                "Use a larger dataset, or pass --allow-small: the score is then marked as small."
+            )
 
 
 def _least(extractor: str) -> int:

@@ -10,21 +10,23 @@ from pathlib import Path
 import numpy as np
 
 from benchmark import run
-from benchmark.images import datasets as data
-from benchmark.recording import record
-from benchmark.images.packing import Packed
+from benchmark.declaring.spec import Spec, from_record
 from benchmark.errors import UsageError
-from benchmark.quality import memorisation, reference, Quality, prepare, score
+from benchmark.files import write_bytes
+from benchmark.images import datasets
+from benchmark.images.packing import Packed
+from benchmark.quality import Quality, memorisation, prepare, reference, score
 from benchmark.quality.features import Extractor, extract
+from benchmark.recording import record
+from benchmark.recording.record import Record, Score
 from benchmark.running.hold import only_one
 from benchmark.running.progress import Display
-from benchmark.recording.record import Record, Score
 from benchmark.sampling import Request, Samples, sample_run
-from benchmark.declaring.spec import Spec, from_record
 
 
-def evaluate(folder: Path, wanted: Quality, request: Request, place: run.Place, display: Display,
-             search: tuple[Path, ...], batch: int | None = None) -> Record:
+def evaluate(
+    folder: Path, wanted: Quality, request: Request, place: run.Place, display: Display, search: tuple[Path, ...], batch: int | None = None
+) -> Record:
     """Score the samples of a finished run and put the numbers into its record, beside those that are there."""
     spec, packed = _opened(folder, place, display, search)
     against = reference(packed, spec.dataset.name, place.home)
@@ -55,31 +57,51 @@ def sampling(request: Request) -> str:
 def _opened(folder: Path, place: run.Place, display: Display, search: tuple[Path, ...]) -> tuple[Spec, Packed]:
     before = record.read(folder / "record.json")
     spec = from_record(before.spec, overrides=before.overrides, assumed=before.assumed, search=search)
-    packed = data.load(data.packed_name(spec), spec.dataset.config, home=place.home, progress=display.bar("packing"))
+    packed = datasets.load(datasets.packed_name(spec), spec.dataset.config, home=place.home, progress=display.bar("packing"))
     return spec, packed
 
 
-def _memorisation(spec: Spec, packed: Packed, drawn: Samples, request: Request, extractors: list[Extractor], kept: Path,
-                  place: run.Place, display: Display) -> dict[str, Score]:
+def _memorisation(
+    spec: Spec,
+    packed: Packed,
+    drawn: Samples,
+    request: Request,
+    extractors: list[Extractor],
+    kept: Path,
+    place: run.Place,
+    display: Display,
+) -> dict[str, Score]:
     """Measure memorisation in pixels and in the features of every extractor at hand; draw the nearest pairs."""
-    subset = data.subset(packed, spec.dataset.name, spec.subset, spec.seed, spec.half)
+    subset = datasets.subset(packed, spec.dataset.name, spec.subset, spec.seed, spec.half)
     train = subset.train[memorisation.distinct(subset.train)]
     sides = {"samples": drawn.images, "training images": train, "test images": subset.test}
     spaces: list[tuple[str, str, str | None, dict[str, np.ndarray]]] = [("memorisation", "pixels", None, sides)]
     for one in extractors:
         layer = next(iter(one.layers))
-        features = {what: extract(one, images, kept / one.key / _place(what), what, device=place.device,
-                                  progress=display.bar(f"{one.name}, {what}")).layer(layer) for what, images in sides.items()}
+        features = {
+            what: extract(
+                one, images, kept / one.key / _place(what), what, device=place.device, progress=display.bar(f"{one.name}, {what}")
+            ).layer(layer)
+            for what, images in sides.items()
+        }
         spaces.append((f"memorisation_{one.name.partition('-')[0]}", one.name, one.weights_digest, features))
     scores: dict[str, Score] = {}
     for name, space, weights, found in spaces:
         measured = memorisation.memorisation(*found.values(), space=space, device=place.device, progress=display.bar(name))
         for key, value in ((name, measured.share), (f"{name}_ratio_test", measured.ratio_test)):
             if value is not None:
-                scores[key] = Score(value=value, sd=None, samples=measured.samples, extractor=space, weights_digest=weights,
-                                    reference_digest="", version=measured.version, sampling=sampling(request))
+                scores[key] = Score(
+                    value=value,
+                    sd=None,
+                    samples=measured.samples,
+                    extractor=space,
+                    weights_digest=weights,
+                    reference_digest="",
+                    version=measured.version,
+                    sampling=sampling(request),
+                )
     sheet = kept.parent / "nearest.png"
-    record.write_bytes(sheet, memorisation.contact_sheet(drawn.images, train, device=place.device))
+    write_bytes(sheet, memorisation.contact_sheet(drawn.images, train, device=place.device))
     display.note(f"The ten samples nearest to a training image, each above that image: {sheet}")
     return scores
 
@@ -91,5 +113,7 @@ def _place(what: str) -> str:
 def _refuse_smaller(before: Record, scores: dict[str, Score]) -> None:
     for name, new in scores.items():
         if new.small and name in before.scores and not before.scores[name].small:
-            raise UsageError(f"The record has {name} of {before.scores[name].samples:,} samples; one of {new.samples:,}, marked as "
-                             "small, does not replace it. Ask for more with --samples.")
+            raise UsageError(
+                f"The record has {name} of {before.scores[name].samples:,} samples; one of {new.samples:,}, marked as "
+                "small, does not replace it. Ask for more with --samples."
+            )

@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from benchmark.images.packing import digest
 from benchmark.errors import BenchError
+from benchmark.files import write_bytes
+from benchmark.images.packing import digest
 from benchmark.quality.frechet import Gaussian, gaussian
-from benchmark.recording.record import write_bytes
 
 Progress = Callable[..., None]
 Arrays = dict[str, np.ndarray]
@@ -86,8 +86,16 @@ def check_images(images: np.ndarray, what: str) -> None:
         raise BenchError(f"The {what} have the shape {images.shape}; N x 3 x R x R with N at least 1 is needed.")
 
 
-def extract(extractor: Extractor, images: np.ndarray, folder: Path, what: str, *, device: torch.device, batch: int = 64,
-            progress: Progress | None = None) -> Features:
+def extract(
+    extractor: Extractor,
+    images: np.ndarray,
+    folder: Path,
+    what: str,
+    *,
+    device: torch.device,
+    batch: int = 64,
+    progress: Progress | None = None,
+) -> Features:
     """Return the features of uint8 images (N, 3, R, R) in `folder`, computing the chunks that are not there yet.
 
     Memory is bounded by a chunk. `what` names the images in errors. Raise BenchError where a chunk on disk belongs to
@@ -98,8 +106,7 @@ def extract(extractor: Extractor, images: np.ndarray, folder: Path, what: str, *
     for start in range(0, len(images), CHUNK):
         chunk = np.array(images[start : start + CHUNK])  # torch wants memory that it may write
         path = folder / f"{start:06}-{start + len(chunk):06}.safetensors"
-        wanted = {"images": digest(chunk), "extractor": extractor.name, "weights": extractor.weights_digest,
-                  "version": extractor.version}
+        wanted = {"images": digest(chunk), "extractor": extractor.name, "weights": extractor.weights_digest, "version": extractor.version}
         if path.exists():
             found = _digest(_read(path, wanted))
         else:
@@ -122,8 +129,10 @@ def _features(extractor: Extractor, chunk: np.ndarray, what: str, device: torch.
         if made[layer].shape != (len(chunk), width):
             raise BenchError(f"The extractor {extractor.name} gives {layer} of shape {made[layer].shape}, not {(len(chunk), width)}.")
         if not np.isfinite(made[layer]).all():
-            raise BenchError(f"The extractor {extractor.name} gives NaN or inf for some of the {what}. Its weights are no "
-                             "sound Inception weights; `bench fidelity setup` fetches those.")
+            raise BenchError(
+                f"The extractor {extractor.name} gives NaN or inf for some of the {what}. Its weights are no "
+                "sound Inception weights; `bench fidelity setup` fetches those."
+            )
     return made
 
 
@@ -141,13 +150,14 @@ def _read(path: Path, wanted: dict[str, str]) -> Arrays:
     try:
         with safe_open(path, framework="numpy") as file:
             identity = dict(file.metadata() or {})
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as problem:
         raise BenchError(f"The cached features {path} cannot be read: {problem}. {way_out}") from None
     for name, value in wanted.items():
         if identity.get(name) != value:
-            raise BenchError(f"The cached features {path} were made with {name} = {identity.get(name)}, but {name} = {value} "
-                             f"is asked for. {way_out}")
+            raise BenchError(
+                f"The cached features {path} were made with {name} = {identity.get(name)}, but {name} = {value} is asked for. {way_out}"
+            )
     if identity.get("content") != _digest(arrays):
         raise BenchError(f"The cached features {path} are damaged: their digest is not the one written with them. {way_out}")
     return arrays

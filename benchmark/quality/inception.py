@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import BenchError, UsageError
+from benchmark.files import write_bytes
 from benchmark.quality.features import Extractor
-from benchmark.recording.record import write_bytes
 
 NAME = "inception-v3-compat"
 VERSION = "1"
@@ -46,9 +46,11 @@ def extractor(weights: Path | None, device: torch.device, *, allow_other: bool =
     official = digest == PUBLISHED
     if not official:
         if not allow_other:
-            raise UsageError(f"{path} has the sha256 {digest}, not that of the published Inception weights ({PUBLISHED}), so no "
-                             "number made with it is an FID. `bench fidelity setup` fetches those; --allow-other-weights "
-                             "takes these, under a name of their own.")
+            raise UsageError(
+                f"{path} has the sha256 {digest}, not that of the published Inception weights ({PUBLISHED}), so no "
+                "number made with it is an FID. `bench fidelity setup` fetches those; --allow-other-weights "
+                "takes these, under a name of their own."
+            )
         _check_tensors(content, path)
     network = _network(content, path).to(device)
     name = NAME if official else f"{NAME}@{digest[:8]}"
@@ -72,9 +74,11 @@ def find() -> Path:
         return Path(named)
     if (path := cached()).exists():
         return path
-    raise UsageError(f"The Inception weights are not here ({path} does not exist), and a run downloads nothing. Fetch them once "
-                     f"with `bench fidelity setup`, or name a copy with --inception-weights or {VARIABLE}. Without them, "
-                     "`--metrics fd_randconv` gives a number that is not FID.")
+    raise UsageError(
+        f"The Inception weights are not here ({path} does not exist), and a run downloads nothing. Fetch them once "
+        f"with `bench fidelity setup`, or name a copy with --inception-weights or {VARIABLE}. Without them, "
+        "`--metrics fd_randconv` gives a number that is not FID."
+    )
 
 
 def cached() -> Path:
@@ -88,13 +92,17 @@ def setup(progress: Progress | None = None, *, address: str | None = None, sha25
     if path.exists():
         found = hashlib.sha256(_read(path)).hexdigest()
         if found != sha256:
-            raise BenchError(f"{path} has the sha256 {found}, not that of the published weights ({sha256}). Remove it, and "
-                             "`bench fidelity setup` fetches them.")
+            raise BenchError(
+                f"{path} has the sha256 {found}, not that of the published weights ({sha256}). Remove it, and "
+                "`bench fidelity setup` fetches them."
+            )
         return path, False
     content = _download(address or _address(), path, progress)
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
-        raise BenchError(f"What was fetched from {address or _address()} has the sha256 {found}, not {sha256}: nothing was kept. "
-                         "A proxy may have answered in its place; try again, or copy the file by hand.")
+        raise BenchError(
+            f"What was fetched from {address or _address()} has the sha256 {found}, not {sha256}: nothing was kept. "
+            "A proxy may have answered in its place; try again, or copy the file by hand."
+        )
     write_bytes(path, content)
     return path, True
 
@@ -103,7 +111,7 @@ def _download(address: str, path: Path, progress: Progress | None) -> bytes:
     """Return what lies at an address, at most twice the published size."""
     limit, content = 2 * PUBLISHED_BYTES, bytearray()
     try:
-        with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310  torch-fidelity's own https address
+        with urllib.request.urlopen(address, timeout=30) as answer:
             while piece := answer.read(1 << 20):
                 content += piece
                 if len(content) > limit:
@@ -111,8 +119,10 @@ def _download(address: str, path: Path, progress: Progress | None) -> bytes:
                 if progress:
                     progress(len(content), PUBLISHED_BYTES)
     except (OSError, urllib.error.URLError, ValueError) as problem:
-        raise BenchError(f"The Inception weights cannot be fetched from {address}: {problem}. Where this machine has no network, "
-                         f"fetch that file elsewhere and put it at {path}, or name it with {VARIABLE}.") from None
+        raise BenchError(
+            f"The Inception weights cannot be fetched from {address}: {problem}. Where this machine has no network, "
+            f"fetch that file elsewhere and put it at {path}, or name it with {VARIABLE}."
+        ) from None
     return bytes(content)
 
 
@@ -122,7 +132,7 @@ def _address() -> str:
 
 def _torch_fidelity() -> Any:
     try:
-        from torch_fidelity import feature_extractor_inceptionv3  # noqa: PLC0415  two seconds, and torchvision
+        from torch_fidelity import feature_extractor_inceptionv3
     except ImportError as problem:
         raise UsageError(f"Inception metrics need torch-fidelity, which is not here ({problem}): {INSTALL}.") from None
     return feature_extractor_inceptionv3
@@ -153,5 +163,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as problem:
-        raise UsageError(f"The Inception weights {path} cannot be read: {problem.strerror}. Name a file that can, or fetch "
-                         "them with `bench fidelity setup`.") from None
+        raise UsageError(
+            f"The Inception weights {path} cannot be read: {problem.strerror}. Name a file that can, or fetch "
+            "them with `bench fidelity setup`."
+        ) from None

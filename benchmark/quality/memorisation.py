@@ -14,8 +14,8 @@ import torch
 
 from benchmark.contract import Count, Fraction, Positive, Range, checked
 from benchmark.errors import BenchError
-from benchmark.sampling.neighbours import Neighbours, Progress, nearest
 from benchmark.recording.grids import pairs
+from benchmark.sampling.neighbours import Neighbours, Progress, nearest
 
 THRESHOLD = 1 / 3
 VERSION = "memorisation-1"
@@ -52,12 +52,19 @@ def distinct(images: np.ndarray) -> np.ndarray:
     return np.fromiter(seen.values(), dtype=np.int64)
 
 
-def memorisation(samples: np.ndarray, train: np.ndarray, test: np.ndarray, *, space: str = "pixels", block: int = 4096,
-                 device: torch.device | str = "cpu", progress: Progress | None = None) -> Memorisation:
+def memorisation(
+    samples: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    *,
+    space: str = "pixels",
+    block: int = 4096,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Memorisation:
     """Measure the memorisation of samples, (N, C, R, R) uint8 or (N, D) features; `train` has no row twice (`distinct`)."""
     if not len(samples) or not len(train) or not len(test):
-        raise BenchError("Memorisation needs samples, training and test images; there are "
-                         f"{len(samples)}, {len(train)} and {len(test)}.")
+        raise BenchError(f"Memorisation needs samples, training and test images; there are {len(samples)}, {len(train)} and {len(test)}.")
     unit = 127.5 if samples.dtype == np.uint8 else 1.0
     near = nearest(samples, train, min(2, len(train)), block=block, device=device, progress=progress)
     held_out = nearest(samples, test, 1, block=block, device=device).distances[:, 0]
@@ -68,9 +75,17 @@ def memorisation(samples: np.ndarray, train: np.ndarray, test: np.ndarray, *, sp
         share = copies / len(samples)
         second_ratio = _median_ratio(first, near.distances[:, 1])
     return Memorisation(
-        version=VERSION, space=space, samples=len(samples), train_images=len(train), test_images=len(test), memorised=copies,
-        share=share, nearest_train=float(np.median(first)) / unit, nearest_test=float(np.median(held_out)) / unit,
-        ratio_second=second_ratio, ratio_test=_median_ratio(first, held_out),
+        version=VERSION,
+        space=space,
+        samples=len(samples),
+        train_images=len(train),
+        test_images=len(test),
+        memorised=copies,
+        share=share,
+        nearest_train=float(np.median(first)) / unit,
+        nearest_test=float(np.median(held_out)) / unit,
+        ratio_second=second_ratio,
+        ratio_test=_median_ratio(first, held_out),
     )
 
 

@@ -28,17 +28,26 @@ def frechet(samples: Features, reference: Features, layer: str) -> Number:
 
 def kernel_distance(samples: Features, reference: Features) -> Number:
     """KID (Binkowski et al. 2018): mean and sd over 100 pairs of subsets of 1000 (of all, where there are fewer)."""
-    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric  # noqa: PLC0415
+    from torch_fidelity.metric_kid import (
+        KEY_METRIC_KID_MEAN,
+        KEY_METRIC_KID_STD,
+        kid_features_to_metric,
+    )
 
     size = min(KID_SUBSET_SIZE, samples.count, reference.count)
-    found = kid_features_to_metric(_pool(samples), _pool(reference), kid_subsets=KID_SUBSETS, kid_subset_size=size,
-                                   rng_seed=SEED, verbose=False)
+    found = kid_features_to_metric(
+        _pool(samples), _pool(reference), kid_subsets=KID_SUBSETS, kid_subset_size=size, rng_seed=SEED, verbose=False
+    )
     return found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]
 
 
 def inception_score(samples: Features) -> Number:
     """Inception Score (Salimans et al. 2016): mean and sd over 10 splits."""
-    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric  # noqa: PLC0415
+    from torch_fidelity.metric_isc import (
+        KEY_METRIC_ISC_MEAN,
+        KEY_METRIC_ISC_STD,
+        isc_features_to_metric,
+    )
 
     found = isc_features_to_metric(torch.from_numpy(samples.layer("logits")), splits=SPLITS, shuffle=True, rng_seed=SEED)
     return found[KEY_METRIC_ISC_MEAN], found[KEY_METRIC_ISC_STD]
@@ -46,10 +55,20 @@ def inception_score(samples: Features) -> Number:
 
 def precision_recall(samples: Features, reference: Features, device: torch.device) -> tuple[Number, Number]:
     """Improved precision and recall (Kynkäänniemi et al. 2019): 3 nearest neighbours, all images of both sides."""
-    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric  # noqa: PLC0415
+    from torch_fidelity.metric_prc import (
+        KEY_METRIC_PRECISION,
+        KEY_METRIC_RECALL,
+        prc_features_to_metric,
+    )
 
-    found = prc_features_to_metric(_pool(samples).to(device), _pool(reference).to(device), prc_neighborhood=NEIGHBOURS,
-                                   prc_batch_size=ROWS, save_cpu_ram=True, verbose=False)
+    found = prc_features_to_metric(
+        _pool(samples).to(device),
+        _pool(reference).to(device),
+        prc_neighborhood=NEIGHBOURS,
+        prc_batch_size=ROWS,
+        save_cpu_ram=True,
+        verbose=False,
+    )
     return (found[KEY_METRIC_PRECISION], None), (found[KEY_METRIC_RECALL], None)
 
 

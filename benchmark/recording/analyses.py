@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmark.recording import record
 from benchmark.contract import checked
-from benchmark.errors import BenchError
 from benchmark.declaring.fields import from_json, to_json
+from benchmark.errors import BenchError
+from benchmark.recording import record
 from benchmark.recording.record import Record, Seconds
 
 FOLDER = "analysis"
@@ -60,5 +60,7 @@ def text(analysis: Analysis) -> str:
 def check_size(path: Path, size: int) -> None:
     """Raise where a file is too large to stand beside the records."""
     if size > (most := LARGEST[path.suffix]):
-        raise BenchError(f"{path.name} would be {size:,} bytes; beside the records a {path.suffix[1:]} file has at most {most:,}. "
-                         "Analyse fewer noise levels (--t).")
+        raise BenchError(
+            f"{path.name} would be {size:,} bytes; beside the records a {path.suffix[1:]} file has at most {most:,}. "
+            "Analyse fewer noise levels (--t)."
+        )

@@ -17,7 +17,7 @@ TEXT = 13  # height of a label, pixels
 
 def grid(images: np.ndarray, columns: int = SIDE) -> bytes:
     """Return a PNG of the first `columns` squared images (uint8, (N, C, R, R), C = 1 or 3), row by row."""
-    return _png(_sheet(images[:columns * columns], columns))
+    return _png(_sheet(images[: columns * columns], columns))
 
 
 def pairs(left: np.ndarray, right: np.ndarray) -> bytes:
@@ -52,7 +52,7 @@ def _sheet(images: np.ndarray, columns: int) -> np.ndarray:
     sheet = np.full((rows * cell + MARGIN, columns * cell + MARGIN, large.shape[3]), 255, dtype=np.uint8)
     for index, image in enumerate(large):
         top, left = (place * cell + MARGIN for place in divmod(index, columns))
-        sheet[top:top + cell - MARGIN, left:left + cell - MARGIN] = image
+        sheet[top : top + cell - MARGIN, left : left + cell - MARGIN] = image
     return sheet
 
 

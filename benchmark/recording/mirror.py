@@ -1,7 +1,7 @@
 """The process that copies runs into MLflow; the only file that imports mlflow.
 
 `python -m benchmark.track.mirror follow RUN_DIR` copies one run while it happens, `… sync` the runs whose folders it reads
-from stdin; benchmark/track.py starts them. What has been copied into which store stands in the run's tracking.json, so
+from stdin; benchmark/recording/tracking.py starts them. What has been copied into which store stands in the run's tracking.json, so
 that a resumed run goes on in the same MLflow run, and a replay adds exactly what is missing.
 """
 
@@ -21,9 +21,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmark.recording import record
-from benchmark.recording import analyses as files
 from benchmark.declaring.spec import AXES
+from benchmark.files import write_text
+from benchmark.recording import analyses, record
 
 EXPERIMENT = "dit-generalization-bench"
 POLL_SECONDS = 3.0
@@ -60,11 +60,15 @@ class Copy:
 
     def lines(self) -> None:
         """Copy the complete lines that metrics.jsonl has gained; a (metric, step) is copied once."""
-        from mlflow.entities import Metric  # noqa: PLC0415
+        from mlflow.entities import Metric
 
         gained = self._gained()
-        points = {(key, step): Metric(key, value, int(seconds * 1000), step)  # of a repeated step the later line wins
-                  for line in gained for key, step, value, seconds in _values(line) if (key, step) not in self._logged}
+        points = {
+            (key, step): Metric(key, value, int(seconds * 1000), step)  # of a repeated step the later line wins
+            for line in gained
+            for key, step, value, seconds in _values(line)
+            if (key, step) not in self._logged
+        }
         self._log(list(points.values()))
         self._logged |= points.keys()
         self._lines += len(gained)
@@ -90,12 +94,12 @@ class Copy:
 
     def _analysis(self, name: str) -> None:
         """Log the files of one analysis, and its numbers at step 0 where they are new."""
-        from mlflow.entities import Metric  # noqa: PLC0415
+        from mlflow.entities import Metric
 
-        path = self._run_dir / files.FOLDER / name
-        found, when = files.read(path), max(int(path.stat().st_mtime * 1000), self._latest + 1)
+        path = self._run_dir / analyses.FOLDER / name
+        found, when = analyses.read(path), max(int(path.stat().st_mtime * 1000), self._latest + 1)
         for written in sorted(file for file in path.parent.glob(f"{found.what}[-.]*") if file.is_file()):
-            self._client.log_artifact(self._id, str(written), files.FOLDER)
+            self._client.log_artifact(self._id, str(written), analyses.FOLDER)
         known, values = self._client.get_run(self._id).data.metrics, {f"{found.what}.{key}": value for key, value in found.numbers.items()}
         self._log([Metric(key, value, when, 0) for key, value in values.items() if known.get(key) != value])
 
@@ -109,13 +113,18 @@ class Copy:
 
     def _describe(self) -> None:
         """Log params, tags and the digests of the images, as far as the MLflow run lacks them: params cannot change."""
-        from mlflow.entities import Param, RunTag  # noqa: PLC0415
+        from mlflow.entities import Param, RunTag
 
         spec, data = self._description["spec"], self._run.data
         params = [Param(name, value) for name, value in parameters(spec).items() if name not in data.params]
         tags = {axis: spec[axis]["name"] for axis in AXES} | {
-            "N": str(spec["subset"]), "seed": str(spec["seed"]), "half": spec.get("half", ""), "id": self._description["id"],
-            "suite": self._description["suite"] or "", "overrides": " ".join(self._description["overrides"])}
+            "N": str(spec["subset"]),
+            "seed": str(spec["seed"]),
+            "half": spec.get("half", ""),
+            "id": self._description["id"],
+            "suite": self._description["suite"] or "",
+            "overrides": " ".join(self._description["overrides"]),
+        }
         for part in _chunks(params, 100):
             self._client.log_batch(self._id, params=part)
         self._client.log_batch(self._id, tags=[RunTag(name, value) for name, value in tags.items() if value])
@@ -128,12 +137,20 @@ class Copy:
 
         MLflow keeps one input of equal name and digest, however often it is logged.
         """
-        from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415
+        from mlflow.entities import Dataset, DatasetInput, InputTag
 
         entry = self._description["spec"]["dataset"]
         inputs = [
-            DatasetInput(Dataset(name=entry["name"], digest=digest[:32], source_type="local", source=json.dumps(entry),
-                                 profile=json.dumps({"sha256": digest})), [InputTag("mlflow.data.context", context)])
+            DatasetInput(
+                Dataset(
+                    name=entry["name"],
+                    digest=digest[:32],
+                    source_type="local",
+                    source=json.dumps(entry),
+                    profile=json.dumps({"sha256": digest}),
+                ),
+                [InputTag("mlflow.data.context", context)],
+            )
             for context, digest in (("training", train), ("test", test))
         ]
         self._client.log_inputs(self._id, inputs)
@@ -143,12 +160,11 @@ class Copy:
 
         Of several values at one step MLflow shows the latest, so `when` must be later than the lines.
         """
-        from mlflow.entities import Metric  # noqa: PLC0415
+        from mlflow.entities import Metric
 
         if not self._description.get("data"):
             self._images(result.data.train_sha256, result.data.test_sha256)
-        budget = ("parameters", "parameters_trainable", "forward_flops", "wall_seconds", "evaluation_seconds",
-                  "peak_memory_bytes")
+        budget = ("parameters", "parameters_trainable", "forward_flops", "wall_seconds", "evaluation_seconds", "peak_memory_bytes")
         values = {name: getattr(result, name) for name in ("psnr_train", "psnr_test", "psnr_gap")}
         values |= {name: float(getattr(result.training, name)) for name in budget}
         values |= {name: score.value for name, score in result.scores.items()}
@@ -168,7 +184,7 @@ class Copy:
                 content = file.read()
         except FileNotFoundError:
             return []
-        complete = content[:content.rfind(b"\n") + 1]
+        complete = content[: content.rfind(b"\n") + 1]
         self._offset += len(complete)
         return complete.splitlines()
 
@@ -206,7 +222,7 @@ def _values(line: bytes) -> list[tuple[str, int, float, float]]:
 
 def _connect(store: str) -> tuple[Any, str]:
     """Return a client and the id of our experiment; make the database and the experiment where they are missing."""
-    from mlflow import MlflowClient  # noqa: PLC0415
+    from mlflow import MlflowClient
 
     if not store.startswith(SQLITE):
         client = MlflowClient(store)
@@ -222,7 +238,7 @@ def _connect(store: str) -> tuple[Any, str]:
 
 def _create_database(path: Path) -> None:
     """Create the tables under another name first, so that a kill on the way leaves no half database."""
-    from mlflow import MlflowClient  # noqa: PLC0415
+    from mlflow import MlflowClient
 
     new = path.with_name(path.name + "-new")
     for left in path.parent.glob(new.name + "*"):
@@ -232,7 +248,7 @@ def _create_database(path: Path) -> None:
 
 
 def _experiment(client: Any, artifacts: str | None) -> str:
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException
 
     if found := client.get_experiment_by_name(EXPERIMENT):
         return found.experiment_id
@@ -279,7 +295,7 @@ def _replay(client: Any, experiment: str, run_dir: Path, store: str) -> str:
 
 def _analyses(run_dir: Path) -> dict[str, str]:
     """Return the JSON files of a run's analyses, each with its digest."""
-    return {path.name: _digest(path) for path in sorted((run_dir / files.FOLDER).glob("*.json"))}
+    return {path.name: _digest(path) for path in sorted((run_dir / analyses.FOLDER).glob("*.json"))}
 
 
 def _count(path: Path) -> int:
@@ -291,7 +307,7 @@ def _digest(path: Path) -> str:
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    return (items[first:first + size] for first in range(0, len(items), size))
+    return (items[first : first + size] for first in range(0, len(items), size))
 
 
 def progress(run_dir: Path, store: str) -> dict[str, Any]:
@@ -309,7 +325,7 @@ def _all(run_dir: Path) -> dict[str, Any]:
 def _note(run_dir: Path, store: str, **changes: Any) -> None:
     known = _all(run_dir)
     known[shown(store)] = known.get(shown(store), {}) | changes
-    record.write_text(run_dir / "tracking.json", json.dumps(known, indent=1) + "\n")
+    write_text(run_dir / "tracking.json", json.dumps(known, indent=1) + "\n")
 
 
 @contextmanager

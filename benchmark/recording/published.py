@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.contract import Positive, checked
-from benchmark.errors import BenchError, UsageError
 from benchmark.declaring.fields import FieldError, from_json
+from benchmark.errors import BenchError, UsageError
 from benchmark.recording.record import Record
 
 # Which of the paper's variants a recipe repeats. Any other recipe is no repetition of the paper.
@@ -40,9 +40,7 @@ class Published:
             return ()
         model, layout, dataset, subset, _, recipe = record.row
         key = (metric, model, layout, dataset, subset, VARIANTS[recipe])
-        return tuple(
-            row for row in self.rows if (row.metric, row.model, row.layout, row.dataset, row.n, row.variant) == key
-        )
+        return tuple(row for row in self.rows if (row.metric, row.model, row.layout, row.dataset, row.n, row.variant) == key)
 
 
 def repeats_paper(record: Record) -> bool:
@@ -60,15 +58,11 @@ def load(path: Path) -> Published:
             works.append(str(document["source"]))
             rows += [from_json(Reported, row, f"rows[{i}]") for i, row in enumerate(document["rows"])]
         except FileNotFoundError:
-            raise UsageError(
-                f"There are no published values at {file}. They are part of the repository: check it out whole."
-            ) from None
+            raise UsageError(f"There are no published values at {file}. They are part of the repository: check it out whole.") from None
         except (OSError, UnicodeDecodeError) as problem:
             raise BenchError(f"The published values {file} cannot be read: {problem}") from None
         except FieldError as problem:
             raise BenchError(f"The published values {file} are not valid: {problem}") from None
         except (ValueError, KeyError, TypeError, RecursionError) as problem:
-            raise BenchError(
-                f"The published values {file} must be a JSON table with 'source' and 'rows': {problem}"
-            ) from None
+            raise BenchError(f"The published values {file} must be a JSON table with 'source' and 'rows': {problem}") from None
     return Published(tuple(works), tuple(rows))

@@ -1,20 +1,19 @@
 """Numbers to one JSON record: what was run, what came out, in which environment. Schema version 1.
 
-The schema is published as benchmark/record.schema.json, which a test holds equal to these classes.
+The schema is published as benchmark/recording/record.schema.json, which a test holds equal to these classes.
 """
 
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from benchmark.contract import Count, FieldError, Positive, Range, checked
-from benchmark.errors import BenchError, UsageError
 from benchmark.declaring.fields import added, conform, from_json, json_schema, to_json
+from benchmark.declaring.row import Row
 from benchmark.declaring.spec import AXES, Half, spec_id
-from benchmark.declaring.suite import Row
+from benchmark.errors import BenchError, UsageError
+from benchmark.files import write_text
 
 METRIC_VERSION = "psnr-1"
 RECORDS = Path("leaderboard/records")
@@ -229,8 +228,9 @@ def read(path: Path) -> Record:
     except (OSError, UnicodeDecodeError) as problem:
         raise BenchError(f"The record {path} cannot be read: {problem}") from None
     except (ValueError, RecursionError) as problem:
-        raise BenchError(f"The record {path} is not valid: {problem}. Restore it (`git checkout -- FILE`), or remove it and run its "
-                         "row again.") from None
+        raise BenchError(
+            f"The record {path} is not valid: {problem}. Restore it (`git checkout -- FILE`), or remove it and run its row again."
+        ) from None
 
 
 def read_all(records: Path) -> list[Record]:
@@ -247,29 +247,6 @@ def read_all(records: Path) -> list[Record]:
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a record."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Record"} | json_schema(Record)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new content, never half; survives a power cut."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write bytes atomically: temporary name, fsync, rename; raise BenchError where the disk refuses."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as problem:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise BenchError(f"{path} cannot be written: {problem.strerror}. Free space or make the folder writable, then run again.") from None
 
 
 def _refuse_constant(name: str) -> float:

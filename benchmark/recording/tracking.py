@@ -1,7 +1,7 @@
 """MLflow beside the runs: start a mirror, replay what it missed, open its pages.
 
 No run ever waits for MLflow or imports it: metrics.jsonl and the record are the truth, and a process of its own
-(benchmark/track/mirror.py) copies them.
+(benchmark/recording/mirror.py) copies them.
 """
 
 import contextlib
@@ -19,17 +19,30 @@ from pathlib import Path
 from typing import IO
 
 from benchmark.errors import BenchError, UsageError
+from benchmark.files import PROJECT
 from benchmark.recording.mirror import SQLITE, progress, shown
 
-MISSING = ("MLflow is not installed, so nothing is mirrored: pip install 'dit-generalization-bench[tracking]', "
-           "then `bench track sync` replays the runs.")
+MISSING = (
+    "MLflow is not installed, so nothing is mirrored: pip install 'dit-generalization-bench[tracking]', "
+    "then `bench track sync` replays the runs."
+)
 
 # For the processes below only. Without the first three an unreachable server hangs for minutes per call.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
-            "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LOGGING_LEVEL": "ERROR",
-         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
 
 
 def default_store(home: Path) -> str:
@@ -40,8 +53,7 @@ def default_store(home: Path) -> str:
 class Mirror:
     """A process that copies one run into MLflow while it happens, or the reason why there is none."""
 
-    def __init__(self, run_dir: Path, store: str, process: subprocess.Popen[bytes] | None,
-                 problem: str | None = None) -> None:
+    def __init__(self, run_dir: Path, store: str, process: subprocess.Popen[bytes] | None, problem: str | None = None) -> None:
         self._run_dir, self._store, self._process, self._problem = run_dir, store, process, problem
 
     def finish(self, timeout: float = 10.0) -> str | None:
@@ -54,13 +66,17 @@ class Mirror:
         try:
             code = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            return (f"The MLflow store {shown(self._store)} is not up to date yet. Its mirror goes on in the background "
-                    f"(process {self._process.pid}); the run does not need it; `bench track sync` replays what is missing.")
+            return (
+                f"The MLflow store {shown(self._store)} is not up to date yet. Its mirror goes on in the background "
+                f"(process {self._process.pid}); the run does not need it; `bench track sync` replays what is missing."
+            )
         if code == 0:
             return None
         reason = progress(self._run_dir, self._store).get("problem") or f"its mirror ended with code {code}"
-        return (f"The MLflow store {shown(self._store)} could not be written: {reason}. The run does not need it; "
-                "`bench track sync` replays what is missing.")
+        return (
+            f"The MLflow store {shown(self._store)} could not be written: {reason}. The run does not need it; "
+            "`bench track sync` replays what is missing."
+        )
 
 
 def start(run_dir: Path, *, store: str) -> Mirror:
@@ -69,11 +85,14 @@ def start(run_dir: Path, *, store: str) -> Mirror:
         return Mirror(run_dir, store, None, MISSING)
     try:
         with (run_dir / "tracking.log").open("ab") as log:
-            process = _spawn("follow", str(run_dir), "--parent", str(os.getpid()), store=store,
-                             out=subprocess.DEVNULL, errors=log)
+            process = _spawn("follow", str(run_dir), "--parent", str(os.getpid()), store=store, out=subprocess.DEVNULL, errors=log)
     except OSError as problem:
-        return Mirror(run_dir, store, None, f"The MLflow mirror of this run could not be started: {problem}. "
-                      "The run does not need it; `bench track sync` replays it.")
+        return Mirror(
+            run_dir,
+            store,
+            None,
+            f"The MLflow mirror of this run could not be started: {problem}. The run does not need it; `bench track sync` replays it.",
+        )
     return Mirror(run_dir, store, process)
 
 
@@ -148,15 +167,22 @@ def ui(home: Path, store: str, host: str = "127.0.0.1", port: int = 5000) -> int
             _end(server)
 
 
-def _spawn(*words: str, store: str, out: int | IO[bytes], errors: IO[bytes],
-           module: str = "benchmark.track.mirror") -> subprocess.Popen[bytes]:
+def _spawn(
+    *words: str, store: str, out: int | IO[bytes], errors: IO[bytes], module: str = "benchmark.recording.mirror"
+) -> subprocess.Popen[bytes]:
     """Start a process with the store in its environment, where no process list shows its password."""
-    root = str(Path(__file__).resolve().parent.parent.parent)
+    root = str(PROJECT)
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     where = {"MLFLOW_TRACKING_URI": store, "MLFLOW_BACKEND_STORE_URI": store, "PYTHONPATH": path}
-    return subprocess.Popen([sys.executable, "-P", "-m", module, *words], stdin=subprocess.PIPE, stdout=out,
-                            stderr=errors, bufsize=0, env=PATIENCE | os.environ | QUIET | where,
-                            start_new_session=True)  # a Ctrl-C is the parent's to handle
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", module, *words],
+        stdin=subprocess.PIPE,
+        stdout=out,
+        stderr=errors,
+        bufsize=0,
+        env=PATIENCE | os.environ | QUIET | where,
+        start_new_session=True,
+    )  # a Ctrl-C is the parent's to handle
 
 
 def _refuse_busy(host: str, port: int) -> None:
@@ -166,8 +192,10 @@ def _refuse_busy(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except (OSError, OverflowError) as problem:
-            raise UsageError(f"Port {port} on {host} cannot be used: {str(problem).rstrip('.')}. Choose another one, for example "
-                             f"--port {port % 60_000 + 1}.") from None
+            raise UsageError(
+                f"Port {port} on {host} cannot be used: {str(problem).rstrip('.')}. Choose another one, for example "
+                f"--port {port % 60_000 + 1}."
+            ) from None
 
 
 def _answers(host: str, port: int) -> bool:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 
-from benchmark. import __version__
+from benchmark import __version__
 from benchmark.errors import UsageError
+from benchmark.files import PROJECT
 from benchmark.recording.record import Environment
-
-CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def choose_device(name: str) -> torch.device:
@@ -38,15 +37,19 @@ def describe() -> Environment:
     commit = _git("rev-parse", "HEAD")
     changed = _git("status", "--porcelain", "--", "benchmark", "registry", "requirements.lock")
     return Environment(
-        benchmark=__version__, commit=commit, modified=bool(changed) if commit else None,
-        python=platform.python_version(), torch=str(torch.__version__), platform=f"{platform.system()} {platform.machine()}",
+        benchmark=__version__,
+        commit=commit,
+        modified=bool(changed) if commit else None,
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        platform=f"{platform.system()} {platform.machine()}",
         processor=_processor(),
     )
 
 
 def _git(*words: str) -> str | None:
     try:
-        done = subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(["git", *words], cwd=PROJECT, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -172,15 +172,19 @@ class Lease:
                 return
             try:
                 if not self._is_mine():
-                    self._lost = Lost(f"{self._what} was taken over by another process, because this one gave no sign of life "
-                                      f"for {self._seconds:.0f} s. It stops here and has written nothing since.")
+                    self._lost = Lost(
+                        f"{self._what} was taken over by another process, because this one gave no sign of life "
+                        f"for {self._seconds:.0f} s. It stops here and has written nothing since."
+                    )
                     return
                 self._files.replace(self._name, self._content())
                 self._confirmed = _now()
             except OSError as problem:
                 if not patient:
-                    self._lost = Lost(f"{self._what} cannot be reached any more: {self._files}: {problem.strerror or problem}. "
-                                      "Free space or bring the folder back, then run the same command.")
+                    self._lost = Lost(
+                        f"{self._what} cannot be reached any more: {self._files}: {problem.strerror or problem}. "
+                        "Free space or bring the folder back, then run the same command."
+                    )
 
     def _is_mine(self) -> bool:
         names = _numbered(self._files)
@@ -217,31 +221,44 @@ class Lease:
             if self._highest() != (number, content):
                 return False
             if not said and time.monotonic() - began > 2 * seconds / RENEWALS:
-                note(f"{self._what} is held by {_named(holder)}, without a sign of life so far: "
-                     f"it is taken over after {seconds:.0f} s without one.")
+                note(
+                    f"{self._what} is held by {_named(holder)}, without a sign of life so far: "
+                    f"it is taken over after {seconds:.0f} s without one."
+                )
                 said = True
             time.sleep(min(0.5, seconds / 50))
         return self._highest() == (number, content)
 
     def _content(self) -> bytes:
         self._count += 1
-        return json.dumps({"owner": self._owner, "host": host(), "name": platform.node(), "pid": os.getpid(),
-                           "count": self._count, "seconds": self._seconds, "time": time.time()}).encode()
+        return json.dumps(
+            {
+                "owner": self._owner,
+                "host": host(),
+                "name": platform.node(),
+                "pid": os.getpid(),
+                "count": self._count,
+                "seconds": self._seconds,
+                "time": time.time(),
+            }
+        ).encode()
 
     def _in_progress(self, holder: dict[str, Any], way_out: str = "Wait for it, or stop it first.") -> str:
         return f"{self._what} is in progress in another process, {_named(holder)}. {way_out}"
 
 
 @contextmanager
-def held(files: Files, what: str, *, alone: bool = False, wait: bool = False,
-         note: Callable[[str], None] = lambda text: None) -> Iterator[Lease]:
+def held(
+    files: Files, what: str, *, alone: bool = False, wait: bool = False, note: Callable[[str], None] = lambda text: None
+) -> Iterator[Lease]:
     """Hold the lease that lies in `files`, renewed by a thread; `what` names the run in messages ('The run …')."""
     lease = Lease(files, what, _seconds())
     try:
         lease.take(alone=alone, wait=wait, note=note)
     except OSError as problem:
-        raise BenchError(f"{what} cannot be held: {files}: {problem.strerror or problem}. Free space or make it "
-                         "writable, then run again.") from None
+        raise BenchError(
+            f"{what} cannot be held: {files}: {problem.strerror or problem}. Free space or make it writable, then run again."
+        ) from None
     thread = threading.Thread(target=lease.keep, name="lease", daemon=True)
     thread.start()
     try:

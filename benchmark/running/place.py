@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from benchmark.running.processes import ALONE, Processes
 from benchmark.declaring.spec import Spec
+from benchmark.running.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,10 @@ def own_device(device: torch.device) -> torch.device:
         return device
     local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if local >= there:
-        raise UsageError(f"There are {local + 1} or more processes on this machine, and {there} GPUs: one process needs one "
-                         f"GPU. Start it with torchrun --nproc-per-node {there}, or with --device cpu.")
+        raise UsageError(
+            f"There are {local + 1} or more processes on this machine, and {there} GPUs: one process needs one "
+            f"GPU. Start it with torchrun --nproc-per-node {there}, or with --device cpu."
+        )
     return torch.device("cuda", local)
 
 
@@ -140,8 +142,10 @@ def joined(device: torch.device) -> Iterator[Processes]:
     try:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as problem:
-        raise BenchError(f"The {processes.size} processes of this run did not find each other: {problem}. "
-                         "Start them with torchrun, as in `bench run --help`.") from None
+        raise BenchError(
+            f"The {processes.size} processes of this run did not find each other: {problem}. "
+            "Start them with torchrun, as in `bench run --help`."
+        ) from None
     try:
         yield processes
     except BenchError as problem:
@@ -160,5 +164,7 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as problem:
-        raise Lost("Another process of this run was lost, so it ends here. The last checkpoint is intact: the same command "
-                   f"resumes from it, on any number of processes. ({str(problem).splitlines()[0][:160]})") from None
+        raise Lost(
+            "Another process of this run was lost, so it ends here. The last checkpoint is intact: the same command "
+            f"resumes from it, on any number of processes. ({str(problem).splitlines()[0][:160]})"
+        ) from None

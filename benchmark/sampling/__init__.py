@@ -12,15 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import run
-from benchmark.recording import record
-from benchmark.contract import Count, FieldError, Fraction, ImageShape, Positive, Range, checked
+from benchmark.contract import (
+    Count,
+    FieldError,
+    Fraction,
+    ImageShape,
+    Positive,
+    Range,
+    checked,
+)
+from benchmark.declaring.spec import from_record
+from benchmark.errors import BenchError, UsageError
 from benchmark.images.packing import digest
 from benchmark.networks.diffusion import random_key
-from benchmark.errors import BenchError, UsageError
+from benchmark.recording import record
 from benchmark.running.progress import Display
-from benchmark.sampling.samplers import guided, kept_steps, predictor, signal_levels, trajectory
+from benchmark.sampling.samplers import (
+    guided,
+    kept_steps,
+    predictor,
+    signal_levels,
+    trajectory,
+)
 from benchmark.sampling.store import Store, held
-from benchmark.declaring.spec import from_record
 
 Progress = Callable[[int, int, str], None]
 DEFAULT_STEPS = {"ancestral": 250, "ddim": 50, "dpm": 20}
@@ -56,8 +70,9 @@ class Samples(NamedTuple):
     info: dict[str, Any]
 
 
-def sample_run(folder: Path, request: Request, place: "run.Place", display: Display, search: tuple[Path, ...],
-               batch: int | None = None) -> Samples:
+def sample_run(
+    folder: Path, request: Request, place: "run.Place", display: Display, search: tuple[Path, ...], batch: int | None = None
+) -> Samples:
     """Return the samples of a finished run from its EMA weights, making those that are not there yet."""
     if not (folder / "record.json").exists():
         raise UsageError(f"The run {folder.name} is not finished, so there is nothing to sample from. `bench run` finishes it.")
@@ -68,14 +83,33 @@ def sample_run(folder: Path, request: Request, place: "run.Place", display: Disp
         return run.trained_network(spec, place, display, run.load_subset(spec, place, display), stored.weights_sha256)
 
     classes, dropped = (getattr(spec.model.config, field, 0) for field in ("num_classes", "class_dropout"))
-    return samples(folder, request, shape=spec.images, weights_sha256=stored.weights_sha256, network=network, classes=classes,
-                   null=dropped > 0, device=place.device, batch=batch,
-                   progress=display.bar("sampling"))
+    return samples(
+        folder,
+        request,
+        shape=spec.images,
+        weights_sha256=stored.weights_sha256,
+        network=network,
+        classes=classes,
+        null=dropped > 0,
+        device=place.device,
+        batch=batch,
+        progress=display.bar("sampling"),
+    )
 
 
-def samples(folder: Path, request: Request, *, shape: ImageShape, weights_sha256: str, network: Callable[[], nn.Module],
-            classes: int = 0, null: bool = False, device: torch.device, batch: int | None = None,
-            progress: Progress | None = None) -> Samples:
+def samples(
+    folder: Path,
+    request: Request,
+    *,
+    shape: ImageShape,
+    weights_sha256: str,
+    network: Callable[[], nn.Module],
+    classes: int = 0,
+    null: bool = False,
+    device: torch.device,
+    batch: int | None = None,
+    progress: Progress | None = None,
+) -> Samples:
     """Return the samples of the run in `folder`, making those that are not there yet.
 
     `network()` is called only then. `classes` is the number of labels it takes (0: none), and `null` tells whether it
@@ -95,29 +129,40 @@ def samples(folder: Path, request: Request, *, shape: ImageShape, weights_sha256
                 store.append(draw_samples(denoiser, request, numbers, shape, device, classes, progress))
             store.finish()
         images = store.images()
-    taken = images[:request.count]
+    taken = images[: request.count]
     return Samples(taken, store.identity | {"count": len(taken), "sha256": digest(taken), "complete": True})
 
 
 @torch.no_grad()
-def draw_samples(network: nn.Module, request: Request, numbers: range, shape: ImageShape, device: torch.device,
-                 classes: int = 0, progress: Progress | None = None, clip: bool = True) -> np.ndarray:
+def draw_samples(
+    network: nn.Module,
+    request: Request,
+    numbers: range,
+    shape: ImageShape,
+    device: torch.device,
+    classes: int = 0,
+    progress: Progress | None = None,
+    clip: bool = True,
+) -> np.ndarray:
     """Return the samples of these numbers k as uint8 (N, C, R, R)."""
     steps = kept_steps(request.sampler, request.steps)
     draw = noise_source(request.seed, numbers, shape, device)
     estimate = network
     if classes:
-        estimate = guided(network, labels(request.seed, numbers, classes).to(device), classes,
-                          1.0 if request.guidance is None else request.guidance)
+        estimate = guided(
+            network, labels(request.seed, numbers, classes).to(device), classes, 1.0 if request.guidance is None else request.guidance
+        )
     way = trajectory(request.sampler, draw(), predictor(estimate, steps, clip=clip), signal_levels(steps), draw, request.eta)
-    for i, x in enumerate(way, 1):  # noqa: B007  the last x is the sample
+    for i, x in enumerate(way, 1):
         if progress:
             done = numbers.start * len(steps) + i * len(numbers)
             progress(done, request.count * len(steps), f"image {numbers.stop} of {request.count}")
     if not x.isfinite().all():
         bad = next(k for k, image in zip(numbers, x, strict=True) if not image.isfinite().all())
-        raise BenchError(f"The sample number {bad} (seed {request.seed}) is not finite: the network returned NaN or inf. "
-                         "Nothing of it was kept; score the run with `bench evaluate` to see at which steps it fails.")
+        raise BenchError(
+            f"The sample number {bad} (seed {request.seed}) is not finite: the network returned NaN or inf. "
+            "Nothing of it was kept; score the run with `bench evaluate` to see at which steps it fails."
+        )
     return grey_levels(x).cpu().numpy()
 
 
@@ -149,16 +194,24 @@ def labels(seed: int, numbers: range, classes: int) -> Tensor:
 
 
 def _identity(folder: Path, request: Request, weights_sha256: str) -> dict[str, Any]:
-    return {"run": folder.name, "sampler": request.sampler, "steps": request.steps, "eta": request.eta,
-            "guidance": request.guidance, "seed": request.seed, "weights_sha256": weights_sha256}
+    return {
+        "run": folder.name,
+        "sampler": request.sampler,
+        "steps": request.steps,
+        "eta": request.eta,
+        "guidance": request.guidance,
+        "seed": request.seed,
+        "weights_sha256": weights_sha256,
+    }
 
 
 def _check_guidance(request: Request, classes: int, null: bool) -> None:
     if request.guidance is None:
         return
     if not classes:
-        raise UsageError(f"--guidance {request.guidance:g} needs a model with classes; this one has none "
-                         "(num_classes = 0). Leave it out.")
+        raise UsageError(f"--guidance {request.guidance:g} needs a model with classes; this one has none (num_classes = 0). Leave it out.")
     if not null and request.guidance != 1:
-        raise UsageError(f"--guidance {request.guidance:g} needs a model trained with a label for no class; this one was not "
-                         "(class_dropout = 0). Leave it out.")
+        raise UsageError(
+            f"--guidance {request.guidance:g} needs a model trained with a label for no class; this one was not "
+            "(class_dropout = 0). Leave it out."
+        )

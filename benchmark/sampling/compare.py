@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 
 from benchmark import run
-from benchmark.recording import record
 from benchmark.contract import Count, Positive, Range, checked
-from benchmark.images.subsets import Subset
-from benchmark.errors import UsageError
 from benchmark.declaring.fields import to_json
+from benchmark.declaring.spec import Spec, from_record
+from benchmark.errors import UsageError
+from benchmark.images.subsets import Subset
+from benchmark.recording import record
 from benchmark.running.progress import Display
 from benchmark.sampling import Request, sample_run
 from benchmark.sampling.neighbours import nearest
-from benchmark.declaring.spec import Spec, from_record
 
 if TYPE_CHECKING:
     from benchmark.run import Place
@@ -62,22 +62,39 @@ class Comparison:
     second_to_train: Likeness
 
 
-def compare(folders: tuple[Path, Path], request: Request, place: "Place", display: Display, search: tuple[Path, ...], *,
-            overlap: bool = False, batch: int | None = None) -> Comparison:
+def compare(
+    folders: tuple[Path, Path],
+    request: Request,
+    place: "Place",
+    display: Display,
+    search: tuple[Path, ...],
+    *,
+    overlap: bool = False,
+    batch: int | None = None,
+) -> Comparison:
     """Sample two finished runs from the same noise and compare; raise UsageError where that would mean nothing."""
     specs = tuple(_spec(folder, search) for folder in folders)
     _check_images(specs)
     subsets = tuple(run.load_subset(spec, place, display) for spec in specs)
     shared = shared_images(*subsets)
     if shared and not overlap:
-        raise UsageError(f"The runs {folders[0].name} and {folders[1].name} share {shared} of their {len(subsets[0].train)} and "
-                         f"{len(subsets[1].train)} training images, so that alike samples would not show generalization. "
-                         "Compare the two halves of one seed (`bench run … --half a` and `--half b`), or say --overlap.")
+        raise UsageError(
+            f"The runs {folders[0].name} and {folders[1].name} share {shared} of their {len(subsets[0].train)} and "
+            f"{len(subsets[1].train)} training images, so that alike samples would not show generalization. "
+            "Compare the two halves of one seed (`bench run … --half a` and `--half b`), or say --overlap."
+        )
     first, second = (sample_run(folder, request, place, display, search, batch).images for folder in folders)
     return Comparison(
-        version=VERSION, runs=tuple(folder.name for folder in folders), count=request.count, sampler=request.sampler,
-        steps=request.steps, seed=request.seed, train_images=tuple(len(subset.train) for subset in subsets),
-        shared_images=shared, between=likeness(first, second), first_to_train=_to_nearest(first, subsets[0], place),
+        version=VERSION,
+        runs=tuple(folder.name for folder in folders),
+        count=request.count,
+        sampler=request.sampler,
+        steps=request.steps,
+        seed=request.seed,
+        train_images=tuple(len(subset.train) for subset in subsets),
+        shared_images=shared,
+        between=likeness(first, second),
+        first_to_train=_to_nearest(first, subsets[0], place),
         second_to_train=_to_nearest(second, subsets[1], place),
     )
 
@@ -103,10 +120,12 @@ def shared_images(first: Subset, second: Subset) -> int:
 
 def rows(result: Comparison) -> list[tuple[str, str, str, str]]:
     """Return the result as rows of a table."""
-    said = (("the two runs' samples", result.between), ("the first's and its nearest training images", result.first_to_train),
-            ("the second's and its nearest training images", result.second_to_train))
-    return [(what, "equal" if one.psnr is None else f"{one.psnr:.2f}", f"{one.cosine:.4f}", f"{one.distance:.4f}")
-            for what, one in said]
+    said = (
+        ("the two runs' samples", result.between),
+        ("the first's and its nearest training images", result.first_to_train),
+        ("the second's and its nearest training images", result.second_to_train),
+    )
+    return [(what, "equal" if one.psnr is None else f"{one.psnr:.2f}", f"{one.cosine:.4f}", f"{one.distance:.4f}") for what, one in said]
 
 
 def sentence(result: Comparison) -> str:
@@ -115,8 +134,10 @@ def sentence(result: Comparison) -> str:
     if nearer == {False}:
         return "The samples are nearer to training images than to each other, as of models that memorise."
     if nearer == {True}:
-        return ("The samples are nearer to each other than to training images, as of models that generalize. Models that have learned little "
-                "agree too: look at the samples (`bench sample RUN --grid FILE.png`) and at PSNR test.")
+        return (
+            "The samples are nearer to each other than to training images, as of models that generalize. Models that have learned little "
+            "agree too: look at the samples (`bench sample RUN --grid FILE.png`) and at PSNR test."
+        )
     return "The samples of one run alone are nearer to the other's than to its training images: no verdict."
 
 
@@ -135,11 +156,16 @@ def _spec(folder: Path, search: tuple[Path, ...]) -> Spec:
 def _check_images(specs: tuple[Spec, ...]) -> None:
     first, second = specs
     if first.images != second.images:
-        raise UsageError(f"The runs make images of different shapes: {first.images.channels} x {first.images.resolution}² and "
-                         f"{second.images.channels} x {second.images.resolution}². Compare runs on one dataset.")
+        raise UsageError(
+            f"The runs make images of different shapes: {first.images.channels} x {first.images.resolution}² and "
+            f"{second.images.channels} x {second.images.resolution}². Compare runs on one dataset."
+        )
     if to_json(first.dataset.config) != to_json(second.dataset.config) or first.dataset.kind != second.dataset.kind:
-        raise UsageError(f"The runs were trained on different images ({first.dataset.name} and {second.dataset.name}). "
-                         "Compare runs on one dataset.")
+        raise UsageError(
+            f"The runs were trained on different images ({first.dataset.name} and {second.dataset.name}). Compare runs on one dataset."
+        )
     if first.id == second.id:
-        raise UsageError(f"{first.id} is one run, named twice. Name two runs that were trained on different images: the two halves of one "
-                         "seed (`bench run … --half a` and `--half b`).")
+        raise UsageError(
+            f"{first.id} is one run, named twice. Name two runs that were trained on different images: the two halves of one "
+            "seed (`bench run … --half a` and `--half b`)."
+        )

@@ -22,8 +22,15 @@ class Neighbours(NamedTuple):
     distances: np.ndarray  # (Q, k) float64, l2
 
 
-def nearest(queries: np.ndarray, references: np.ndarray, k: int = 1, *, block: int = 4096,
-            device: torch.device | str = "cpu", progress: Progress | None = None) -> Neighbours:
+def nearest(
+    queries: np.ndarray,
+    references: np.ndarray,
+    k: int = 1,
+    *,
+    block: int = 4096,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Neighbours:
     """Return the k nearest references of every query by l2 distance, exactly.
 
     queries: (Q, ...), references: (N, ...), uint8 images or real features, memory-mapped or not; rows are flattened
@@ -39,7 +46,7 @@ def nearest(queries: np.ndarray, references: np.ndarray, k: int = 1, *, block: i
     indices = np.empty((len(queries), k), dtype=np.int64)
     squared = np.empty((len(queries), k), dtype=np.float64)
     for start in range(0, len(queries), block):
-        found, beyond = search.candidates(queries[start:start + block])
+        found, beyond = search.candidates(queries[start : start + block])
         for first in range(0, len(found), REFINED):
             piece = slice(first, first + REFINED)
             rows = slice(start + first, start + first + len(found[piece]))
@@ -63,7 +70,7 @@ class _Search:
         found = torch.empty((len(left), 0), dtype=torch.int64, device=self.device)
         widest = 0.0
         for start in range(0, len(self.references), self.block):
-            right, right_norms = self._single(self.references[start:start + self.block])
+            right, right_norms = self._single(self.references[start : start + self.block])
             squared = torch.addmm(left_norms[:, None] + right_norms[None], left, right.T, alpha=-2)
             near, places = squared.topk(min(self.count, len(right)), dim=1, largest=False)
             best, found = torch.cat([best, near], dim=1), torch.cat([found, places + start], dim=1)
@@ -84,8 +91,9 @@ class _Search:
         return values, norms
 
 
-def _refine(queries: np.ndarray, references: np.ndarray, found: np.ndarray, beyond: np.ndarray, k: int,
-            block: int) -> tuple[np.ndarray, np.ndarray]:
+def _refine(
+    queries: np.ndarray, references: np.ndarray, found: np.ndarray, beyond: np.ndarray, k: int, block: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Decide among the candidates in float64; where one that is none could be as near, search all references.
 
     An fp32 squared distance errs by at most (D + 16) 2^-24 (|q| + |r|)^2, the usual bound of a sum of D products.
@@ -95,8 +103,7 @@ def _refine(queries: np.ndarray, references: np.ndarray, found: np.ndarray, beyo
     order = np.argsort(exact, axis=1, kind="stable")[:, :k]
     indices, squared = np.take_along_axis(found, order, axis=1), np.take_along_axis(exact, order, axis=1)
     for row in np.flatnonzero(squared[:, -1] >= beyond):
-        every = np.concatenate([_squared(queries[row], references[start:start + block])
-                                for start in range(0, len(references), block)])
+        every = np.concatenate([_squared(queries[row], references[start : start + block]) for start in range(0, len(references), block)])
         indices[row] = np.argsort(every, kind="stable")[:k]
         squared[row] = every[indices[row]]
     return indices, squared

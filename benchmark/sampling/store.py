@@ -1,7 +1,7 @@
 """The samples of a run on disk: one growing array that a kill cannot damage, and what it holds.
 
-    <run>/samples/<key>/images.npy      uint8, N x C x R x R; images.npy.partial while it grows
-    <run>/samples/<key>/samples.json    what they are; `done` images are whole, `complete` once all are
+<run>/samples/<key>/images.npy      uint8, N x C x R x R; images.npy.partial while it grows
+<run>/samples/<key>/samples.json    what they are; `done` images are whole, `complete` once all are
 """
 
 import json
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.images.packing import HEADER, digest, npy_header
 from benchmark.errors import BenchError
+from benchmark.files import write_text
+from benchmark.images.packing import HEADER, digest, npy_header
 from benchmark.running.hold import exclusive
-from benchmark.recording.record import write_text
 
 
 class Store:
@@ -38,8 +38,10 @@ class Store:
         safe = self._bytes(self.done) if self.done else 0
         with self.partial.open("ab") as file:
             if file.tell() < safe:
-                raise BenchError(f"The samples {self.partial} are shorter than the {self.done} images that {self.description} "
-                                 f"counts. Remove the folder {self.folder} and sample again.")
+                raise BenchError(
+                    f"The samples {self.partial} are shorter than the {self.done} images that {self.description} "
+                    f"counts. Remove the folder {self.folder} and sample again."
+                )
             file.truncate(safe)
             if not safe:
                 file.write(bytes(HEADER))
@@ -54,8 +56,10 @@ class Store:
             self.done += len(images)
             self.describe(self.count, complete=False)
         except OSError as problem:
-            raise BenchError(f"The samples {self.partial} cannot be written: {problem.strerror or problem}. What is whole "
-                             "is kept; free space, then run again.") from None
+            raise BenchError(
+                f"The samples {self.partial} cannot be written: {problem.strerror or problem}. What is whole "
+                "is kept; free space, then run again."
+            ) from None
 
     def finish(self) -> None:
         """Write the header, give the array its name and say that it is complete."""
@@ -74,8 +78,9 @@ class Store:
         except (OSError, ValueError, EOFError) as problem:
             raise BenchError(f"The samples {self.array} cannot be read: {problem}. {way_out}") from None
         if images.dtype != np.uint8 or images.shape != (self.done, *self.shape):
-            raise BenchError(f"The samples {self.array} are {images.dtype} of shape {images.shape}, not uint8 "
-                             f"{(self.done, *self.shape)}. {way_out}")
+            raise BenchError(
+                f"The samples {self.array} are {images.dtype} of shape {images.shape}, not uint8 {(self.done, *self.shape)}. {way_out}"
+            )
         if digest(images) != _read(self.description).get("sha256"):
             raise BenchError(f"The samples {self.array} have changed since they were made. {way_out}")
         return images
@@ -94,8 +99,10 @@ class Store:
         differing = [name for name, value in self.identity.items() if before.get(name) != value]
         if differing:
             name = differing[0]
-            raise BenchError(f"The samples in {self.folder} were made with {name} = {before.get(name)}, and the run now has "
-                             f"{name} = {self.identity[name]}. Remove that folder and sample again.")
+            raise BenchError(
+                f"The samples in {self.folder} were made with {name} = {before.get(name)}, and the run now has "
+                f"{name} = {self.identity[name]}. Remove that folder and sample again."
+            )
         if not isinstance(self.done, int) or self.done < 0 or (self.complete and self.done < 1):
             raise BenchError(f"{self.description} counts {self.done!r} images. Remove the folder {self.folder} and sample again.")
 
@@ -115,5 +122,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 def held(folder: Path) -> AbstractContextManager[None]:
     """Hold the folder of a key, so that two processes never append to one array."""
-    return exclusive(folder / "lock", "The samples",
-                     f"The samples in {folder} are being made by another process. Wait for it, or stop it first.")
+    return exclusive(
+        folder / "lock", "The samples", f"The samples in {folder} are being made by another process. Wait for it, or stop it first."
+    )

@@ -8,8 +8,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from benchmark.files import write_bytes
 from benchmark.running.processes import ALONE, Processes
-from benchmark.recording.record import write_bytes
 
 PARTIAL = "partial_scores.safetensors"  # in the run's folder
 
@@ -31,7 +31,7 @@ class PartialScores:
     def errors(self, side: str, start: int, count: int) -> Tensor | None:
         """Return the kept errors (4, count) of the pairs from `start` on, or None."""
         found = self._found.get(side)
-        return found[:, start:start + count] if found is not None and found.shape[1] >= start + count else None
+        return found[:, start : start + count] if found is not None and found.shape[1] >= start + count else None
 
     def keep(self, side: str, start: int, errors: Tensor) -> None:
         """Take the errors (4, n) of the pairs from `start` on; write them to the disk now and then."""
@@ -63,7 +63,7 @@ class PartialScores:
             with safe_open(self.path, framework="pt") as file:
                 if (file.metadata() or {}).get("identity") != self.identity:
                     return {}
-                return {side: file.get_tensor(side) for side in file.keys()}  # noqa: SIM118  no mapping
+                return {side: file.get_tensor(side) for side in file.keys()}
         except (OSError, SafetensorError):
             return {}
 

@@ -8,11 +8,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmark.networks.diffusion import alphas_cumprod, denoised, levels, noised, random_key, respaced, scaled
-from benchmark.running.processes import ALONE, Processes
+from benchmark.networks.diffusion import (
+    alphas_cumprod,
+    denoised,
+    levels,
+    noised,
+    random_key,
+    respaced,
+    scaled,
+)
 from benchmark.networks.memory import Fitting
-from benchmark.scoring.partial import PartialScores
 from benchmark.recording.record import Curves, Psnr
+from benchmark.running.processes import ALONE, Processes
+from benchmark.scoring.partial import PartialScores
 
 Progress = Callable[[int, int], None]
 # 100 dB: an error of a 400th of the step between two uint8 values, and what single precision leaves of a perfect noise
@@ -35,9 +43,19 @@ def splits(train: Tensor, test: Tensor, images: int) -> tuple[Split, Split]:
     return Split("train", train, max(1, round(len(test) / len(train)))), Split("test", test, 1)
 
 
-def psnr(network: nn.Module, train: Tensor, test: Tensor, *, seed: int, steps: int, images: int,
-         batch: int = 256, progress: Progress | None = None, processes: Processes = ALONE,
-         partial: PartialScores | None = None) -> Psnr:
+def psnr(
+    network: nn.Module,
+    train: Tensor,
+    test: Tensor,
+    *,
+    seed: int,
+    steps: int,
+    images: int,
+    batch: int = 256,
+    progress: Progress | None = None,
+    processes: Processes = ALONE,
+    partial: PartialScores | None = None,
+) -> Psnr:
     """Score a network on training and test images (uint8, (K, C, R, R)) at `steps` evenly respaced diffusion steps.
 
     The noise of (image, step, draw) is a function of the seed alone, so the result depends on neither the batch size
@@ -64,8 +82,11 @@ def psnr(network: nn.Module, train: Tensor, test: Tensor, *, seed: int, steps: i
             curves[name].append([_decibel(m) if name != "noise_mse" else m for m in mean.tolist()])
     network.train(was_training)
     return Psnr(
-        diffusion_steps=tuple(timesteps), images_train=len(pair[0].images), images_test=len(pair[1].images),
-        draws_train=pair[0].draws, draws_test=pair[1].draws,
+        diffusion_steps=tuple(timesteps),
+        images_train=len(pair[0].images),
+        images_test=len(pair[1].images),
+        draws_train=pair[0].draws,
+        draws_test=pair[1].draws,
         **{name: Curves(train=tuple(both[0]), test=tuple(both[1])) for name, both in curves.items()},
     )
 
@@ -80,21 +101,22 @@ def _decibel(mse: float) -> float:
     return 10 * (math.log10(4) - math.log10(max(mse, SMALLEST_MSE)))
 
 
-def _errors(network: nn.Module, side: Split, timesteps: list[int], seed: int, batch: int, processes: Processes,
-            partial: PartialScores | None) -> Iterator[tuple[Tensor, Tensor]]:
+def _errors(
+    network: nn.Module, side: Split, timesteps: list[int], seed: int, batch: int, processes: Processes, partial: PartialScores | None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield, batch by batch, the place of each pair in `timesteps` (B,) and its four mean squared errors (4, B)."""
     pairs = [(i, d, p) for i in range(len(side.images)) for d in range(side.draws) for p in range(len(timesteps))]
-    batches = [pairs[start:start + batch] for start in range(0, len(pairs), batch)]
+    batches = [pairs[start : start + batch] for start in range(0, len(pairs), batch)]
     fitting, done = Fitting(batch), 0
     for first in range(0, len(batches), processes.size):
-        turn = batches[first:first + processes.size]  # one batch for each process
+        turn = batches[first : first + processes.size]  # one batch for each process
         ends = [0, *accumulate(map(len, turn))]
         errors = partial.errors(side.name, done, ends[-1]) if partial else None
         if errors is None:
             errors = torch.zeros(len(READINGS), ends[-1], dtype=torch.float64)
             if processes.rank < len(turn):
                 mine = _of_batch(network, side, turn[processes.rank], timesteps, seed, fitting)
-                errors[:, ends[processes.rank]:ends[processes.rank + 1]] = mine
+                errors[:, ends[processes.rank] : ends[processes.rank + 1]] = mine
             errors = processes.total(errors)  # the others' part of it is zero
             if partial:
                 partial.keep(side.name, done, errors)
@@ -104,8 +126,9 @@ def _errors(network: nn.Module, side: Split, timesteps: list[int], seed: int, ba
 
 
 @torch.no_grad()
-def _of_batch(network: nn.Module, side: Split, chunk: list[tuple[int, int, int]], timesteps: list[int], seed: int,
-              fitting: Fitting) -> Tensor:
+def _of_batch(
+    network: nn.Module, side: Split, chunk: list[tuple[int, int, int]], timesteps: list[int], seed: int, fitting: Fitting
+) -> Tensor:
     """Return the four mean squared errors (4, B) of a batch of pairs (image, draw, place in `timesteps`), on the CPU."""
     device = side.images.device
     shape = tuple(side.images.shape[1:])

@@ -6,22 +6,22 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmark.recording import record
-from benchmark.running import environment
-from benchmark.training import checkpoint
+from benchmark.declaring.spec import Spec
+from benchmark.errors import BenchError
+from benchmark.files import write_text
+from benchmark.images.datasets import Subset
 from benchmark.networks.attention import kernels_used
 from benchmark.networks.cost import forward_flops, parameters, peak_memory_bytes
-from benchmark.images.datasets import Subset
-from benchmark.errors import BenchError
-from benchmark.pages import plots
-from benchmark.scoring.partial import PARTIAL
-from benchmark.running.place import Place
-from benchmark.running.progress import Display
-from benchmark.scoring.psnr import mean
+from benchmark.recording import curves, record
 from benchmark.recording.record import METRIC_VERSION, Data, Psnr, Record
 from benchmark.recording.record import Training as Budget
-from benchmark.declaring.spec import Spec
-from benchmark.training.loop import Training
+from benchmark.running import environment
+from benchmark.running.place import Place
+from benchmark.running.progress import Display
+from benchmark.scoring.partial import PARTIAL
+from benchmark.scoring.psnr import mean
+from benchmark.training import checkpoint
+from benchmark.training.state import Training
 
 
 class Scored(NamedTuple):
@@ -35,18 +35,41 @@ def record_of(spec: Spec, place: Place, trained: Training, scored: Scored, subse
     """Return the record of a trained and scored network."""
     total, trainable = parameters(trained.network)
     budget = Budget(
-        steps=trained.step, device=environment.device_name(place.device), threads=torch.get_num_threads(),
-        wall_seconds=trained.wall_seconds, evaluation_seconds=scored.seconds, peak_memory_bytes=peak_memory_bytes(place.device),
-        resumed=trained.resumed, parameters=total, parameters_trainable=trainable, forward_flops=forward_flops(spec),
-        processes=place.processes.size, micro_batch=trained.micro_batch, recompute=place.recompute,
-        kernels=kernels_used(trained.network) | kernels_used(trained.ema), notes=tuple(trained.notes),
+        steps=trained.step,
+        device=environment.device_name(place.device),
+        threads=torch.get_num_threads(),
+        wall_seconds=trained.wall_seconds,
+        evaluation_seconds=scored.seconds,
+        peak_memory_bytes=peak_memory_bytes(place.device),
+        resumed=trained.resumed,
+        parameters=total,
+        parameters_trainable=trainable,
+        forward_flops=forward_flops(spec),
+        processes=place.processes.size,
+        micro_batch=trained.micro_batch,
+        recompute=place.recompute,
+        kernels=kernels_used(trained.network) | kernels_used(trained.ema),
+        notes=tuple(trained.notes),
     )
-    images = Data(manifest_sha256=subset.manifest_digest, train_sha256=subset.digest, test_sha256=subset.test_digest,
-                  dropped_duplicates=subset.dropped_duplicates)
+    images = Data(
+        manifest_sha256=subset.manifest_digest,
+        train_sha256=subset.digest,
+        test_sha256=subset.test_digest,
+        dropped_duplicates=subset.dropped_duplicates,
+    )
     fields: dict[str, Any] = {
-        "schema": 1, "id": spec.id, "metric_version": METRIC_VERSION, "spec": spec.to_json(), "overrides": spec.overrides,
-        "assumed": spec.assumed, "trajectory": tuple(trained.trajectory), "scores": {}, "training": budget, "data": images,
-        "weights_sha256": checkpoint.weights_digest(trained.ema.state_dict()), "environment": environment.describe(),
+        "schema": 1,
+        "id": spec.id,
+        "metric_version": METRIC_VERSION,
+        "spec": spec.to_json(),
+        "overrides": spec.overrides,
+        "assumed": spec.assumed,
+        "trajectory": tuple(trained.trajectory),
+        "scores": {},
+        "training": budget,
+        "data": images,
+        "weights_sha256": checkpoint.weights_digest(trained.ema.state_dict()),
+        "environment": environment.describe(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return _with_psnr(fields, scored.psnr)
@@ -78,6 +101,6 @@ def _with_psnr(fields: dict[str, Any], measured: Psnr) -> Record:
 def _draw(result: Record, path: Path, display: Display) -> None:
     """Draw the PSNR curves of one record; where matplotlib is not installed (a bare GPU node), say so and go on."""
     try:
-        record.write_text(path, plots.draw(plots.run_picture(result)))
+        write_text(path, curves.run_svg(result))
     except BenchError as problem:
         display.note(f"No picture of this run: {problem}")

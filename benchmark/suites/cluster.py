@@ -14,9 +14,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from benchmark.recording import record
+from benchmark.declaring.row import Row
 from benchmark.errors import BenchError, UsageError
-from benchmark.declaring.suite import Row
+from benchmark.files import write_text
 from benchmark.suites.engine import Job, Site, without_force
 from benchmark.suites.local import check_jobs, device_named
 from benchmark.suites.store import Store
@@ -26,8 +26,7 @@ ANSWER_SECONDS = 5.0  # for the head of a cluster, to a connection
 PROBE_SECONDS = 15.0  # for Ray there to say that it lives; this includes the import of ray
 LOOK_SECONDS = 10.0  # between looks at the metrics of a row whose folder lies elsewhere
 # Read when ray starts. Nothing is reported to anyone; a cluster that does not answer is given up after seconds.
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0",
-         "RAY_worker_niceness": "0"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0", "RAY_worker_niceness": "0"}
 
 
 class Cluster:
@@ -37,8 +36,9 @@ class Cluster:
     store: a URL for the runs, where the nodes share no directory.
     """
 
-    def __init__(self, address: str | None = None, *, cpus: int = 1, gpus: int | None = None, retries: int = 3,
-                 store: str | None = None) -> None:
+    def __init__(
+        self, address: str | None = None, *, cpus: int = 1, gpus: int | None = None, retries: int = 3, store: str | None = None
+    ) -> None:
         if cpus < 1 or (gpus is not None and gpus < 0) or retries < 0:
             raise UsageError(f"--cpus {cpus} must be at least 1, --gpus {gpus} and --retries {retries} at least 0.")
         self._address, self._cpus, self._gpus, self.retries, self._store = address, cpus, gpus, retries, store
@@ -85,19 +85,20 @@ class Cluster:
         """Put a file where every node must see it."""
         if not self.store:
             self._beacon = self.site.home / "runs" / f".sweep-{uuid.uuid4().hex[:12]}"
-            record.write_text(self._beacon, "seen by every node of a sweep\n")
+            write_text(self._beacon, "seen by every node of a sweep\n")
 
     def _room(self, device: str) -> int:
         """Return how many rows fit on the nodes; settle how many GPUs a row has."""
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         if self._gpus is None:
             self._gpus = int(device in ("auto", "cuda") and any(node.get("GPU") for node in nodes))
-        fits = [int(min(node.get("CPU", 0) // self._cpus, node.get("GPU", 0) // self._gpus if self._gpus else 1e9))
-                for node in nodes]
+        fits = [int(min(node.get("CPU", 0) // self._cpus, node.get("GPU", 0) // self._gpus if self._gpus else 1e9)) for node in nodes]
         if not any(fits):
             there = ", ".join(f"{node.get('CPU', 0):.0f} CPUs and {node.get('GPU', 0):.0f} GPUs" for node in nodes) or "none"
-            raise UsageError(f"A row asks for {self._cpus} CPUs and {self._gpus} GPUs, and no node of the Ray cluster has "
-                             f"them: {there}. Ask for less with --cpus and --gpus.")
+            raise UsageError(
+                f"A row asks for {self._cpus} CPUs and {self._gpus} GPUs, and no node of the Ray cluster has "
+                f"them: {there}. Ask for less with --cpus and --gpus."
+            )
         return sum(fits)
 
 
@@ -143,7 +144,7 @@ class _Row:
                 self._cluster.store.download(self._order.run, site.home / "runs" / self._order.run)
             path = site.records / done.record[0]
             if not path.exists() or path.read_text() != done.record[1]:
-                record.write_text(path, done.record[1])
+                write_text(path, done.record[1])
         except (BenchError, OSError) as problem:
             return "{}", f"The row is finished, but its results did not come back from {done.node}: {problem}"
         return json.dumps(json.loads(done.out) | {"record": str(path)}), done.errors
@@ -153,8 +154,10 @@ class _Row:
         if self._cancelled or self._lost > self._cluster.retries:
             self._done = _failed(1, f"The row was lost with its node {self._lost} times, the last time so: {why}")
             return
-        self._cluster.site.note(f"The node of run {self._order.run} was lost ({why}). The row goes on from its last "
-                                f"checkpoint on another one, retry {self._lost} of {self._cluster.retries}.")
+        self._cluster.site.note(
+            f"The node of run {self._order.run} was lost ({why}). The row goes on from its last "
+            f"checkpoint on another one, retry {self._lost} of {self._cluster.retries}."
+        )
         self._order = self._order._replace(flags=tuple(without_force(self._order.flags)))
         self._handle = self._cluster.submit(self._order)
 
@@ -171,12 +174,13 @@ def _connect(address: str | None) -> Any:
     """Return ray, connected; raise BenchError within seconds where there is no such cluster."""
     address = address or os.environ.get("RAY_ADDRESS")
     if address and address.startswith("ray://"):
-        raise UsageError(f"--address {address}: Ray Client has no part in this. Run the sweep on a node of the cluster, with "
-                         "--address HOST:PORT.")
+        raise UsageError(
+            f"--address {address}: Ray Client has no part in this. Run the sweep on a node of the cluster, with --address HOST:PORT."
+        )
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
-        import ray  # noqa: PLC0415  an extra
+        import ray
     except ImportError:
         raise BenchError("Ray is not installed: pip install 'dit-generalization-bench[cluster]'.") from None
     if address and address not in ("auto", "local"):
@@ -194,8 +198,9 @@ def _answers(address: str) -> None:
     name, colon, port = address.rpartition(":")
     begin = f"`ray start --head --port {port}` begins one on that machine; `ray status` there says whether it lives."
     if not colon or not port.isdigit():
-        raise UsageError(f"--address {address} must be HOST:PORT, as `ray start --head` prints it, or 'auto' for the cluster "
-                         "of this machine.")
+        raise UsageError(
+            f"--address {address} must be HOST:PORT, as `ray start --head` prints it, or 'auto' for the cluster of this machine."
+        )
     try:
         socket.create_connection((name.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
     except (OSError, OverflowError) as problem:
@@ -214,10 +219,10 @@ def _task(ray: Any) -> Any:
     """Return the task that runs an order. It is sent whole, not by name, so that a node without the package can say so."""
 
     def row(order: str) -> Any:
-        import platform  # noqa: PLC0415
+        import platform
 
         try:
-            from benchmark.suites.worker import Order, work  # noqa: PLC0415
+            from benchmark.suites.worker import Order, work
         except ImportError as problem:
             node = platform.node()
             return 2, "", f"bench: The node {node} cannot run rows: {problem}. Install the project there.\n", node, None

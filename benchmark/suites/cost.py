@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from benchmark.declaring import registry
+from benchmark.declaring.row import Row
+from benchmark.declaring.spec import AXES, Spec, resolve
 from benchmark.networks import cost
 from benchmark.recording import record
 from benchmark.recording.record import path_of
 from benchmark.run import build
-from benchmark.declaring.spec import AXES, Spec, resolve
-from benchmark.declaring.suite import Row
 
 # An assumption, not a measurement: the dense peak of an H100 SXM by the recipe's precision (fp32 without TF32), and the
 # share of it that a training reaches. A small network or batch reaches less.
@@ -89,9 +89,7 @@ def _scoring(spec: Spec, forward: int) -> int:
     """Return the FLOPs of the PSNR curves: at the end, and along the trajectory."""
     recipe = spec.recipe.config
     points = sum(step <= recipe.steps for step in recipe.trajectory)
-    passes = (
-        recipe.psnr_images * recipe.psnr_steps + points * recipe.trajectory_psnr_images * recipe.trajectory_psnr_steps
-    )
+    passes = recipe.psnr_images * recipe.psnr_steps + points * recipe.trajectory_psnr_images * recipe.trajectory_psnr_steps
     return 2 * passes * forward  # training and test images
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from benchmark.declaring.suite import Row
+from benchmark.declaring.row import Row
 
 
 class Site(NamedTuple):

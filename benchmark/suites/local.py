@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 
+from benchmark.declaring.row import Row
 from benchmark.errors import UsageError
-from benchmark.declaring.suite import Row
 from benchmark.suites.engine import Job, Site
 
 COMMAND = (sys.executable, "-m", "benchmark.cli", "run")
@@ -21,8 +21,9 @@ class Process:
     def __init__(self, words: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         out, errors = self._files
-        self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors,
-                                         start_new_session=True, env=environment)
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True, env=environment
+        )
 
     def poll(self) -> int | None:
         """Return the exit code, None while at work."""
@@ -71,9 +72,9 @@ class Local:
 def machine(flags: Sequence[str], jobs: int | None) -> tuple[int, int]:
     """Return over how many GPUs the rows spread (0: none, or one that is named) and how many run at a time."""
     check_jobs(jobs)
-    import torch  # noqa: PLC0415
+    import torch
 
-    from benchmark.running.environment import choose_device  # noqa: PLC0415
+    from benchmark.running.environment import choose_device
 
     named = device_named(flags)
     device = choose_device(named)

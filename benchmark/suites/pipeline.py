@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.declaring import registry
+from benchmark.declaring.row import Row
+from benchmark.declaring.spec import load, load_suite
 from benchmark.errors import BenchError
 from benchmark.recording.record import RECORDS, path_of
-from benchmark.declaring.spec import load, load_suite
-from benchmark.declaring.suite import Row
 
 DEFAULT = "mini"  # what plain `dvc repro` does
 MOST_STAGES = 96  # of one dvc.yaml: DVC reads the whole lock file at every stage
@@ -24,10 +24,22 @@ VERDICTS = BUILD / "verdicts"
 # Beside a row's own entries: what turns them and the images into numbers.
 NUMBERS = tuple(
     Path("benchmark") / f"{name}.py"
-    for name in ("data/subsets", "diffusion", "numerics", "partial_scores", "psnr", "recipe", "result", "run", "step", "train")
+    for name in (
+        "declaring/recipe",
+        "images/subsets",
+        "networks/diffusion",
+        "networks/numerics",
+        "training/step",
+        "training/loop",
+        "training/state",
+        "scoring/psnr",
+        "scoring/partial",
+        "scoring/result",
+        "run",
+    )
 )
-KERNELS = "benchmark.attention"  # a folder: whoever imports it depends on all of it
-PACKING = tuple(Path("benchmark") / f"data/{name}.py" for name in ("manifest", "packing", "partial", "reading"))
+KERNELS = "benchmark.networks.attention"  # a folder: whoever imports it depends on all of it
+PACKING = tuple(Path("benchmark") / f"images/{name}.py" for name in ("manifest", "packing", "partial", "reading"))
 
 # This checkout's code and its own environment where there is one, whatever the shell has been told.
 BENCH = 'BENCH_HOME="$PWD" PATH="$PWD/.venv/bin:$PATH" python -m benchmark.cli'
@@ -102,9 +114,7 @@ def pipelines(root: Path) -> list[Pipeline]:
     for name in names:
         every = tuple(load_suite(name, (root / "registry",)).rows())
         rows = [row for row in every if row not in owned]
-        packs = [
-            one for one in dict.fromkeys(row.dataset for row in every) if one not in packed and _embedded(one, root)
-        ]
+        packs = [one for one in dict.fromkeys(row.dataset for row in every) if one not in packed and _embedded(one, root)]
         owned.update(rows)
         packed.update(packs)
         parts = [tuple(rows[i : i + MOST_STAGES]) for i in range(0, len(rows), MOST_STAGES)] or [()]
@@ -141,7 +151,7 @@ def stale(root: Path) -> list[Path]:
 
 def write(root: Path) -> list[Path]:
     """Write the generated files that differ and remove those that belong to no suite; return what changed."""
-    from benchmark.recording.record import write_text  # noqa: PLC0415
+    from benchmark.files import write_text
 
     texts, changed = files_of(root), stale(root)
     for path in changed:
@@ -182,8 +192,7 @@ def _groups(pipeline: Pipeline, root: Path) -> dict[str, tuple[list[Path], list[
 def _params(pipeline: Pipeline, groups: dict[str, tuple[list[Path], list[Row]]], root: Path) -> str:
     recipe = load_suite(pipeline.suite, (root / "registry",)).recipe
     lines = [
-        f"# The rows of the suite {pipeline.suite}, from registry/suites/{pipeline.suite}.gin. "
-        "Written by `bench suite write`; do not edit."
+        f"# The rows of the suite {pipeline.suite}, from registry/suites/{pipeline.suite}.gin. Written by `bench suite write`; do not edit."
     ]
     for group, (_, rows) in groups.items():
         lines.append(f"{group}:")
@@ -197,8 +206,7 @@ def _params(pipeline: Pipeline, groups: dict[str, tuple[list[Path], list[Row]]],
 
 def _stages(pipeline: Pipeline, groups: dict[str, tuple[list[Path], list[Row]]], root: Path) -> str:
     lines = [
-        f"# The stages of the suite {pipeline.suite}. Written by `bench suite write`; do not edit. "
-        "docs/reproduce.md explains them.",
+        f"# The stages of the suite {pipeline.suite}. Written by `bench suite write`; do not edit. docs/reproduce.md explains them.",
         "stages:",
     ]
     if pipeline.packs:
@@ -218,9 +226,7 @@ def _stages(pipeline: Pipeline, groups: dict[str, tuple[list[Path], list[Row]]],
     end = "--device cpu --threads 1" if default else "--publish"
     for group, (modules, _) in groups.items():
         flags = " ".join(f"--{flag} ${{item.{flag}}}" for flag in FLAGS)
-        entries = [
-            f"registry/{folder}/${{item.{axis}}}.gin" for axis, folder in registry.FOLDERS.items() if axis != "suite"
-        ]
+        entries = [f"registry/{folder}/${{item.{axis}}}.gin" for axis, folder in registry.FOLDERS.items() if axis != "suite"]
         row_file = "${item.recipe}/${item.dataset}/${item.model}-${item.layout}-n${item.subset}-s${item.seed}.json"
         deps = [*entries, *map(str, modules), "packed/${item.dataset}", *([f"{RECORDS}/{row_file}"] if default else [])]
         lines += _foreach(group, pipeline, f"{BENCH} reproduce {flags} {end}", deps, f"{VERDICTS}/{row_file}")

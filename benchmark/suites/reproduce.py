@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from benchmark import run
-from benchmark.recording import record
-from benchmark.errors import BenchError
 from benchmark.declaring.fields import to_json
-from benchmark.running.progress import Display
+from benchmark.declaring.row import Row
+from benchmark.declaring.spec import Spec
+from benchmark.errors import BenchError
+from benchmark.files import write_text
+from benchmark.recording import record
 from benchmark.recording.record import Record, path_of
 from benchmark.run import Place
-from benchmark.declaring.spec import Spec
-from benchmark.declaring.suite import Row
+from benchmark.running.progress import Display
 from benchmark.suites.pipeline import BUILD, VERDICTS
 
 TOLERANCE = 0.15  # dB, of the gap; docs/reproduce.md says what it was measured from
@@ -63,9 +64,7 @@ def reproduce(
     """
     stamp = place.folder(spec) / CODE
     same_code = stamp.is_file() and stamp.read_text() == code
-    fresh = run.run(
-        spec, place, display, force=force or not same_code, started=lambda folder: record.write_text(stamp, code)
-    )
+    fresh = run.run(spec, place, display, force=force or not same_code, started=lambda folder: write_text(stamp, code))
     path = path_of(committed_in, spec.row, spec.half)
     committed = record.read(path) if path.exists() else None
     if committed and not spec.describes(committed.spec):
@@ -80,7 +79,7 @@ def reproduce(
             "flags makes the new record."
         )
     result = Reproduction(fresh, committed, "recorded" if committed else "new")
-    record.write_text(path_of(place.home / VERDICTS, spec.row, spec.half), json.dumps(verdict(result), indent=1) + "\n")
+    write_text(path_of(place.home / VERDICTS, spec.row, spec.half), json.dumps(verdict(result), indent=1) + "\n")
     return result
 
 
@@ -137,7 +136,7 @@ def gather(suite: str, rows: Sequence[Row], home: Path, committed_in: Path, publ
     Where every row is recorded, the committed page must be what the committed records give. Raise BenchError naming
     a row without verdict, or what of the committed page is stale.
     """
-    from benchmark.pages import leaderboard  # noqa: PLC0415  matplotlib
+    from benchmark.pages import leaderboard
 
     verdicts = [_read_verdict(path_of(home / VERDICTS, row)) for row in rows]
     fresh = home / BUILD / "leaderboard" / suite / "records"
@@ -152,7 +151,7 @@ def gather(suite: str, rows: Sequence[Row], home: Path, committed_in: Path, publ
                 f"committed records: {' '.join(problems)}"
             )
     out = home / VERDICTS / f"{suite}.json"
-    record.write_text(out, json.dumps({"suite": suite, "rows": verdicts}, indent=1) + "\n")
+    write_text(out, json.dumps({"suite": suite, "rows": verdicts}, indent=1) + "\n")
     return fresh.parent / leaderboard.PAGE
 
 
@@ -160,6 +159,4 @@ def _read_verdict(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise BenchError(
-            f"There is no verdict at {path}. `dvc repro`, or `bench reproduce` with the row's flags, writes it."
-        ) from None
+        raise BenchError(f"There is no verdict at {path}. `dvc repro`, or `bench reproduce` with the row's flags, writes it.") from None

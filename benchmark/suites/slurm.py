@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmark.declaring.row import Row
 from benchmark.errors import BenchError, UsageError
-from benchmark.declaring.suite import Row
 from benchmark.suites.engine import Job, Site, without_force
 from benchmark.suites.local import COMMAND, Process, check_jobs
 
@@ -59,7 +59,7 @@ class Task:
 
     def checkpoint(self) -> Any:
         """Answer submitit when the time is up or the node is wanted: what shall be queued again."""
-        from submitit.helpers import DelayedSubmission  # noqa: PLC0415
+        from submitit.helpers import DelayedSubmission
 
         if self._process:
             self._process.signal(signal.SIGINT)
@@ -86,8 +86,10 @@ class Slurm:
         """Look for Slurm; return that every row may be handed over: the queue decides how many run."""
         check_jobs(jobs)
         if self.kind == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
-            raise BenchError("There is no sbatch on the PATH: this machine submits to no Slurm cluster. Run the same command "
-                             f"on a login node, or look at the job with --dry-run. {NOTE}")
+            raise BenchError(
+                "There is no sbatch on the PATH: this machine submits to no Slurm cluster. Run the same command "
+                f"on a login node, or look at the job with --dry-run. {NOTE}"
+            )
         self.site = site
         self._folder = site.home / "runs" / "slurm"
         self._executor = self._made(jobs)
@@ -110,8 +112,9 @@ class Slurm:
             with self._executor.batch():
                 handles = [self._executor.submit(row.task) for row in rows]
         except (subprocess.CalledProcessError, OSError, RuntimeError) as problem:
-            raise BenchError(f"The job array was not submitted: {_reason(problem)}. `bench sweep … --engine slurm --dry-run` "
-                             "shows what was asked for.") from None
+            raise BenchError(
+                f"The job array was not submitted: {_reason(problem)}. `bench sweep … --engine slurm --dry-run` shows what was asked for."
+            ) from None
         for row, handle in zip(rows, handles, strict=True):
             row.handle = handle
         first = handles[0].job_id.partition("_")[0]
@@ -123,7 +126,7 @@ class Slurm:
     def script(self, home: Path, rows: int, jobs: int | None) -> str:
         """Return the batch script as sbatch would get it, on a machine with or without Slurm."""
         _submitit()
-        from submitit.slurm.slurm import _make_sbatch_string  # noqa: PLC0415
+        from submitit.slurm.slurm import _make_sbatch_string
 
         folder = home / "runs" / "slurm"
         command = f"{sys.executable} -u -m submitit.core._submit {folder}"
@@ -149,11 +152,10 @@ class Slurm:
     def _parameters(self, jobs: int | None) -> dict[str, Any]:
         """Return what sbatch is asked for; keys that submitit does not know go to sbatch as they are."""
         _submitit()
-        from submitit.slurm.slurm import SlurmExecutor  # noqa: PLC0415
+        from submitit.slurm.slurm import SlurmExecutor
 
-        known = SlurmExecutor._valid_parameters()  # noqa: SLF001  there is no public list
-        parameters = {"job_name": "bench", "time": MINUTES, "nodes": 1, "cpus_per_task": self._cpus,
-                      "array_parallelism": jobs or 256}
+        known = SlurmExecutor._valid_parameters()
+        parameters = {"job_name": "bench", "time": MINUTES, "nodes": 1, "cpus_per_task": self._cpus, "array_parallelism": jobs or 256}
         parameters |= {"gpus_per_node": self._gpus} if self._gpus else {}
         parameters |= {key: value for key, value in self._options.items() if key in known}
         more = {key.replace("_", "-"): value for key, value in self._options.items() if key not in known}
@@ -195,7 +197,7 @@ class _Row:
         return self._result[1:] if self._result else ("", "")
 
     def _read(self) -> tuple[int, str, str]:
-        from submitit.core.utils import FailedJobError, UncompletedJobError  # noqa: PLC0415
+        from submitit.core.utils import FailedJobError, UncompletedJobError
 
         try:
             return tuple(self.handle.result())
@@ -216,8 +218,9 @@ class _Row:
         if self._queue.kind == "local":
             return self.handle.done()
         with suppress(OSError, subprocess.SubprocessError):
-            asked = subprocess.run(["squeue", "--noheader", "--jobs", self.handle.job_id], capture_output=True, text=True,
-                                   timeout=30, check=False)
+            asked = subprocess.run(
+                ["squeue", "--noheader", "--jobs", self.handle.job_id], capture_output=True, text=True, timeout=30, check=False
+            )
             here = bool(asked.stdout.strip()) or (asked.returncode != 0 and "Invalid job id" not in asked.stderr)
             self._gone_since = None if here else self._gone_since or time.monotonic()
         return self._gone_since is not None and (self._cancelled or time.monotonic() - self._gone_since > GONE_SECONDS)
@@ -225,7 +228,7 @@ class _Row:
 
 def _submitit() -> Any:
     try:
-        import submitit  # noqa: PLC0415  an extra
+        import submitit
     except ImportError:
         raise BenchError("submitit is not installed: pip install 'dit-generalization-bench[cluster]'.") from None
     logging.getLogger("submitit").setLevel(logging.ERROR)  # it warns of every cluster without accounting

@@ -1,7 +1,7 @@
 """Runs kept under a URL, for machines that share no directory: any store that fsspec reaches (s3://, gs://, file://, …).
 
     URL/<id>/…          the run's folder as its worker last uploaded it
-    URL/<id>/lease/     who works on it (benchmark/lease.py)
+    URL/<id>/lease/     who works on it (benchmark/running/lease.py)
 
 What is there is the truth: a worker begins by downloading it, and its record comes last.
 """
@@ -26,7 +26,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         try:
-            from fsspec.core import url_to_fs  # noqa: PLC0415  an extra
+            from fsspec.core import url_to_fs
         except ImportError:
             raise UsageError(f"--runs {url} needs fsspec: pip install 'dit-generalization-bench[cluster]'.") from None
         try:
@@ -103,7 +103,7 @@ class Store:
                 found = self._system.find(root, detail=True)
             except FileNotFoundError:
                 return {}
-        names = {path[path.index(f"/{run}/") + len(run) + 2:]: about["size"] for path, about in found.items()}
+        names = {path[path.index(f"/{run}/") + len(run) + 2 :]: about["size"] for path, about in found.items()}
         return {name: size for name, size in names.items() if name.partition("/")[0] not in OWN}
 
     @contextmanager
@@ -114,8 +114,10 @@ class Store:
             raise
         except Exception as problem:  # every file system has errors of its own
             where = f"{self._url}/{run}" if run else self._url
-            raise BenchError(f"{where} cannot be used: {problem or type(problem).__name__}. Check the address, the "
-                             "credentials and the space there, then run the same command again.") from None
+            raise BenchError(
+                f"{where} cannot be used: {problem or type(problem).__name__}. Check the address, the "
+                "credentials and the space there, then run the same command again."
+            ) from None
 
 
 class _Remote:
@@ -157,8 +159,9 @@ class _Remote:
 
 
 @contextmanager
-def stored(store: Store, run: str, folder: Path, *, force: bool, note: Callable[[str], None],
-           interrupt: Callable[[], None]) -> Iterator[None]:
+def stored(
+    store: Store, run: str, folder: Path, *, force: bool, note: Callable[[str], None], interrupt: Callable[[], None]
+) -> Iterator[None]:
     """Hold a run in the store and keep it up to date while its folder changes; `interrupt` ends a run that was lost.
 
     force: forget what is stored. A store that cannot be reached for a while is tried again until the run has ended.

@@ -9,90 +9,44 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from rich.console import Console
 
 from benchmark.declaring import registry
-from benchmark.recording import record
-from benchmark.errors import BenchError
+from benchmark.declaring.row import Row
 from benchmark.declaring.spec import AXES, resolve
-from benchmark.declaring.suite import Row
+from benchmark.errors import BenchError
+from benchmark.recording import record
+from benchmark.recording.tracking import Replay, default_store, shown
 from benchmark.suites.engine import Engine, Job, Site
 from benchmark.suites.local import Local
+from benchmark.suites.task import Outcome, Task
 from benchmark.suites.view import View
-from benchmark.recording.tracking import Replay, default_store, shown
 
 __all__ = ["Outcome", "Task", "default_store", "sweep"]
 
 STOP_SECONDS = 30.0  # for a checkpoint, once a row was asked to stop
 TAIL_LINES = 5
 
-Status = Literal["waiting", "running", "finished", "already finished", "submitted", "failed"]
 
-
-class Outcome(NamedTuple):
-    """What became of a row; `problem` holds the last lines that a failed one wrote to stderr."""
-
-    row: Row
-    id: str
-    status: Status
-    seconds: float
-    psnr_gap: float | None
-    record: str | None
-    problem: str
-
-
-@dataclass
-class Task:
-    """One row on its way from waiting to finished."""
-
-    row: Row
-    id: str
-    steps: int
-    folder: Path  # of the run
-    status: Status = "waiting"
-    job: Job | None = None
-    slot: int = 0
-    began: float = 0.0
-    seconds: float = 0.0
-    first: int = 0  # step at which this sweep took over
-    step: int = 0
-    loss: float | None = None
-    psnr_gap: float | None = None
-    record: str | None = None
-    problem: str = ""
-
-    @property
-    def title(self) -> str:
-        """The row in words."""
-        return f"{self.row.model} {self.row.layout} on {self.row.dataset}, N={self.row.subset}, seed {self.row.seed}"
-
-    @property
-    def outcome(self) -> Outcome:
-        """The row as the sweep hands it back."""
-        status: Status = "waiting" if self.status == "running" else self.status
-        return Outcome(self.row, self.id, status, round(self.seconds, 3), self.psnr_gap, self.record, self.problem)
-
-    def look(self) -> None:
-        """Read how far the run is from the end of its metrics.jsonl."""
-        for line in _last_lines(self.folder / "metrics.jsonl"):
-            with suppress(ValueError, KeyError, TypeError):  # cut short by a kill
-                document = json.loads(line)
-                if self.job and document["time"] < self.began:
-                    continue  # of an earlier attempt
-                self.step, metrics = int(document["step"]), document["metrics"]
-                self.loss, self.psnr_gap = metrics.get("loss", self.loss), metrics.get("psnr_gap", self.psnr_gap)
-        self.seconds = time.time() - self.began if self.job else 0.0
-
-
-def sweep(rows: Sequence[Row], *, suite: str, home: Path, records: Path, jobs: int | None = None,
-          search: tuple[Path, ...] = (registry.STOCK,), extra_flags: Sequence[str] = (),
-          engine: Engine | None = None, wait: bool = True, store: str | None = None, force: bool = False, dry_run: bool = False,
-          console: Console | None = None) -> list[Outcome]:
+def sweep(
+    rows: Sequence[Row],
+    *,
+    suite: str,
+    home: Path,
+    records: Path,
+    jobs: int | None = None,
+    search: tuple[Path, ...] = (registry.STOCK,),
+    extra_flags: Sequence[str] = (),
+    engine: Engine | None = None,
+    wait: bool = True,
+    store: str | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    console: Console | None = None,
+) -> list[Outcome]:
     """Run the rows that are not finished, `jobs` at a time, and say what became of each.
 
     jobs: None leaves it to the engine. engine: None is this machine. wait: False leaves the rows to a queue. store: the
@@ -229,17 +183,10 @@ class _Mirror:
         if self._replay:
             missed = [outcome for _, outcome in self._replay.finish(seconds) if outcome.startswith("failed: ")]
             if missed:
-                self._note(f"The MLflow store {shown(self._store)} lacks {len(missed)} of the runs "
-                           f"({missed[0].removeprefix('failed: ')}). `bench track sync` replays them.")
-
-
-def _last_lines(path: Path, size: int = 8192) -> list[bytes]:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - size))
-            return file.read().split(b"\n")
-    except OSError:
-        return []
+                self._note(
+                    f"The MLflow store {shown(self._store)} lacks {len(missed)} of the runs "
+                    f"({missed[0].removeprefix('failed: ')}). `bench track sync` replays them."
+                )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from benchmark.suites.sweep import Task
+    from benchmark.suites.task import Task
 
 COLOURS = {"running": "cyan", "finished": "green", "already finished": "dim", "failed": "bold red", "waiting": "dim", "submitted": "cyan"}
 ENDED = ("finished", "already finished", "failed")
@@ -24,8 +24,18 @@ class View:
 
     def __init__(self, tasks: Sequence["Task"], console: Console) -> None:
         self._tasks, self._console, self._began = tasks, console, time.time()
-        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=4, transient=False,
-                          redirect_stdout=False, redirect_stderr=False) if console.is_terminal else None
+        self._live = (
+            Live(
+                console=console,
+                get_renderable=self._table,
+                refresh_per_second=4,
+                transient=False,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            if console.is_terminal
+            else None
+        )
 
     def __enter__(self) -> "View":
         skipped = sum(task.status == "already finished" for task in self._tasks)
@@ -35,8 +45,7 @@ class View:
             self.note(f"{skipped} of {len(self._tasks)} rows are finished already")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self._live:
             self._live.stop()
         if kind is None and (failed := sum(task.status == "failed" for task in self._tasks)):
@@ -68,8 +77,10 @@ class View:
         count = {status: sum(task.status == status for task in self._tasks) for status in COLOURS}
         failed = f", {count['failed']} failed" if count["failed"] else ""
         done = count["finished"] + count["already finished"]
-        self.note(f"Stopped: {done} of {len(self._tasks)} rows are finished{failed}, "
-                  f"{count['running']} were in progress, {count['waiting']} had not begun. The same command goes on from there.")
+        self.note(
+            f"Stopped: {done} of {len(self._tasks)} rows are finished{failed}, "
+            f"{count['running']} were in progress, {count['waiting']} had not begun. The same command goes on from there."
+        )
 
     def _table(self) -> RenderableType:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -86,7 +97,7 @@ class View:
     def _visible(self, room: int) -> list["Task"]:
         """Return the rows that fit, in the order of the suite: those at work first, then failed, next and done ones."""
         urgency = ("running", "failed", "waiting", "finished", "already finished")
-        chosen = sorted(range(len(self._tasks)), key=lambda i: (urgency.index(self._tasks[i].status), i))[:max(1, room)]
+        chosen = sorted(range(len(self._tasks)), key=lambda i: (urgency.index(self._tasks[i].status), i))[: max(1, room)]
         return [self._tasks[i] for i in sorted(chosen)]
 
     def _overall(self) -> RenderableType:

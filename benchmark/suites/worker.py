@@ -9,17 +9,22 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import (
+    AbstractContextManager,
+    nullcontext,
+    redirect_stderr,
+    redirect_stdout,
+)
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmark. import __version__
+from benchmark import __version__
 from benchmark.declaring import registry
+from benchmark.declaring.row import Row
 from benchmark.errors import BenchError, UsageError
-from benchmark.declaring.suite import Row
+from benchmark.files import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent.parent  # holds benchmark/ and registry/
 PACKAGES = ("torch", "numpy", "safetensors", "gin-config")  # the numbers come from these
 
 
@@ -105,37 +110,47 @@ def work(order: Order) -> Done:
 
 def _run(order: Order, records: Path) -> int:
     """Run the row as the command line would."""
-    from benchmark.cli import main  # noqa: PLC0415
-    from benchmark.commands.place import home  # noqa: PLC0415
-    from benchmark.suites.store import Store, stored  # noqa: PLC0415
+    from benchmark.cli import main
+    from benchmark.commands.place import home
+    from benchmark.suites.store import Store, stored
 
     if order.home:
         os.environ["BENCH_HOME"] = order.home
     upkeep: AbstractContextManager[None] = nullcontext()
     if order.store:
-        upkeep = stored(Store(order.store), order.run, home() / "runs" / order.run, force="--force" in order.flags,
-                        note=lambda text: print(text, file=sys.stderr), interrupt=_thread.interrupt_main)
+        upkeep = stored(
+            Store(order.store),
+            order.run,
+            home() / "runs" / order.run,
+            force="--force" in order.flags,
+            note=lambda text: print(text, file=sys.stderr),
+            interrupt=_thread.interrupt_main,
+        )
     with upkeep:
         return main(["run", *order.row.flags(), *order.flags, "--records", str(records), "--wait"])
 
 
 def _refuse(order: Order) -> None:
     """Raise UsageError, naming the node, where this node lacks what the head has."""
-    from benchmark.commands.place import home  # noqa: PLC0415
+    from benchmark.commands.place import home
 
     node = f"The node {platform.node()}"
     if how := difference(order.identity):
         raise UsageError(f"{node} {how}, then run the same command again.")
     if order.home and not Path(order.beacon).exists():
-        raise UsageError(f"{node} does not see the head's directory {order.home} (there is no {order.beacon}). Let BENCH_HOME "
-                         "name a directory that every node mounts at the same place, or keep the runs under a URL: --runs s3://…")
-    from benchmark.declaring import spec  # noqa: PLC0415
+        raise UsageError(
+            f"{node} does not see the head's directory {order.home} (there is no {order.beacon}). Let BENCH_HOME "
+            "name a directory that every node mounts at the same place, or keep the runs under a URL: --runs s3://…"
+        )
+    from benchmark.declaring import spec
 
     entry = spec.load(registry.find("dataset", order.row.dataset, tuple(map(Path, order.search))))
     images = (Path(order.home) if order.home else home()) / "packed" / entry.name / "images.npy"
     if not entry.config.embedded and not images.exists():
-        raise UsageError(f"{node} has no file {images}, the images of '{entry.name}'. Copy the head's packed/{entry.name} "
-                         f"there, or pack them on the node: `bench data add {entry.name} --root PATH`.")
+        raise UsageError(
+            f"{node} has no file {images}, the images of '{entry.name}'. Copy the head's packed/{entry.name} "
+            f"there, or pack them on the node: `bench data add {entry.name} --root PATH`."
+        )
 
 
 def _versions() -> dict[str, str]:

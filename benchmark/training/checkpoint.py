@@ -51,8 +51,10 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     except (OSError, RuntimeError, SafetensorError) as problem:  # the libraries wrap a full disk in their own errors
         if aside:
             shutil.rmtree(aside, ignore_errors=True)
-        raise BenchError(f"The checkpoint {target} cannot be written: {problem}. "
-                         "The one before is intact; free space or make the folder writable, then run again.") from None
+        raise BenchError(
+            f"The checkpoint {target} cannot be written: {problem}. "
+            "The one before is intact; free space or make the folder writable, then run again."
+        ) from None
     for old in _steps(folder)[:-KEPT]:
         shutil.rmtree(old)
     return target

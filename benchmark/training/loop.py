@@ -8,19 +8,18 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.training import checkpoint
-from benchmark.training.checkpoint import Checkpoint
+from benchmark.declaring.recipe import Recipe
 from benchmark.errors import BenchError
 from benchmark.networks.memory import out_of_memory
-from benchmark.declaring.recipe import Recipe
 from benchmark.recording.record import Point
+from benchmark.training import checkpoint
+from benchmark.training.state import Training
 from benchmark.training.step import Work, learning_rate, prepare, take_step
 
 REPORT_EVERY = 50  # steps, or a second, whichever comes first: how often the host looks at the device
@@ -30,44 +29,6 @@ class Interrupted(BenchError):
     """The run was asked to stop; its checkpoint is written."""
 
     exit_code = 130
-
-
-@dataclass
-class Training:
-    """A network in training and all that its next step depends on."""
-
-    network: nn.Module
-    ema: nn.Module
-    optimizer: torch.optim.Optimizer | None  # None where a network was fitted in closed form
-    buffers: list[tuple[Tensor, Tensor]]  # of the EMA and of the network, those that a checkpoint holds
-    step: int = 0
-    trajectory: list[Point] = field(default_factory=list)
-    loss_sum: float = 0.0  # since the last point of the trajectory
-    loss_steps: int = 0
-    wall_seconds: float = 0.0  # spent training, over all sittings
-    resumed: int = 0
-    micro_batch: int = 0  # images at a time, as memory allowed; 0: all
-    notes: list[str] = field(default_factory=list)  # what was done another way than asked
-
-    def save(self, folder: Path) -> Path:
-        """Write a checkpoint of this moment."""
-        state = {
-            "optimizer": self.optimizer.state_dict(), "loss_sum": self.loss_sum, "loss_steps": self.loss_steps,
-            "wall_seconds": self.wall_seconds, "resumed": self.resumed, "notes": self.notes,
-            "trajectory": [vars(point).copy() for point in self.trajectory],
-        }
-        return checkpoint.save(folder, Checkpoint(self.step, self.network.state_dict(), self.ema.state_dict(), state))
-
-    def restore(self, saved: Checkpoint) -> None:
-        """Go back to the moment of a checkpoint."""
-        self.network.load_state_dict(saved.network)
-        self.ema.load_state_dict(saved.ema)
-        state: dict[str, Any] = saved.state
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.trajectory = [Point(**point) for point in state["trajectory"]]
-        self.loss_sum, self.loss_steps = state["loss_sum"], state["loss_steps"]
-        self.wall_seconds, self.resumed, self.step = state["wall_seconds"], state["resumed"] + 1, saved.step
-        self.notes = list(state.get("notes", ()))
 
 
 @dataclass(frozen=True)
@@ -85,16 +46,16 @@ def start(network: nn.Module, recipe: Recipe) -> Training:
     """Wrap a freshly built network for training: its EMA copy and AdamW."""
     ema = copy.deepcopy(network).eval().requires_grad_(False)
     trainable = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=recipe.learning_rate, betas=recipe.betas,
-                                  weight_decay=recipe.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(trainable, lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
     weights, saved = dict(network.named_parameters()), network.state_dict()
     theirs = dict(network.named_buffers())  # masks and tables that can be rebuilt are no part of a checkpoint
     buffers = [(own, theirs[name]) for name, own in ema.named_buffers() if name in saved and name not in weights]
     return Training(network, ema, optimizer, buffers)
 
 
-def train(training: Training, images: Tensor, recipe: Recipe, *, seed: int, folder: Path, hooks: Hooks,
-          work: Work | None = None) -> Training:
+def train(
+    training: Training, images: Tensor, recipe: Recipe, *, seed: int, folder: Path, hooks: Hooks, work: Work | None = None
+) -> Training:
     """Train to the end of the recipe from the last intact checkpoint in `folder`. images: (N, C, R, R) uint8 on the device.
 
     `work` says how a step is computed, where not in one process, eagerly and all at once. Raises BenchError at the first
@@ -116,8 +77,10 @@ def train(training: Training, images: Tensor, recipe: Recipe, *, seed: int, fold
         training.step += 1
         now, last_step, point_due = time.monotonic(), training.step == recipe.steps, training.step in recipe.trajectory
         stopping, save_due, report_due = processes.any(  # the first process looks at the clock; anyone may be asked to stop
-            hooks.stop(), processes.first and now - saved_at >= hooks.checkpoint_seconds,
-            processes.first and (len(losses) >= REPORT_EVERY or now - reported >= 1))
+            hooks.stop(),
+            processes.first and now - saved_at >= hooks.checkpoint_seconds,
+            processes.first and (len(losses) >= REPORT_EVERY or now - reported >= 1),
+        )
         save_due = save_due or last_step or stopping
         if point_due or save_due or report_due:
             rate = len(losses) / max(now - reported, 1e-9)
@@ -135,8 +98,7 @@ def train(training: Training, images: Tensor, recipe: Recipe, *, seed: int, fold
             processes.ask_first(lambda: training.save(folder))
             saved_at = time.monotonic()
         if stopping and not last_step:
-            raise Interrupted(f"Stopped at step {training.step} of {recipe.steps}; the checkpoint is written. "
-                              "The same command resumes.")
+            raise Interrupted(f"Stopped at step {training.step} of {recipe.steps}; the checkpoint is written. The same command resumes.")
     training.micro_batch = work.micro_batch or 0
     return training
 
@@ -148,8 +110,10 @@ def _step(training: Training, images: Tensor, work: Work) -> Tensor:
         if not out_of_memory(problem):
             raise
         reason = str(problem).strip().split("\n")[0]
-    raise BenchError(f"Out of memory on {images.device} beside the gradient, where a smaller micro-batch does not help: {reason}. "
-                     "Take a smaller model or a device with more memory.")
+    raise BenchError(
+        f"Out of memory on {images.device} beside the gradient, where a smaller micro-batch does not help: {reason}. "
+        "Take a smaller model or a device with more memory."
+    )
 
 
 def _collect(training: Training, losses: list[Tensor], work: Work) -> dict[str, float]:
@@ -157,8 +121,10 @@ def _collect(training: Training, losses: list[Tensor], work: Work) -> dict[str, 
     values = work.processes.total(torch.stack(losses).double()).cpu()
     if (bad := (~values.isfinite()).nonzero()).numel():
         step = training.step - len(losses) + int(bad[0]) + 1
-        raise BenchError(f"The loss is {values[bad[0]].item()} at step {step}. The last checkpoint before it is kept; "
-                         "lower the learning rate (--set recipe.learning_rate=…) or clip gradients (--set recipe.clip=1.0).")
+        raise BenchError(
+            f"The loss is {values[bad[0]].item()} at step {step}. The last checkpoint before it is kept; "
+            "lower the learning rate (--set recipe.learning_rate=…) or clip gradients (--set recipe.clip=1.0)."
+        )
     training.loss_sum = math.fsum([training.loss_sum, *values.tolist()])
     training.loss_steps += len(losses)
     return {"loss": values.mean().item()}

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmark.networks import diffusion, numerics
-from benchmark.running.processes import ALONE, Processes
-from benchmark.errors import BenchError, UsageError
-from benchmark.networks.memory import out_of_memory, release
 from benchmark.declaring.recipe import Recipe
+from benchmark.errors import BenchError, UsageError
+from benchmark.networks import diffusion, numerics
+from benchmark.networks.memory import out_of_memory, release
+from benchmark.running.processes import ALONE, Processes
 
 if TYPE_CHECKING:
-    from benchmark.training.loop import Training
+    from benchmark.training.state import Training
 
 Mark = Callable[[str], None]  # told after each part of a step: data, forward, backward, optimizer, ema
 
@@ -119,16 +119,22 @@ def _halve(network: nn.Module, work: Work, device: torch.device, problem: str) -
     largest = -(-work.recipe.batch // work.processes.size)
     now = min(work.micro_batch or largest, largest)
     if now == 1:
-        raise BenchError(f"Out of memory with one image at a time on {device} ({problem}). Give --recompute, which keeps fewer "
-                         "activations, take a smaller model, or a device with more memory.")
+        raise BenchError(
+            f"Out of memory with one image at a time on {device} ({problem}). Give --recompute, which keeps fewer "
+            "activations, take a smaller model, or a device with more memory."
+        )
     if why := numerics.whole_batch_only(network):
-        raise BenchError(f"Out of memory with the batch of {now} images on {device} ({problem}), and the batch of this network "
-                         f"cannot be split: {why}. Give --recompute, which keeps fewer activations, or take a device with "
-                         "more memory.")
+        raise BenchError(
+            f"Out of memory with the batch of {now} images on {device} ({problem}), and the batch of this network "
+            f"cannot be split: {why}. Give --recompute, which keeps fewer activations, or take a device with "
+            "more memory."
+        )
     work.micro_batch = (now + 1) // 2
     release(device)
-    work.warn(f"Out of memory with {now} images at a time; going on with {work.micro_batch}. The gradient is still that of the "
-              f"whole batch of {work.recipe.batch}.")
+    work.warn(
+        f"Out of memory with {now} images at a time; going on with {work.micro_batch}. The gradient is still that of the "
+        f"whole batch of {work.recipe.batch}."
+    )
 
 
 def _accumulated(network: nn.Module, images: Tensor, step: int, work: Work, mark: Mark) -> Tensor:

@@ -7,8 +7,8 @@ uses the latter or not, and returns tokens; `maps` of the same two returns its w
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.networks.attention import SMALLEST_GRID, Attend, is_global, visible_keys
 from benchmark.contract import Attention
+from benchmark.networks.attention import SMALLEST_GRID, Attend, is_global, visible_keys
 
 __all__ = ["Attend", "SelfAttention", "is_global", "joined", "visible_keys"]
 

@@ -10,7 +10,16 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from benchmark.contract import Attention, Count, FieldError, Fraction, ImageShape, Positive, Range, entry
+from benchmark.contract import (
+    Attention,
+    Count,
+    FieldError,
+    Fraction,
+    ImageShape,
+    Positive,
+    Range,
+    entry,
+)
 from registry.backbones.attention import SelfAttention
 from registry.backbones.timesteps import embed_timesteps
 
@@ -60,8 +69,7 @@ class DiT:
         if images.resolution % self.patch:
             raise FieldError(f"patch = {self.patch} must divide the resolution of the images, {images.resolution}")
         if len(attention) != self.depth:
-            raise FieldError(f"depth = {self.depth} needs as many attention layers, but the layout gives "
-                             f"{len(attention)}")
+            raise FieldError(f"depth = {self.depth} needs as many attention layers, but the layout gives {len(attention)}")
 
     def attention_layer(self, attention: Attention, side: int, before: list[nn.Module]) -> nn.Module:
         """Build the attention of the next block, given that of the blocks `before` it; a variant overrides this."""
@@ -100,8 +108,11 @@ class DiffusionTransformer(nn.Module):
             nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
         for layer in (0, 2):
             nn.init.normal_(self.t_embedder.mlp[layer].weight, std=0.02)
-        for zeroed in (*(block.adaLN_modulation[1] for block in self.blocks), self.final_layer.adaLN_modulation[1],
-                       self.final_layer.linear):
+        for zeroed in (
+            *(block.adaLN_modulation[1] for block in self.blocks),
+            self.final_layer.adaLN_modulation[1],
+            self.final_layer.linear,
+        ):
             nn.init.zeros_(zeroed.weight)
         for block in self.blocks:
             block.attn.initialise()
@@ -129,7 +140,7 @@ class DiffusionTransformer(nn.Module):
 
     def estimate(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """Return the estimated noise (N, C, R, R) from the tokens that leave the last block."""
-        return self.unpatchify(self.final_layer(tokens, condition))[:, :self.images.channels]
+        return self.unpatchify(self.final_layer(tokens, condition))[:, : self.images.channels]
 
     def stages(self) -> list[tuple[str, nn.Module]]:
         """Return the modules whose outputs, tokens (N, tokens, hidden), are the stages of the network, with their names."""

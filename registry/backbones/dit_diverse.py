@@ -90,8 +90,8 @@ class DiverseTransformer(DiffusionTransformer):
         """Return the modules whose outputs are the stages of the network: of a block with a join, the join."""
         blocks = super().stages()
         mirrored = len(self.skip_linears)
-        joins = [(name, join) for (name, _), join in zip(blocks[len(blocks) - mirrored:], self.skip_linears, strict=True)]
-        return blocks[:len(blocks) - mirrored] + joins
+        joins = [(name, join) for (name, _), join in zip(blocks[len(blocks) - mirrored :], self.skip_linears, strict=True)]
+        return blocks[: len(blocks) - mirrored] + joins
 
     def join(self, place: int, tokens: Tensor, earlier: Tensor) -> Tensor:
         """Return the tokens of two blocks, (N, tokens, hidden) each: concatenated, normalised in fp32, projected."""

@@ -61,7 +61,7 @@ class GatedPositionalAttention(SelfAttention):
         nn.init.constant_(self.gate, gate)
         self.position[:, 0] = -strength
         self.position[:, 1:] = 2 * strength * spacing * centres(self.heads).to(self.position)
-        nn.init.eye_(self.qkv.weight[-self.qkv.in_features:])  # the rows of the values
+        nn.init.eye_(self.qkv.weight[-self.qkv.in_features :])  # the rows of the values
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the attended tokens (N, side**2, hidden) of x of that shape; the condition changes nothing."""

@@ -12,8 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark.contract import (
+    ArtifactMissing,
+    Attention,
+    FieldError,
+    ImageShape,
+    Positive,
+    entry,
+)
 from benchmark.networks import artifacts
-from benchmark.contract import ArtifactMissing, Attention, FieldError, ImageShape, Positive, entry
 from registry.backbones.attention import is_global, joined, visible_keys
 from registry.backbones.dit import DiT
 
@@ -43,8 +50,7 @@ class PcaDiT(DiT):
         if not _on_meta():
             found = artifacts.tensors(artifacts.find(self.components), self.components)
             for layer, block in enumerate(network.blocks):
-                block.attn.take(found["mean"][layer], found["components"][layer, :self.count],
-                                found["deviations"][layer, :self.count])
+                block.attn.take(found["mean"][layer], found["components"][layer, : self.count], found["deviations"][layer, : self.count])
         return network
 
     def check_fit(self, images: ImageShape, attention: tuple[Attention, ...]) -> None:
@@ -58,8 +64,10 @@ class PcaDiT(DiT):
         layers, available, tokens, _ = artifacts.shapes(path).get("components", (0, 0, 0, 0))
         side = images.resolution // self.patch
         if (layers, tokens) != (self.depth, side**2):
-            raise FieldError(f"components: {path.name} is for {layers} layers of {tokens} tokens; depth = {self.depth} "
-                             f"and {side} x {side} tokens need {self.depth} layers of {side**2}")
+            raise FieldError(
+                f"components: {path.name} is for {layers} layers of {tokens} tokens; depth = {self.depth} "
+                f"and {side} x {side} tokens need {self.depth} layers of {side**2}"
+            )
         if available < self.count:
             raise FieldError(f"count = {self.count} must be at most {available}, what {path.name} holds of each layer")
 
@@ -69,9 +77,11 @@ class PcaDiT(DiT):
 
     def _way_to_components(self) -> str:
         which = f"{self.components[:12]}… are not here" if self.components else "are yet to be made"
-        return (f"components: those of this model {which}. `bench pca --run RUN --components {self.count}` makes them from "
-                f"a finished run of the plain DiT of depth {self.depth} on images of the same size (`bench list runs` names "
-                "the runs), and prints the sha256 to give as `components` in the entry or with --set model.components=SHA256")
+        return (
+            f"components: those of this model {which}. `bench pca --run RUN --components {self.count}` makes them from "
+            f"a finished run of the plain DiT of depth {self.depth} on images of the same size (`bench list runs` names "
+            "the runs), and prints the sha256 to give as `components` in the entry or with --set model.components=SHA256"
+        )
 
 
 class ComponentAttention(nn.Module):

@@ -25,8 +25,7 @@ class SharedDiT(DiT):
         super().validate()
         if self.depth % self.group:
             fitting = ", ".join(str(size) for size in range(1, self.depth + 1) if self.depth % size == 0)
-            raise FieldError(f"group = {self.group} must divide depth = {self.depth}, so that all groups are equal: "
-                             f"one of {fitting}")
+            raise FieldError(f"group = {self.group} must divide depth = {self.depth}, so that all groups are equal: one of {fitting}")
 
     def attention_layer(self, attention: Attention, side: int, before: list[nn.Module]) -> nn.Module:
         """Build the attention of the next block with the projections of the first block of its group."""

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from benchmark.contract import Attention, Count, FieldError, ImageShape, Range, entry
 from benchmark.networks.diffusion import STEPS, alphas_cumprod, scaled
-from registry.backbones.reference import PAIRS_AT_ONCE, Level, fitted, no_attention, noise_estimate, posterior_mean
+from registry.backbones.reference import (
+    PAIRS_AT_ONCE,
+    Level,
+    fitted,
+    no_attention,
+    noise_estimate,
+    posterior_mean,
+)
 
 QUERIES_AT_ONCE = 1024
 
@@ -42,8 +49,10 @@ class LocalScore:
         if even := [side for side in self.patches if side % 2 == 0]:
             raise FieldError(f"patches: the side {even[0]} must be odd, so that the patch has a centre")
         if len(self.patches) != len(self.from_steps) or not self.patches:
-            raise FieldError(f"patches and from_steps name {len(self.patches)} and {len(self.from_steps)} values; "
-                             "both need one for each patch side, and at least one")
+            raise FieldError(
+                f"patches and from_steps name {len(self.patches)} and {len(self.from_steps)} values; "
+                "both need one for each patch side, and at least one"
+            )
         if self.from_steps[0] != 0 or any(a >= b for a, b in zip(self.from_steps, self.from_steps[1:], strict=False)):
             raise FieldError(f"from_steps = {self.from_steps} must begin with 0 and grow")
         if self.from_steps[-1] >= STEPS:

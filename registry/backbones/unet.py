@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.contract import Attention, Count, FieldError, Fraction, ImageShape, Positive, entry
+from benchmark.contract import (
+    Attention,
+    Count,
+    FieldError,
+    Fraction,
+    ImageShape,
+    Positive,
+    entry,
+)
 from registry.backbones.timesteps import embed_timesteps
 
 
@@ -40,8 +48,10 @@ class UNet:
             raise FieldError("multipliers = () must name at least one level")
         for factor in self.attention_resolutions:
             if factor not in self.factors:
-                raise FieldError(f"attention_resolutions: no level reduces the image by {factor}; the levels reduce it "
-                                 f"by {', '.join(map(str, self.factors))}")
+                raise FieldError(
+                    f"attention_resolutions: no level reduces the image by {factor}; the levels reduce it "
+                    f"by {', '.join(map(str, self.factors))}"
+                )
         for factor, multiplier in zip(self.factors, self.multipliers, strict=True):
             width = multiplier * self.channels
             if (factor in self.attention_resolutions or factor == self.factors[-1]) and width % self.heads:
@@ -62,8 +72,10 @@ class UNet:
         if attention:
             raise FieldError(f"a UNet has no layer that a layout can address, but the layout gives {len(attention)}")
         if images.resolution % self.factors[-1]:
-            raise FieldError(f"multipliers = {self.multipliers} halve the image {len(self.multipliers) - 1} times, "
-                             f"which the resolution {images.resolution} does not allow")
+            raise FieldError(
+                f"multipliers = {self.multipliers} halve the image {len(self.multipliers) - 1} times, "
+                f"which the resolution {images.resolution} does not allow"
+            )
         return UNetwork(self, images)
 
 
@@ -79,8 +91,7 @@ class UNetwork(nn.Module):
         stem = Conditioned(nn.Conv2d(images.channels, spec.channels, 3, padding=1))
         self.input_blocks, kept = descend(spec, stem)
         width = kept[-1]
-        self.middle_block = Conditioned(residual(spec, width, width), AttentionBlock(width, spec.heads),
-                                        residual(spec, width, width))
+        self.middle_block = Conditioned(residual(spec, width, width), AttentionBlock(width, spec.heads), residual(spec, width, width))
         self.output_blocks = ascend(spec, kept)
         out = images.channels * (2 if spec.learned_variance else 1)
         width = spec.multipliers[0] * spec.channels
@@ -105,7 +116,7 @@ class UNetwork(nn.Module):
         x = self.middle_block(x, condition)
         for block in self.output_blocks:
             x = block(torch.cat([x, kept.pop()], dim=1), condition)
-        return self.out(x)[:, :self.images.channels]
+        return self.out(x)[:, : self.images.channels]
 
     def stages(self) -> list[tuple[str, nn.Module]]:
         """Return the modules whose outputs (N, C, H, W) are the stages of the network, with their names."""
@@ -168,8 +179,7 @@ class ResidualBlock(nn.Module):
         self.scale_shift_norm = scale_shift_norm
         self.in_layers = nn.Sequential(norm(channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, (2 if scale_shift_norm else 1) * out))
-        self.out_layers = nn.Sequential(norm(out), nn.SiLU(), nn.Dropout(dropout),
-                                        zeroed(nn.Conv2d(out, out, 3, padding=1)))
+        self.out_layers = nn.Sequential(norm(out), nn.SiLU(), nn.Dropout(dropout), zeroed(nn.Conv2d(out, out, 3, padding=1)))
         self.skip_connection = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:

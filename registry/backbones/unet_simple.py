@@ -40,8 +40,7 @@ class SimpleUNet:
         if attention:
             raise FieldError(f"a UNet has no layer that a layout can address, but the layout gives {len(attention)}")
         if images.resolution % 2**self.scales:
-            raise FieldError(f"scales = {self.scales} halve the image as often, which the resolution {images.resolution} "
-                             "does not allow")
+            raise FieldError(f"scales = {self.scales} halve the image as often, which the resolution {images.resolution} does not allow")
         return SimpleUNetwork(self, images)
 
 

@@ -28,7 +28,12 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from benchmark.contract import ImageError, Positive, Range, entry
-from registry.datasets.dead_leaves import OVERSAMPLING, averaged, near_normal, sine_turns
+from registry.datasets.dead_leaves import (
+    OVERSAMPLING,
+    averaged,
+    near_normal,
+    sine_turns,
+)
 
 TERMS = 16  # cosines along each axis of a region, and along the contour
 CONTRAST = 0.3  # sd of a region's values on the scale [-1, 1], over images: few are clipped
@@ -141,7 +146,8 @@ def draw(seed: int, index: int, alpha: int, resolution: int) -> Geometry:
     uniform = (words[draws * WORDS :] >> np.uint64(11)) * 2.0**-53  # in [0, 1), exactly
     weights = spread(alpha)
     return Geometry(
-        coefficients=normal[: 2 * TERMS * TERMS].reshape(2, TERMS, TERMS) * weights, spread=weights,
+        coefficients=normal[: 2 * TERMS * TERMS].reshape(2, TERMS, TERMS) * weights,
+        spread=weights,
         second=above(normal[2 * TERMS * TERMS :], uniform, alpha, OVERSAMPLING * resolution),
     )
 
@@ -194,8 +200,7 @@ def above(normal: np.ndarray, uniform: np.ndarray, alpha: int, side: int) -> np.
     phase_cosine, phase_sine = sine_turns(uniform[2:] + 0.25), sine_turns(uniform[2:])
     for k in range(TERMS):
         contour = contour + weights[k] * (wave_cosine * phase_cosine[k] - wave_sine * phase_sine[k])
-        wave_cosine, wave_sine = (wave_cosine * turn_cosine - wave_sine * turn_sine,
-                                  wave_sine * turn_cosine + wave_cosine * turn_sine)
+        wave_cosine, wave_sine = (wave_cosine * turn_cosine - wave_sine * turn_sine, wave_sine * turn_cosine + wave_cosine * turn_sine)
     return d > contour
 
 

@@ -17,7 +17,13 @@ import numpy as np
 from benchmark.contract import FieldError, ImageError, Positive, entry
 from registry.datasets.decode import pillow, to_pixels
 from registry.datasets.resize import PREPROCESSING_VERSION
-from registry.datasets.sources import contents, existing_folder, fingerprint, first_of, lines_of
+from registry.datasets.sources import (
+    contents,
+    existing_folder,
+    fingerprint,
+    first_of,
+    lines_of,
+)
 
 PARTITIONS = {"train": 162_770, "val": 19_867, "test": 19_962}  # 0, 1, 2 in the partition file, and the images of each
 PARTITION_FILE = "list_eval_partition.txt"
@@ -66,8 +72,10 @@ class CelebASource:
 
     def __init__(self, config: CelebA, images: _Folder | _Zip, wanted: Sequence[str]) -> None:
         if missing := [name for name in wanted if name not in images.sizes]:
-            raise ImageError(f"{images.path} lacks {len(missing):,} of the {len(wanted):,} images that {PARTITION_FILE} "
-                             f"lists, the first is {missing[0]}. Unpack or download the images again")
+            raise ImageError(
+                f"{images.path} lacks {len(missing):,} of the {len(wanted):,} images that {PARTITION_FILE} "
+                f"lists, the first is {missing[0]}. Unpack or download the images again"
+            )
         self.config, self._images = config, images
         self.ids: Sequence[str] = tuple(wanted)
         self.fingerprint = fingerprint((name, images.sizes[name]) for name in self.ids)
@@ -77,7 +85,6 @@ class CelebASource:
         if image_id not in self._images.sizes:
             raise ImageError(f"there is no image '{image_id}'")
         return to_pixels(image_id, self._images.content(image_id), self.config.channels, self.config.resolution)
-
 
     def close(self) -> None:
         """Let go of the zip file."""
@@ -132,8 +139,10 @@ def _partition(root: Path, partitions: Sequence[str]) -> list[str]:
     """Return the names of the images of the partitions, in the order of the partition file."""
     path = first_of((root / folder / PARTITION_FILE for folder in ("", "Eval", "Anno")), Path.is_file)
     if path is None:
-        raise ImageError(f"{root / PARTITION_FILE} is missing: the official partition, which says what images are for "
-                         f"training and lies in Eval/ of the distribution. {root} should be {LAYOUT}; {contents(root)}")
+        raise ImageError(
+            f"{root / PARTITION_FILE} is missing: the official partition, which says what images are for "
+            f"training and lies in Eval/ of the distribution. {root} should be {LAYOUT}; {contents(root)}"
+        )
     numbers, names = {str(list(PARTITIONS).index(name)) for name in partitions}, []
     for number, line in enumerate(lines_of(path), 1):
         name, _, part = line.partition(" ")

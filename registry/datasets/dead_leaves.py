@@ -105,11 +105,17 @@ def draw_leaves(seed: int, index: int, leaves: int) -> Leaves:
     cycles = 1.0 + 7.0 * u[7]
     slope = SHADING * (np.stack([u[5], u[6]]) * 2.0 - 1.0) * np.sqrt(3.0) / radius
     return Leaves(
-        centre=u[:2], radius=radius, aspect=0.3 + 0.7 * u[3], disc=words[3] & np.uint64(1) == 0,
-        cosine=cosine, sine=sine,
+        centre=u[:2],
+        radius=radius,
+        aspect=0.3 + 0.7 * u[3],
+        disc=words[3] & np.uint64(1) == 0,
+        cosine=cosine,
+        sine=sine,
         colour=np.stack([luminance + warmth - 0.5 * green, luminance + green, luminance - warmth - 0.5 * green]),
-        slope=slope, wave=np.stack([cycles * sine_turns(u[8] + 0.25), cycles * sine_turns(u[8])]),
-        phase=u[9], amplitude=TEXTURE * u[10],
+        slope=slope,
+        wave=np.stack([cycles * sine_turns(u[8] + 0.25), cycles * sine_turns(u[8])]),
+        phase=u[9],
+        amplitude=TEXTURE * u[10],
     )
 
 

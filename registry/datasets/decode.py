@@ -62,11 +62,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def pillow():  # noqa: ANN202 (the package itself)
+def pillow():
     """Return Pillow, which only reading stored images needs, with every format registered."""
     try:
         import PIL
-        from PIL import Image, ImageOps  # noqa: F401
+        from PIL import Image, ImageOps
     except ImportError:
         raise ImageError("reading images needs Pillow: pip install 'dit-generalization-bench[data]'") from None
     Image.init()  # here, because the first use in several threads at once would race

@@ -19,7 +19,14 @@ from benchmark.contract import ImageError, Positive, entry
 from registry.datasets.decode import pillow
 from registry.datasets.image_folder import ImageFolderSource, find_images
 from registry.datasets.resize import PREPROCESSING_VERSION
-from registry.datasets.sources import Numbered, Recent, contents, existing_folder, fingerprint, first_of
+from registry.datasets.sources import (
+    Numbered,
+    Recent,
+    contents,
+    existing_folder,
+    fingerprint,
+    first_of,
+)
 
 CLASS = re.compile(r"n\d{8}")
 BATCH = re.compile(r"train_data_batch_(\d+)(\.npz)?")
@@ -47,8 +54,7 @@ class ImageNet:
         if folder is None:
             tars = next(root.glob("*.tar"), None)
             unpack = f". Unpack {tars.name} first, and the archive of every class in it" if tars else ""
-            raise ImageError(f"{root} has no class folders (n and eight digits) in it; it should be {TREE}; "
-                             f"{contents(root)}{unpack}")
+            raise ImageError(f"{root} has no class folders (n and eight digits) in it; it should be {TREE}; {contents(root)}{unpack}")
         found = {image_id: size for image_id, size in find_images(folder).items() if CLASS.fullmatch(image_id.split("/")[0])}
         if not found:
             raise ImageError(f"the class folders of {folder} hold no image; it should be {TREE}")
@@ -75,8 +81,10 @@ class DownsampledImageNet:
         found = sorted((int(m.group(1)), path) for path in root.iterdir() if (m := BATCH.fullmatch(path.name)))
         archives = {number: path for number, path in found if path.suffix}
         if found and not archives:
-            raise ImageError(f"{found[0][1]} is a pickled batch, and reading a pickle runs whatever code it holds. Give "
-                             "the folder of the .npz archives, which the same site offers")
+            raise ImageError(
+                f"{found[0][1]} is a pickled batch, and reading a pickle runs whatever code it holds. Give "
+                "the folder of the .npz archives, which the same site offers"
+            )
         if not archives:
             raise ImageError(f"{root} holds no train_data_batch_1.npz; it should be {BATCHES}; {contents(root)}")
         if absent := [number for number in range(1, 11) if number not in archives]:
@@ -94,8 +102,9 @@ class DownsampledSource:
         self._paths = {path.stem: path for path in archives}
         headers = {name: self._header(path) for name, path in self._paths.items()}
         self.ids = Numbered({name: rows for name, (rows, _, _) in headers.items()})
-        self.fingerprint = fingerprint((f"{name} {rows} {crc}", self._paths[name].stat().st_size)
-                                       for name, (rows, crc, _) in headers.items())
+        self.fingerprint = fingerprint(
+            (f"{name} {rows} {crc}", self._paths[name].stat().st_size) for name, (rows, crc, _) in headers.items()
+        )
         self._offsets = {name: offset for name, (_, _, offset) in headers.items()}
         self._rows: Recent[np.ndarray] = Recent(self._unpack, 0)
 
@@ -118,8 +127,10 @@ class DownsampledSource:
         if fortran or dtype != np.uint8 or len(shape) != 2 or not shape[0]:
             raise ImageError(f"{path} holds {dtype} of shape {shape}, not one uint8 row for each image")
         if shape[1] != 3 * side * side:
-            raise ImageError(f"{path} holds rows of {shape[1]} bytes, but images of 3x{side}x{side} have {3 * side * side}. "
-                             f"Take the archives of {side}x{side}, or an entry of the resolution of these")
+            raise ImageError(
+                f"{path} holds rows of {shape[1]} bytes, but images of 3x{side}x{side} have {3 * side * side}. "
+                f"Take the archives of {side}x{side}, or an entry of the resolution of these"
+            )
         return shape[0], crc, offset
 
     def _unpack(self, name: str) -> np.ndarray:
@@ -132,8 +143,11 @@ class DownsampledSource:
                 file.flush()
                 return np.memmap(file, np.uint8, "r", self._offsets[name]).reshape(-1, 3 * self.config.resolution**2)
         except OSError as problem:  # of the disk, not of an image: it must end the packing, not leave a batch out
-            raise OSError(problem.errno, f"{problem.strerror} while {path.name} was unpacked; TMPDIR names a folder with more "
-                          "room", tempfile.gettempdir()) from None
+            raise OSError(
+                problem.errno,
+                f"{problem.strerror} while {path.name} was unpacked; TMPDIR names a folder with more room",
+                tempfile.gettempdir(),
+            ) from None
         except Exception as problem:  # zipfile.BadZipFile, zlib.error, ValueError: a damaged member
             raise ImageError(f"{path.name} is damaged: {problem}. Download it again") from None
 

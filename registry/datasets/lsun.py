@@ -105,11 +105,10 @@ class LsunSource:
                 yield bytes(key).decode("ascii"), len(value)
 
     def _damaged(self, problem: Exception) -> ImageError:
-        return ImageError(f"{self._path} cannot be read as an LSUN database: {problem}. If it is damaged, unpack or download "
-                          "it again")
+        return ImageError(f"{self._path} cannot be read as an LSUN database: {problem}. If it is damaged, unpack or download it again")
 
 
-def _library():  # noqa: ANN202 (the package itself)
+def _library():
     try:
         import lmdb
     except ImportError:

@@ -13,7 +13,13 @@ import numpy as np
 from benchmark.contract import FieldError, ImageError, Positive, entry
 from registry.datasets.decode import pillow, to_pixels
 from registry.datasets.resize import PREPROCESSING_VERSION
-from registry.datasets.sources import Numbered, Recent, contents, existing_folder, fingerprint
+from registry.datasets.sources import (
+    Numbered,
+    Recent,
+    contents,
+    existing_folder,
+    fingerprint,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,8 +115,7 @@ def _check_complete(shards: list[Path]) -> None:
             numbers.setdefault((path.parent / path.name[: match.start()], match[2]), set()).add(int(match[1]))
     for (begin, total), there in numbers.items():
         if absent := sorted(set(range(int(total))) - there):
-            raise ImageError(f"{begin}-{absent[0]:05d}-of-{total}.parquet is missing: the other shards say that there are "
-                             f"{int(total)}")
+            raise ImageError(f"{begin}-{absent[0]:05d}-of-{total}.parquet is missing: the other shards say that there are {int(total)}")
 
 
 def _bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -125,8 +130,10 @@ def _check_column(path: Path, schema: pa.Schema, name: str) -> None:
     import pyarrow as pa
 
     if name not in schema.names:
-        raise ImageError(f"{path} has no column '{name}'; its columns are {', '.join(schema.names)}. An entry of your own "
-                         "names another one with `Parquet.column`")
+        raise ImageError(
+            f"{path} has no column '{name}'; its columns are {', '.join(schema.names)}. An entry of your own "
+            "names another one with `Parquet.column`"
+        )
     kind = schema.field(name).type
     if pa.types.is_struct(kind):
         kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else kind

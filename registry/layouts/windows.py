@@ -29,11 +29,15 @@ class Windows:
         """Return one Attention for each of `depth` layers; raise FieldError where the windows outnumber the layers."""
         count = len(self.windows)
         if depth == 0 and count:
-            raise FieldError(f"windows = {self.windows} asks for {count} local layers, but a layout can address no "
-                             "layer of this backbone; take a backbone of attention layers, or the layout global")
+            raise FieldError(
+                f"windows = {self.windows} asks for {count} local layers, but a layout can address no "
+                "layer of this backbone; take a backbone of attention layers, or the layout global"
+            )
         if count > depth:
-            raise FieldError(f"windows = {self.windows} asks for {count} local layers, but the backbone has {depth} "
-                             "attention layers; take fewer windows or a deeper backbone")
+            raise FieldError(
+                f"windows = {self.windows} asks for {count} local layers, but the backbone has {depth} "
+                "attention layers; take fewer windows or a deeper backbone"
+            )
         layers = [Attention()] * depth
         for layer, window in zip(self._local_layers(depth), self.windows, strict=True):
             layers[layer] = Attention(window=window, border=self.border)

@@ -20,18 +20,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmark.declaring import registry
-from benchmark.networks.attention import Attend, kernels_used
-from benchmark.networks.attention.bands import share_of_pairs
 from benchmark.commands.output import print_table
 from benchmark.contract import Attention, ImageShape
+from benchmark.declaring import registry
+from benchmark.declaring.spec import load
+from benchmark.files import write_text
+from benchmark.networks.attention import Attend, kernels_used
+from benchmark.networks.attention.bands import share_of_pairs
 from benchmark.networks.cost import network_flops
 from benchmark.running.environment import device_name
 from benchmark.running.progress import Display
-from benchmark.recording.record import write_text
-from benchmark.declaring.spec import load
-from benchmark.training.step import Work, prepare, take_step
 from benchmark.training.loop import start
+from benchmark.training.step import Work, prepare, take_step
 from registry.backbones.dit import DiT
 from tests.perf.plain_dit import PlainStep, plain
 
@@ -87,6 +87,7 @@ def layers(precision: str, repeat: int) -> Iterator[Measured]:
         def take() -> None:
             packed.grad = None
             layer(*packed.permute(2, 0, 3, 1, 4).unbind(0)).backward(gradient)
+
         return take
 
     for window, bar in LAYER_BARS[precision].items():
@@ -94,8 +95,15 @@ def layers(precision: str, repeat: int) -> Iterator[Measured]:
         masked.kernel = "masked"
         found = medians({"masked": turn(masked), "local": turn(local)}, repeat)
         kernel = next(iter(kernels_used(local).values()))[0]
-        yield Measured(f"local attention, window {window} ({kernel})", precision, "masked SDPA", bar,
-                       found["masked"] / found["local"], found["local"], found["masked"])
+        yield Measured(
+            f"local attention, window {window} ({kernel})",
+            precision,
+            "masked SDPA",
+            bar,
+            found["masked"] / found["local"],
+            found["local"],
+            found["masked"],
+        )
 
 
 def steps(precision: str, repeat: int, batch: int) -> Iterator[Measured]:
@@ -108,13 +116,27 @@ def steps(precision: str, repeat: int, batch: int) -> Iterator[Measured]:
     left, right = torch.randn(8192, 1024, dtype=TYPES[precision]), torch.randn(1024, 1024, dtype=TYPES[precision])
     found = medians(turns | {"product": lambda: left @ right}, repeat)
     for layout, bar in STEP_BARS[precision].items():
-        yield Measured(f"training step of DiT-XS/1, {layout}", precision, "plain DiT", bar, found["plain"] / found[layout],
-                       found[layout], found["plain"])
+        yield Measured(
+            f"training step of DiT-XS/1, {layout}",
+            precision,
+            "plain DiT",
+            bar,
+            found["plain"] / found[layout],
+            found[layout],
+            found["plain"],
+        )
     with torch.device("meta"):
         flops = network_flops(model.build(SHAPE, (Attention(),) * model.depth), SHAPE)
     needed = 3 * batch * flops * found["product"] / (2 * 8192 * 1024 * 1024)  # seconds, if all were one large product
-    yield Measured("FLOP/s of that step, global", precision, "a large matrix product", USE_BARS[precision],
-                   needed / found["global"], found["global"], needed)
+    yield Measured(
+        "FLOP/s of that step, global",
+        precision,
+        "a large matrix product",
+        USE_BARS[precision],
+        needed / found["global"],
+        found["global"],
+        needed,
+    )
 
 
 @dataclass(frozen=True)
@@ -178,41 +200,67 @@ def own_turn(model: DiT, layout: str, images: torch.Tensor, precision: str, batc
 def page(found: list[Measured], parts: list[Share], repeat: int, batch: int, load: float) -> str:
     """Return docs/performance.md."""
     lines = [
-        "# Performance", "",
-        "Written by `python -m tests.perf.speed --write docs/performance.md` (part of `make bench`).", "",
+        "# Performance",
+        "",
+        "Written by `python -m tests.perf.speed --write docs/performance.md` (part of `make bench`).",
+        "",
         f"{device_name(torch.device('cpu'))}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}, "
         f"PyTorch {torch.__version__}, Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}. Medians of {repeat} "
         f"repetitions, taken in turn with what they are held against. Load of the machine before: {load:.1f} on {os.cpu_count()} cores; "
-        "what moves much memory suffers most from a load.", "",
-        "| | type | measured | of | at least | here | there |", "|-|-|-|-|-|-|-|",
-        *(f"| {one.what} | {one.precision} | **{one.value:.2f}** | {one.against} | {one.bar:g}{'' if one.met else ' (missed)'} | "
-          f"{1e3 * one.seconds:.1f} ms | {1e3 * one.reference_seconds:.1f} ms |" for one in found), "",
+        "what moves much memory suffers most from a load.",
+        "",
+        "| | type | measured | of | at least | here | there |",
+        "|-|-|-|-|-|-|-|",
+        *(
+            f"| {one.what} | {one.precision} | **{one.value:.2f}** | {one.against} | {one.bar:g}{'' if one.met else ' (missed)'} | "
+            f"{1e3 * one.seconds:.1f} ms | {1e3 * one.reference_seconds:.1f} ms |"
+            for one in found
+        ),
+        "",
         f"A layer is forward and backward of attention alone, on 32 x 32 tokens, {HEADS} heads of {SIZE}, {LAYER_BATCH} images. "
         f"A step is all of it, from drawing {batch} images to the EMA, at the same weights and the same autocast; the plain DiT "
         "([plain_dit.py](../tests/perf/plain_dit.py)) has torch's own attention over heads of 63, and an optimizer and an EMA that go "
         "tensor by tensor. Every kernel computes what masked global attention does, to rounding "
-        "([test_attention_kernels.py](../tests/test_attention_kernels.py)).", "",
-        "## What bounds a window", "",
+        "([test_attention_kernels.py](../tests/test_attention_kernels.py)).",
+        "",
+        "## What bounds a window",
+        "",
         "Bands score whole rows of keys, so that a layer cannot be faster than masked attention by more than the second column at the "
-        "same FLOP/s; the products of a narrow band are smaller, and its softmax and copies weigh more.", "",
-        "| window, type | pairs scored | so at most |", "|-|-|-|",
-        *(f"| {window}, {precision} | {share:.1%} | {1 / share:.1f}x |" for precision, bars in LAYER_BARS.items() for window in bars
-          for share in [share_of_pairs(Attention(window=window), SHAPE.resolution, TYPES[precision])]), "",
-        "## Where an fp32 step goes", "",
-        "One step of DiT-XS/1, global, in fp32, by torch's profiler. The last column is what bounds the FLOP/s of the whole.", "",
-        "| | of the FLOPs | of the time | FLOP/s of a large matrix product |", "|-|-|-|-|",
-        *(f"| {one.what} | {one.flops:.0%} | {one.seconds:.0%} | {'' if one.use is None else f'{one.use:.0%}'} |" for one in parts), "",
-        "## What computes a layer", "",
+        "same FLOP/s; the products of a narrow band are smaller, and its softmax and copies weigh more.",
+        "",
+        "| window, type | pairs scored | so at most |",
+        "|-|-|-|",
+        *(
+            f"| {window}, {precision} | {share:.1%} | {1 / share:.1f}x |"
+            for precision, bars in LAYER_BARS.items()
+            for window in bars
+            for share in [share_of_pairs(Attention(window=window), SHAPE.resolution, TYPES[precision])]
+        ),
+        "",
+        "## Where an fp32 step goes",
+        "",
+        "One step of DiT-XS/1, global, in fp32, by torch's profiler. The last column is what bounds the FLOP/s of the whole.",
+        "",
+        "| | of the FLOPs | of the time | FLOP/s of a large matrix product |",
+        "|-|-|-|-|",
+        *(f"| {one.what} | {one.flops:.0%} | {one.seconds:.0%} | {'' if one.use is None else f'{one.use:.0%}'} |" for one in parts),
+        "",
+        "## What computes a layer",
+        "",
         "The choice falls once for each device, number type, size of the grid and window; a run can force one, and its record names "
-        "those it used.", "",
-        "| kernel | how | taken by itself |", "|-|-|-|",
+        "those it used.",
+        "",
+        "| kernel | how | taken by itself |",
+        "|-|-|-|",
         "| `masked` | torch's own attention; every pair is scored, then masked | up to 64 tokens, and wherever nothing else is better |",
         "| `bands` | matrix products of a few rows of queries with the rows of keys they see | on a CPU: windows that leave out a "
         "quarter of the pairs or more, and everything in bf16 |",
         "| `flex` | torch's FlexAttention, which skips blocks that no window touches | windows on a GPU |",
-        "| `natten` | NATTEN, where it is installed | windows with a shifted border on a GPU |", "",
+        "| `natten` | NATTEN, where it is installed | windows with a shifted border on a GPU |",
+        "",
         "FLOPs on the leaderboard and in `--dry-run` count every pair of tokens, whatever the window and whatever computes it: they "
-        "are a size of the model, not the time it takes.", "",
+        "are a size of the model, not the time it takes.",
+        "",
     ]
     return "\n".join(lines)
 
@@ -242,10 +290,11 @@ def main(words: list[str] | None = None) -> int:
     if options.json:
         print(json.dumps([asdict(one) | {"met": one.met} for one in found], indent=1))
     else:
-        print_table(f"{device_name(torch.device('cpu'))}, {options.threads} thread(s), medians of {options.repeat}",
-                    ("what", "type", "of", "at least", "measured", "met"),
-                    [(one.what, one.precision, one.against, f"{one.bar:g}", f"{one.value:.2f}", "yes" if one.met else "no")
-                     for one in found])
+        print_table(
+            f"{device_name(torch.device('cpu'))}, {options.threads} thread(s), medians of {options.repeat}",
+            ("what", "type", "of", "at least", "measured", "met"),
+            [(one.what, one.precision, one.against, f"{one.bar:g}", f"{one.value:.2f}", "yes" if one.met else "no") for one in found],
+        )
     if options.write:
         write_text(options.write, page(found, shares(options.batch), options.repeat, options.batch, load))
     return 0

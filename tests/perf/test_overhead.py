@@ -13,14 +13,14 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from benchmark.networks import diffusion
 from benchmark.declaring.recipe import Recipe
+from benchmark.declaring.spec import resolve
+from benchmark.networks import diffusion
 from benchmark.recording.record import Point
 from benchmark.run import build
 from benchmark.running.signals import stop_requested
-from benchmark.declaring.spec import resolve
-from benchmark.training.step import learning_rate
 from benchmark.training.loop import Hooks, start, train
+from benchmark.training.step import learning_rate
 
 ROUNDS, STEPS = 10, 500
 IMAGES = torch.randint(0, 256, (16, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -98,6 +98,8 @@ def test_harness_costs_less_than_two_percent_of_a_mini_training(benchmark: Bench
     whole = spec.recipe.config.steps * statistics.median(steps[1:])
     overhead = (spec.recipe.config.steps * each + end + checkpoint) / whole
     benchmark.extra_info["overhead"] = overhead
-    print(f"{1e6 * each:.0f} us a step of {1e3 * statistics.median(steps[1:]):.2f} ms, {1e3 * (end + checkpoint):.0f} ms a run: "
-          f"{100 * overhead:.2f}% of a mini training")
+    print(
+        f"{1e6 * each:.0f} us a step of {1e3 * statistics.median(steps[1:]):.2f} ms, {1e3 * (end + checkpoint):.0f} ms a run: "
+        f"{100 * overhead:.2f}% of a mini training"
+    )
     assert overhead < 0.02

@@ -15,9 +15,8 @@ import pytest
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmark.images import datasets as data
 from benchmark.contract import Source
-from benchmark.images import reading
+from benchmark.images import datasets, reading
 from registry.datasets.celeba import CelebA
 from registry.datasets.decode import to_pixels
 from registry.datasets.image_folder import ImageFolder
@@ -72,7 +71,7 @@ def test_packing_against_the_bare_decoder(benchmark: BenchmarkFixture, tmp_path:
 
     def turn() -> None:
         taken["bare"].append(seconds(lambda: decode_alone(contents, reading.cores())))
-        taken["packing"].append(seconds(lambda: data.add("shots", dataset, home=tmp_path / "home", root=root)))
+        taken["packing"].append(seconds(lambda: datasets.add("shots", dataset, home=tmp_path / "home", root=root)))
         shutil.rmtree(tmp_path / "home")
         source = dataset.open(root)
         for read in (reading.by_processes, reading.by_threads):
@@ -102,11 +101,14 @@ def memory_of(process: int) -> int:
 
 def test_a_hundred_thousand_images_need_less_than_a_gigabyte(tmp_path: Path) -> None:
     lsun(tmp_path / "root", [TINY[i % 3] for i in range(100_300)])
-    code = ("from pathlib import Path; from benchmark import data; from registry.datasets.lsun import Lsun\n"
-            "church = Lsun(resolution=32, scene='church_outdoor')\n"
-            "print(data.add('church', church, home=Path('.'), root=Path('root')).sentence)")
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path.cwd())},
-                               stdout=subprocess.PIPE, text=True)
+    code = (
+        "from pathlib import Path; from benchmark.images import datasets; from registry.datasets.lsun import Lsun\n"
+        "church = Lsun(resolution=32, scene='church_outdoor')\n"
+        "print(datasets.add('church', church, home=Path('.'), root=Path('root')).sentence)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path.cwd())}, stdout=subprocess.PIPE, text=True
+    )
     most = 0
     while process.poll() is None:
         most = max(most, memory_of(process.pid))

@@ -35,8 +35,9 @@ def sampling(network: nn.Module, request: Request, shape: ImageShape) -> float:
 
 @pytest.mark.parametrize(("model", "shape", "batch", "steps"), [MINI, XS1], ids=["mini", "xs1"])
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm"])
-def test_sampling_is_at_least_095_of_the_bare_forward(benchmark: BenchmarkFixture, sampler: str, model: DiT, shape: ImageShape,
-                                                      batch: int, steps: int) -> None:
+def test_sampling_is_at_least_095_of_the_bare_forward(
+    benchmark: BenchmarkFixture, sampler: str, model: DiT, shape: ImageShape, batch: int, steps: int
+) -> None:
     torch.set_num_threads(1)
     network = model.build(shape, (Attention(),) * model.depth).eval()
     request = Request(count=batch, sampler=sampler, steps=steps)

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.networks.attention.windows import is_global, visible_keys, visible_rows
 from benchmark.contract import Attention
+from benchmark.networks.attention.windows import is_global, visible_keys, visible_rows
 
 KEPT_BYTES = 2**28  # of weights that one call keeps for its backward pass
 
@@ -88,8 +88,9 @@ def biases(attention: Attention, side: int, rows: int, dtype: torch.dtype, devic
 
 
 @torch.library.custom_op("bench::attend_by_bands", mutates_args=())
-def _attend(q: Tensor, k: Tensor, v: Tensor, window: int, border: str, side: int, scale: float,
-            trains: bool) -> tuple[Tensor, list[Tensor]]:
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, window: int, border: str, side: int, scale: float, trains: bool
+) -> tuple[Tensor, list[Tensor]]:
     """Return the attended values and, if it `trains` and they are few, the weights of every chunk of images and band."""
     out, kept = _tokens_first(q), []
     attention = Attention(window=window or None, border=border)
@@ -104,8 +105,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, window: int, border: str, side: int
 
 
 @_attend.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, window: int, border: str, side: int, scale: float,
-      trains: bool) -> tuple[Tensor, list[Tensor]]:
+def _(q: Tensor, k: Tensor, v: Tensor, window: int, border: str, side: int, scale: float, trains: bool) -> tuple[Tensor, list[Tensor]]:
     attention, kept = Attention(window=window or None, border=border), []
     if trains and _bytes_of_weights(q, attention, side) <= KEPT_BYTES:
         made = bands(attention, side, rows_of(attention, side, q.dtype))
@@ -114,8 +114,9 @@ def _(q: Tensor, k: Tensor, v: Tensor, window: int, border: str, side: int, scal
 
 
 @torch.library.custom_op("bench::attend_by_bands_backward", mutates_args=())
-def _gradients(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Tensor], window: int, border: str, side: int,
-               scale: float) -> tuple[Tensor, Tensor, Tensor]:
+def _gradients(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Tensor], window: int, border: str, side: int, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients in q, k and v, given that in the attended values."""
     dq, dk, dv = q.new_empty(q.shape), k.new_zeros(k.shape), v.new_zeros(v.shape)
     attention, weights_of = Attention(window=window or None, border=border), iter(kept)
@@ -132,8 +133,9 @@ def _gradients(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Ten
 
 
 @_gradients.register_fake
-def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Tensor], window: int, border: str, side: int,
-      scale: float) -> tuple[Tensor, Tensor, Tensor]:
+def _(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Tensor], window: int, border: str, side: int, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 

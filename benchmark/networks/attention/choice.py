@@ -7,10 +7,10 @@ from functools import lru_cache
 import torch
 from torch.utils._triton import has_triton
 
-from benchmark.networks.attention import bands, neighbourhood
-from benchmark.networks.attention.windows import is_global
 from benchmark.contract import Attention
 from benchmark.errors import UsageError
+from benchmark.networks.attention import bands, neighbourhood
+from benchmark.networks.attention.windows import is_global
 
 KERNELS = ("auto", "masked", "bands", "flex", "natten")
 
@@ -45,15 +45,13 @@ def choose(forced: str, attention: Attention, side: int, given: Circumstances) -
 
 
 @torch.compiler.assume_constant_result  # all that it depends on is an argument, and guarded
-def chosen(forced: str, window: int | None, border: str, side: int, device: str, dtype: torch.dtype,
-           trains: bool) -> tuple[str, str]:
+def chosen(forced: str, window: int | None, border: str, side: int, device: str, dtype: torch.dtype, trains: bool) -> tuple[str, str]:
     """Return the kernel of a layer and the name of the circumstances, "" on meta, where nothing runs."""
     return _chosen(forced, window, border, side, device, dtype, trains)
 
 
 @lru_cache(maxsize=1024)
-def _chosen(forced: str, window: int | None, border: str, side: int, device: str, dtype: torch.dtype,
-            trains: bool) -> tuple[str, str]:
+def _chosen(forced: str, window: int | None, border: str, side: int, device: str, dtype: torch.dtype, trains: bool) -> tuple[str, str]:
     given = Circumstances(device, dtype, trains)
     kernel = choose(forced, Attention(window=window, border=border), side, given)
     return kernel, "" if device == "meta" else given.name
@@ -65,15 +63,20 @@ def without_flex(forced: str, attention: Attention, side: int, given: Circumstan
     why = lines[0][:200] if lines else type(problem).__name__
     if forced == "flex":
         raise _refused("flex", attention, side, given, f"torch.compile of FlexAttention failed, {why}.") from problem
-    warnings.warn(f"torch.compile of FlexAttention failed on {given.name}, so the attention kernel is 'masked', torch's own, "
-                  f"with the same result: {why}", stacklevel=2)
+    warnings.warn(
+        f"torch.compile of FlexAttention failed on {given.name}, so the attention kernel is 'masked', torch's own, "
+        f"with the same result: {why}",
+        stacklevel=2,
+    )
 
 
 def _refused(forced: str, attention: Attention, side: int, given: Circumstances, reason: str) -> UsageError:
     """Return the error that says why a forced kernel cannot serve a layer, and which ones can."""
     able = [name for name in KERNELS[1:] if name != forced and refusal(name, attention, side, given) is None]
-    return UsageError(f"The attention kernel {forced!r} cannot serve a layer of {describe(attention, side)} on "
-                      f"{given.name}: {reason.rstrip('.')}. Here can: {', '.join(able)}, and 'auto' takes the fastest.")
+    return UsageError(
+        f"The attention kernel {forced!r} cannot serve a layer of {describe(attention, side)} on "
+        f"{given.name}: {reason.rstrip('.')}. Here can: {', '.join(able)}, and 'auto' takes the fastest."
+    )
 
 
 def refusal(kernel: str, attention: Attention, side: int, given: Circumstances) -> str | None:

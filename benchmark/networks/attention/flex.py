@@ -5,15 +5,18 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import (
+    BlockMask,
+    create_block_mask,
+    flex_attention,
+)
 
-from benchmark.networks.attention.windows import is_global
 from benchmark.contract import Attention
+from benchmark.networks.attention.windows import is_global
 from benchmark.networks.memory import out_of_memory
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, attention: Attention, side: int, scale: float,
-           blocks: BlockMask | None = None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, attention: Attention, side: int, scale: float, blocks: BlockMask | None = None) -> Tensor:
     """Return the attended values (N, heads, side**2, d) of q, k and v of that shape; softmax of `scale` * q k^T.
 
     `blocks` is the layer's `block_mask` where it was made before: in a compiled network it would be made at every call.
@@ -48,7 +51,7 @@ def sees(attention: Attention, side: int) -> Callable[[Tensor, Tensor, Tensor, T
 
 def compile_failed(problem: BaseException) -> bool:
     """Tell whether an exception is the compiler's: none of ours, and not for want of memory, which callers meet themselves."""
-    from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415  slow to import
+    from torch._dynamo.exc import TorchDynamoException
 
     return isinstance(problem, TorchDynamoException) and not out_of_memory(getattr(problem, "inner_exception", problem))
 

@@ -8,11 +8,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask
 
-from benchmark.networks.attention import bands, flex, neighbourhood
-from benchmark.networks.attention.choice import KERNELS, Circumstances, choose, chosen, without_flex
-from benchmark.networks.attention.windows import is_global, visible_keys
 from benchmark.contract import Attention
 from benchmark.errors import UsageError
+from benchmark.networks.attention import bands, flex, neighbourhood
+from benchmark.networks.attention.choice import (
+    KERNELS,
+    Circumstances,
+    choose,
+    chosen,
+    without_flex,
+)
+from benchmark.networks.attention.windows import is_global, visible_keys
 
 _COMPUTED_BY = {"bands": bands.attend, "natten": neighbourhood.attend}
 

@@ -4,17 +4,25 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.errors import BenchError, UsageError
-from benchmark.pages import plots
-from benchmark.recording import published as reported
-from benchmark.pages.plots import Picture
-from benchmark.recording.record import Record, read_all, write_text
 from benchmark.declaring.registry import STOCK
+from benchmark.declaring.spec import load_suite
+from benchmark.errors import BenchError, UsageError
+from benchmark.files import write_text
 from benchmark.pages.report import html, inside, pictures
 from benchmark.pages.report.claimed import comparisons
-from benchmark.pages.report.page import COMPARISONS, TITLE, Links, Material, glance_rows, write_page
+from benchmark.pages.report.page import (
+    COMPARISONS,
+    TITLE,
+    Links,
+    Material,
+    glance_rows,
+    write_page,
+)
 from benchmark.pages.report.summary import as_json
-from benchmark.declaring.spec import load_suite
+from benchmark.recording import published as reported
+from benchmark.recording import style
+from benchmark.recording.record import Record, read_all
+from benchmark.recording.style import Picture
 
 __all__ = ["as_json", "build", "compose", "gather", "glance_rows", "stale"]
 
@@ -55,7 +63,7 @@ def stale(material: Material, records_dir: Path, out: Path) -> list[str]:
     wanted = {out / PAGE: text, out / COMPARISONS: comparisons(material.evidence)}
     problems = [f"{path} is not what the records give. {MEND}" for path, content in wanted.items() if _read(path) != content]
     for picture in shown:
-        if plots.digest_in(out / picture.path) != picture.digest:
+        if style.digest_in(out / picture.path) != picture.digest:
             problems.append(f"{out / picture.path} is missing or shows other numbers than the records give. {MEND}")
     belonging = {out / picture.path for picture in shown}
     there = set((out / "figures").glob("*.svg"))
@@ -77,4 +85,3 @@ def _read(path: Path) -> str | None:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
-

@@ -7,8 +7,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from benchmark.pages import drawing
-from benchmark.pages.drawing import DASHED, WIDTH, colour, legend, marker
+from benchmark.recording import curves
+from benchmark.recording.style import DASHED, WIDTH, colour, legend, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,8 +27,9 @@ def bars(figure: "Figure", numbers: dict[str, Any]) -> None:
             for bar in group["bars"]:
                 _bar(axes, place + _aside(group, bar), FILLED / len(group["bars"]), bar, series[bar["series"]])
         turned = len(labels) > 3 and max(map(len, labels)) > 5
-        axes.set_xticks(range(len(labels)), labels, rotation=40 if turned else 0, ha="right" if turned else "center",
-                        rotation_mode="anchor", fontsize=8)
+        axes.set_xticks(
+            range(len(labels)), labels, rotation=40 if turned else 0, ha="right" if turned else "center", rotation_mode="anchor", fontsize=8
+        )
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(-0.6, max(len(labels), 2) - 0.4)
         axes.grid(visible=False, axis="x")
@@ -38,8 +39,9 @@ def bars(figure: "Figure", numbers: dict[str, Any]) -> None:
     drawn = [bar for panel in numbers["panels"] for group in panel["groups"] for bar in group["bars"]]
     handles: list[Any] = [_patch(one) for one in series]
     if any(bar.get("seeds") for bar in drawn):
-        handles.append(Line2D([], [], linestyle="none", marker="o", markersize=3.5, color="black", markerfacecolor="white",
-                              label="ours: a seed"))
+        handles.append(
+            Line2D([], [], linestyle="none", marker="o", markersize=3.5, color="black", markerfacecolor="white", label="ours: a seed")
+        )
     if any(bar.get("interval") for bar in drawn):
         handles.append(Line2D([], [], color="black", marker="_", linewidth=1.2, label="ours: mean and its 95% interval"))
     legend(figure, handles)
@@ -64,8 +66,19 @@ def lines(figure: "Figure", numbers: dict[str, Any]) -> None:
         if panel.get("note"):
             axes.text(0.5, 0.5, panel["note"], transform=axes.transAxes, ha="center", va="center", fontsize=8, color="#444444")
     looks = {line["label"]: line for panel in numbers["panels"] for line in panel["lines"] if line["label"] and line["mean"]}
-    handles = [Line2D([], [], color=colour(line["look"]), marker=marker(line["look"]), markersize=5, markerfacecolor="white",
-                      linestyle=DASHED if line["dashed"] else "solid", label=f" {label}") for label, line in looks.items()]
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=colour(line["look"]),
+            marker=marker(line["look"]),
+            markersize=5,
+            markerfacecolor="white",
+            linestyle=DASHED if line["dashed"] else "solid",
+            label=f" {label}",
+        )
+        for label, line in looks.items()
+    ]
     if handles:
         legend(figure, handles, numbers.get("legend"))
 
@@ -77,8 +90,16 @@ def scatter(figure: "Figure", numbers: dict[str, Any]) -> None:
     for axes, panel in zip(grid, numbers["panels"], strict=True):
         for label, points in panel["points"].items():
             look = labels.index(label)
-            axes.plot(*zip(*points, strict=True), linestyle="none", marker=marker(look), color=colour(look), markersize=6,
-                      alpha=0.85, markeredgecolor="white", markeredgewidth=0.6)
+            axes.plot(
+                *zip(*points, strict=True),
+                linestyle="none",
+                marker=marker(look),
+                color=colour(look),
+                markersize=6,
+                alpha=0.85,
+                markeredgecolor="white",
+                markeredgewidth=0.6,
+            )
         if panel.get("log"):
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -87,8 +108,10 @@ def scatter(figure: "Figure", numbers: dict[str, Any]) -> None:
         axes.set_title(panel["title"], fontsize=9)
         axes.set_xlabel(panel["x"])
         axes.set_ylabel(panel["y"])
-    handles = [Line2D([], [], linestyle="none", marker=marker(look), color=colour(look), markersize=6, label=f" {label}")
-               for look, label in enumerate(labels)]
+    handles = [
+        Line2D([], [], linestyle="none", marker=marker(look), color=colour(look), markersize=6, label=f" {label}")
+        for look, label in enumerate(labels)
+    ]
     figure.set_figheight(figure.get_figheight() + 0.18 * -(-len(handles) // 2))
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
 
@@ -110,13 +133,21 @@ def _bar(axes: "Axes", place: float, width: float, bar: dict[str, Any], look: di
         axes.bar(place, bar["value"], width * 0.92, color=look["colour"], hatch=look["hatch"], edgecolor="white", linewidth=0.5)
         top = max([bar["value"], *(bar.get("interval") or ()), *bar.get("seeds", ())])
         words = f"{bar['value']:.2f}".lstrip("0") if bar["value"] else "0"
-        axes.annotate(words, (place, top), xytext=(0, 1.5), textcoords="offset points", ha="center", va="bottom",
-                      fontsize=5.5 if width < 0.42 and "seeds" not in bar else 7)
+        axes.annotate(
+            words,
+            (place, top),
+            xytext=(0, 1.5),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=5.5 if width < 0.42 and "seeds" not in bar else 7,
+        )
     if bar.get("interval"):
         axes.plot([place, place], bar["interval"], color="black", linewidth=1.2, marker="_", markersize=6)
     for seed in bar.get("seeds", ()):
-        axes.plot([place], [seed], linestyle="none", marker="o", markersize=3.5, color="black", markerfacecolor="white",
-                  markeredgewidth=0.7)
+        axes.plot(
+            [place], [seed], linestyle="none", marker="o", markersize=3.5, color="black", markerfacecolor="white", markeredgewidth=0.7
+        )
 
 
 def _aside(group: dict[str, Any], bar: dict[str, Any]) -> float:
@@ -130,13 +161,30 @@ def _patch(look: dict[str, Any]) -> Patch:
 def _line(axes: "Axes", line: dict[str, Any]) -> None:
     look = line["look"]
     for seed in line["seeds"]:
-        axes.plot(*zip(*seed, strict=True), color=colour(look), linewidth=0.7, alpha=0.45,
-                  marker="." if len(seed) < 13 else None, markersize=4, linestyle=DASHED if line["dashed"] else "solid")
+        axes.plot(
+            *zip(*seed, strict=True),
+            color=colour(look),
+            linewidth=0.7,
+            alpha=0.45,
+            marker="." if len(seed) < 13 else None,
+            markersize=4,
+            linestyle=DASHED if line["dashed"] else "solid",
+        )
     if line["mean"]:
-        axes.plot(*zip(*line["mean"], strict=True), color=colour(look), marker=marker(look), markersize=5,
-                  markerfacecolor="white", linewidth=1.5, linestyle=DASHED if line["dashed"] else "solid")
+        axes.plot(
+            *zip(*line["mean"], strict=True),
+            color=colour(look),
+            marker=marker(look),
+            markersize=5,
+            markerfacecolor="white",
+            linewidth=1.5,
+            linestyle=DASHED if line["dashed"] else "solid",
+        )
 
 
 DRAW: dict[str, Callable[["Figure", dict[str, Any]], None]] = {
-    "bars": bars, "lines": lines, "scatter": scatter, "curves": drawing.curves,
+    "bars": bars,
+    "lines": lines,
+    "scatter": scatter,
+    "curves": curves.draw,
 }

@@ -3,9 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmark.pages.claims import Claim, Contrast, Judged, Numbers, Side, agreeing, holds, judge, percent, side_of
-from benchmark.recording.published import VARIANTS, Published, Reported
+from benchmark.pages.claims import (
+    Claim,
+    Contrast,
+    Judged,
+    Numbers,
+    Side,
+    agreeing,
+    holds,
+    judge,
+    percent,
+    side_of,
+)
 from benchmark.pages.statistics import Paired
+from benchmark.recording.published import VARIANTS, Published, Reported
 from benchmark.recording.record import Record
 
 FIG2 = {"dit": "dit_480"}  # the paper's Fig. 2 names its DiT by no size: the entry that fits what Fig. 3 prints of it
@@ -25,7 +36,18 @@ VERDICTS = {
 }
 NOTHING = "no rows for it"
 # Every sum of the verdicts on an exhibit.
-WORDS = ("agrees", "agrees in part", "mixed", "disagrees in part", "disagrees", "not separated", "one seed only", "open", "not run", NOTHING)
+WORDS = (
+    "agrees",
+    "agrees in part",
+    "mixed",
+    "disagrees in part",
+    "disagrees",
+    "not separated",
+    "one seed only",
+    "open",
+    "not run",
+    NOTHING,
+)
 
 
 @dataclass(frozen=True)
@@ -89,9 +111,7 @@ def printed_value(published: Published, contrast: Contrast, side: Side) -> float
     return value_of(published, VARIANTS.get(contrast.recipe), *key)
 
 
-def value_of(
-    published: Published, variant: str | None, metric: str, model: str, layout: str, dataset: str, subset: int
-) -> float | None:
+def value_of(published: Published, variant: str | None, metric: str, model: str, layout: str, dataset: str, subset: int) -> float | None:
     """Return a printed value; the one of Fig. 2 where no other names the model and the dataset."""
     key = (metric, model, layout, dataset, subset, variant)
     return next((row.value for row in published.rows if variant and _named(row) == key), None)
@@ -109,8 +129,12 @@ def count(verdicts: Sequence[str]) -> str:
     if len(verdicts) == 1:
         return found[0][1]
     (first, one, several), *others = found
-    return ", ".join([f"{first} of {len(verdicts)} {one if first == 1 else several}",
-                      *(f"{times} {one if times == 1 else several}" for times, one, several in others)])
+    return ", ".join(
+        [
+            f"{first} of {len(verdicts)} {one if first == 1 else several}",
+            *(f"{times} {one if times == 1 else several}" for times, one, several in others),
+        ]
+    )
 
 
 def overall(verdicts: Sequence[str]) -> str:

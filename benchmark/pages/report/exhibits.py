@@ -3,15 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmark.pages.plots import Picture
-from benchmark.recording.published import Published
 from benchmark.pages.report import pictures, tables
 from benchmark.pages.report.pictures import Bank
+from benchmark.recording.published import Published
+from benchmark.recording.style import Picture
 
-FEW = (
-    "the claims fig1 and fig3 are at N = 16, where the paper sees a UNet memorise: "
-    "it sees harmonic eigenvectors at N = 100,000"
-)
+FEW = "the claims fig1 and fig3 are at N = 16, where the paper sees a UNet memorise: it sees harmonic eigenvectors at N = 100,000"
 DOUBTFUL = 100_000  # the N at which the printed gaps of a variant and of its baseline coincide
 
 
@@ -37,22 +34,32 @@ class Exhibit:
 
 EXHIBITS = (
     Exhibit(
-        "Fig. 1", "Jacobian eigenvectors of a simplified UNet, a UNet and a DiT",
+        "Fig. 1",
+        "Jacobian eigenvectors of a simplified UNet, a UNet and a DiT",
         "A UNet's Jacobian eigenvectors are harmonic: they oscillate, the faster the smaller the eigenvalue. A DiT's are not.",
         suite="paper_fig2",
-        notes=("The simplified one-channel UNet of panel (a), `unet_simple`, has no row yet: not run.",
-               "The paper does not print eigenvectors as numbers: the score below is this project's."),
+        notes=(
+            "The simplified one-channel UNet of panel (a), `unet_simple`, has no row yet: not run.",
+            "The paper does not print eigenvectors as numbers: the score below is this project's.",
+        ),
         caution=FEW,
     ),
     Exhibit(
-        "Fig. 2", "PSNR and PSNR gap of a UNet and a DiT of equal FLOPs",
+        "Fig. 2",
+        "PSNR and PSNR gap of a UNet and a DiT of equal FLOPs",
         "With few training images a DiT has a smaller PSNR gap than a UNet; with 100,000 both gaps are small.",
-        suite="paper_fig2", draw=pictures.figure2,
-        notes=(("The printed values are means over the diffusion steps, as the figure's legend gives them. The text names neither "
-                "the dataset nor the size of the DiT: `celeba` and `dit_480` here, both marked as assumed."),),
+        suite="paper_fig2",
+        draw=pictures.figure2,
+        notes=(
+            (
+                "The printed values are means over the diffusion steps, as the figure's legend gives them. The text names neither "
+                "the dataset nor the size of the DiT: `celeba` and `dit_480` here, both marked as assumed."
+            ),
+        ),
     ),
     Exhibit(
-        "Fig. 3", "Jacobian spectra and eigenvectors at N = 10 and N = 100,000",
+        "Fig. 3",
+        "Jacobian spectra and eigenvectors at N = 10 and N = 100,000",
         "At N = 10 a UNet's leading eigenvectors memorise the image, at N = 100,000 they are harmonic. A DiT's are sparse and "
         "random at both, and its eigenvalues change much less with N.",
         suite="paper_fig2",
@@ -60,50 +67,70 @@ EXHIBITS = (
         caution=FEW,
     ),
     Exhibit(
-        "Fig. 4", "Attention maps of a DiT at N = 10, 1,000 and 100,000",
+        "Fig. 4",
+        "Attention maps of a DiT at N = 10, 1,000 and 100,000",
         "With N, attention maps become local: from rows that are alike whatever the position to a band around the diagonal.",
         suite="paper_fig2",
     ),
     Exhibit(
-        "Fig. 6", "PSNR gap with and without local attention",
+        "Fig. 6",
+        "PSNR gap with and without local attention",
         "Local attention in the first six layers lowers the gap, at every N, on six datasets and for two DiTs.",
-        suite="paper_fig6", draw=pictures.figure6, doubt=("Figure 6", "psnr_gap"),
+        suite="paper_fig6",
+        draw=pictures.figure6,
+        doubt=("Figure 6", "psnr_gap"),
     ),
     Exhibit(
-        "Fig. 7", "PSNR gap by the placement of local attention",
+        "Fig. 7",
+        "PSNR gap by the placement of local attention",
         "In the first layers (head) local attention lowers the gap more than interleaved (mix) or in the last layers (tail), which "
         "may even raise it.",
-        suite="paper_fig7", draw=pictures.figure7,
-        notes=(("Fig. 7 prints no numbers. The dashed lines are the three layouts whose gaps Figs. 6 and 8 print; mix and tail are "
-                "missing."),),
+        suite="paper_fig7",
+        draw=pictures.figure7,
+        notes=(
+            ("Fig. 7 prints no numbers. The dashed lines are the three layouts whose gaps Figs. 6 and 8 print; mix and tail are missing."),
+        ),
     ),
     Exhibit(
-        "Fig. 8", "PSNR gap by window size",
+        "Fig. 8",
+        "PSNR gap by window size",
         "The gap stays where the total window size stays, falls with smaller windows, and rises with larger ones.",
-        suite="paper_fig8", draw=pictures.figure8,
+        suite="paper_fig8",
+        draw=pictures.figure8,
         notes=("No suite of ours at laptop scale varies the window size: nothing stands in for this figure.",),
     ),
     Exhibit(
-        "Table 1", "FID with and without local attention",
+        "Table 1",
+        "FID with and without local attention",
         "At N = 10,000 local attention lowers FID; at N = 100,000 it is comparable or slightly worse.",
-        suite="paper_table1", table=tables.table1,
-        notes=("FID without → with local attention, and the change. † other seeds, other splits and twice the batch size.",
-               ("The laptop-scale suites have no FID: their Fréchet distance in a random network does not separate the layouts, and "
-                "nothing stands in for the tables.")),
+        suite="paper_table1",
+        table=tables.table1,
+        notes=(
+            "FID without → with local attention, and the change. † other seeds, other splits and twice the batch size.",
+            (
+                "The laptop-scale suites have no FID: their Fréchet distance in a random network does not separate the layouts, and "
+                "nothing stands in for the tables."
+            ),
+        ),
     ),
     Exhibit(
-        "Table 2", "FID by the placement of local attention",
+        "Table 2",
+        "FID by the placement of local attention",
         "At N = 10,000 head has the lowest FID; mix and tail often raise it there, and tend to lower it at N = 100,000.",
-        suite="paper_table2", table=tables.table2,
+        suite="paper_table2",
+        table=tables.table2,
     ),
     Exhibit(
-        "Table 3", "FID by window size",
+        "Table 3",
+        "FID by window size",
         "At N = 10,000 FID stays where the total window size stays, falls with smaller windows, and rises with larger ones.",
-        suite="paper_table3", table=tables.table3,
+        suite="paper_table3",
+        table=tables.table3,
         notes=("In brackets the change against the line above.",),
     ),
     Exhibit(
-        "Section 3.1", "Fewer parameters instead of local attention",
+        "Section 3.1",
+        "Fewer parameters instead of local attention",
         "Sharing attention parameters or learning coefficients of PCA components improves the gap less than local attention does.",
         notes=("The paper prints no numbers for this comparison.",),
     ),
@@ -125,6 +152,8 @@ def doubt(exhibit: Exhibit, published: Published) -> str:
     below = sum(count for n, (count, _) in found.items() if n < DOUBTFUL)
     if not equal or equal < of:
         return ""
-    return (f"**Doubtful.** At N = {DOUBTFUL:,} the printed gaps are the same for every layout, to two decimals, in {equal} of {of} pairs of "
-            f"model and dataset; at smaller N in {below}. They are shown as printed and count for neither side; so small a gap may "
-            "simply not show the difference, or one set of values may stand in the figure twice.")
+    return (
+        f"**Doubtful.** At N = {DOUBTFUL:,} the printed gaps are the same for every layout, to two decimals, in {equal} of {of} pairs of "
+        f"model and dataset; at smaller N in {below}. They are shown as printed and count for neither side; so small a gap may "
+        "simply not show the difference, or one set of values may stand in the figure twice."
+    )

@@ -27,8 +27,10 @@ def page(text: str, folder: Path) -> str:
     body = MarkdownIt("commonmark").enable("table").render(text)
     body = _PICTURE.sub(lambda found: f'<img src="{_inside(folder / unquote(found.group(1)), found.group(1))}"', body)
     title = text.splitlines()[0].lstrip("# ")
-    return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n'
-            f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n")
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )
 
 
 def _inside(picture: Path, link: str) -> str:

@@ -8,15 +8,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from benchmark.recording import analyses as files
+from benchmark.declaring.row import Row
 from benchmark.pages.claims import Numbers
 from benchmark.pages.page import markdown_table
-from benchmark.pages.plots import Picture, short
+from benchmark.pages.report.correlation import (
+    FEWEST,
+    Correlation,
+    Observation,
+    correlate,
+)
 from benchmark.pages.statistics import estimate
 from benchmark.pages.text import NONE, escaped, plain
+from benchmark.recording import analyses
 from benchmark.recording.record import METRIC_VERSION, Record
-from benchmark.pages.report.correlation import FEWEST, Correlation, Observation, correlate
-from benchmark.declaring.suite import Row
+from benchmark.recording.style import Picture, short
 
 MINI = Row("dit_mini", "global", "dead_leaves8", 16, 0, "mini")
 UNET = MINI._replace(model="unet_mini")
@@ -29,7 +34,7 @@ class Analysed:
     """A record with its published analyses, by name, and the folder that holds their pictures."""
 
     record: Record
-    found: dict[str, files.Analysis]
+    found: dict[str, analyses.Analysis]
     folder: Path
 
 
@@ -38,7 +43,7 @@ class Analyses:
 
     def __init__(self, records: Sequence[Record], leaderboard: Path) -> None:
         ranked = [one for one in records if one.ranked and one.metric_version == METRIC_VERSION]
-        rows = [Analysed(one, files.published(leaderboard, one), files.published_folder(leaderboard, one.row)) for one in ranked]
+        rows = [Analysed(one, analyses.published(leaderboard, one), analyses.published_folder(leaderboard, one.row)) for one in ranked]
         self.rows = [one for one in rows if one.found]
 
     def __len__(self) -> int:
@@ -46,8 +51,10 @@ class Analyses:
 
     def numbers(self) -> Numbers:
         """Return every number by the record's id, as claims name it: "<what>.<number>"."""
-        return {one.record.id: {f"{what}.{name}": value for what, analysis in one.found.items()
-                                for name, value in analysis.numbers.items()} for one in self.rows}
+        return {
+            one.record.id: {f"{what}.{name}": value for what, analysis in one.found.items() for name, value in analysis.numbers.items()}
+            for one in self.rows
+        }
 
     def of(self, row: Row) -> Analysed | None:
         """Return the analyses of one row."""
@@ -70,46 +77,87 @@ def jacobians(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
     """Return our eigenvectors of a UNet and of a DiT."""
     shown = [("UNet (unet_mini), N = 16, seed 0", analyses.of(UNET)), ("DiT (dit_mini), N = 16, seed 0", analyses.of(MINI))]
     pictures = _published(shown, "jacobian", from_page)
-    text = ("The leading eigenvectors of the symmetric part of the Jacobian of the denoised image with respect to the noisy one, "
-            "split by channel, at 8×8 pixels, as `bench analyze --what jacobian` draws them.") if pictures else _absent("jacobian")
+    text = (
+        (
+            "The leading eigenvectors of the symmetric part of the Jacobian of the denoised image with respect to the noisy one, "
+            "split by channel, at 8×8 pixels, as `bench analyze --what jacobian` draws them."
+        )
+        if pictures
+        else _absent("jacobian")
+    )
     return f"{text}\n\n{pictures}".strip(), []
 
 
 def spectra(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
     """Return the numbers of the Jacobians over the noise levels, of a UNet and a DiT at three N."""
-    shown = (("UNet, N = 16", UNET, 1), ("DiT, N = 16", MINI, 0), ("DiT, N = 64", MINI._replace(subset=64), 2),
-             ("DiT, N = 512", MINI._replace(subset=512), 3),
-             ("UNet, N = 64", UNET._replace(subset=64), 4), ("UNet, N = 512", UNET._replace(subset=512), 5))
-    titles = (("harmonicity", "harmonicity"), ("sparsity", "sparsity"), ("leading_share", "share of the leading eigenvalue"),
-              ("effective_dimension", "effective dimension"))
-    panels: list[dict[str, Any]] = [{"title": title, "x": "diffusion step t", "y": title,
-               "lines": [_profile(analyses, f"jacobian.{name}_t", row, label, look) for label, row, look in shown]}
-              for name, title in titles]
+    shown = (
+        ("UNet, N = 16", UNET, 1),
+        ("DiT, N = 16", MINI, 0),
+        ("DiT, N = 64", MINI._replace(subset=64), 2),
+        ("DiT, N = 512", MINI._replace(subset=512), 3),
+        ("UNet, N = 64", UNET._replace(subset=64), 4),
+        ("UNet, N = 512", UNET._replace(subset=512), 5),
+    )
+    titles = (
+        ("harmonicity", "harmonicity"),
+        ("sparsity", "sparsity"),
+        ("leading_share", "share of the leading eigenvalue"),
+        ("effective_dimension", "effective dimension"),
+    )
+    panels: list[dict[str, Any]] = [
+        {
+            "title": title,
+            "x": "diffusion step t",
+            "y": title,
+            "lines": [_profile(analyses, f"jacobian.{name}_t", row, label, look) for label, row, look in shown],
+        }
+        for name, title in titles
+    ]
     if not any(line["mean"] for panel in panels for line in panel["lines"]):
         return _absent("jacobian"), []
-    text = ("Harmonicity is 1 where an eigenvector is one oscillation of a local cosine transform and 0 on average for noise; sparsity is 1 "
-            "for a single pixel. Means over the leading eigenvectors and the images; thin lines are seeds.")
-    picture = Picture("lines", PurePosixPath("figures", "fig3.svg"), "Fig. 3, ours: what the Jacobians' spectra are like",
-                      {"panels": panels, "columns": 2})
+    text = (
+        "Harmonicity is 1 where an eigenvector is one oscillation of a local cosine transform and 0 on average for noise; sparsity is 1 "
+        "for a single pixel. Means over the leading eigenvectors and the images; thin lines are seeds."
+    )
+    picture = Picture(
+        "lines",
+        PurePosixPath("figures", "fig3.svg"),
+        "Fig. 3, ours: what the Jacobians' spectra are like",
+        {"panels": panels, "columns": 2},
+    )
     return text, [picture]
 
 
 def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
     """Return our attention maps at three N, and their locality by layer."""
     sizes = (16, 64, 512)
-    pictures = _published([(f"DiT (dit_mini), N = {n}, seed 0", analyses.of(MINI._replace(subset=n))) for n in sizes],
-                             "attention", from_page)
-    panels: list[dict[str, Any]] = [{"title": title, "x": "layer", "y": title,
-               "lines": [_profile(analyses, f"attention.{name}_layer", MINI._replace(subset=n), f"N = {n}", look)
-                         for look, n in enumerate(sizes)]}
-              for name, title in (("distance", "mean attention distance (pixels)"), ("position_invariance", "position invariance"))]
+    pictures = _published(
+        [(f"DiT (dit_mini), N = {n}, seed 0", analyses.of(MINI._replace(subset=n))) for n in sizes], "attention", from_page
+    )
+    panels: list[dict[str, Any]] = [
+        {
+            "title": title,
+            "x": "layer",
+            "y": title,
+            "lines": [
+                _profile(analyses, f"attention.{name}_layer", MINI._replace(subset=n), f"N = {n}", look) for look, n in enumerate(sizes)
+            ],
+        }
+        for name, title in (("distance", "mean attention distance (pixels)"), ("position_invariance", "position invariance"))
+    ]
     if not any(line["mean"] for panel in panels for line in panel["lines"]):
         return _absent("attention"), []
-    text = ("Position invariance is the mean cosine between the rows of two queries: 1 where all attend alike. Means over heads, images and "
-            "noise levels; thin lines are seeds. Below, the maps themselves, each brought to [0, 1]; the bar says which part of it has "
-            "colours (the paper's maps, of 1,024 tokens, show [0, 0.1]; ours have 64).")
-    picture = Picture("lines", PurePosixPath("figures", "fig4.svg"), "Fig. 4, ours: how local attention is, by layer and N",
-                      {"panels": panels, "columns": 2})
+    text = (
+        "Position invariance is the mean cosine between the rows of two queries: 1 where all attend alike. Means over heads, images and "
+        "noise levels; thin lines are seeds. Below, the maps themselves, each brought to [0, 1]; the bar says which part of it has "
+        "colours (the paper's maps, of 1,024 tokens, show [0, 0.1]; ours have 64)."
+    )
+    picture = Picture(
+        "lines",
+        PurePosixPath("figures", "fig4.svg"),
+        "Fig. 4, ours: how local attention is, by layer and N",
+        {"panels": panels, "columns": 2},
+    )
     return f"{text}\n\n{pictures}".strip(), [picture]
 
 
@@ -128,8 +176,9 @@ def beyond(analyses: Analyses) -> tuple[str, list[Picture]]:
             for record, value in sorted(rows, key=_order):
                 points.setdefault(_configuration(record), []).append([short(value), short(record.psnr_gap)])
             labels |= dict.fromkeys(points)
-            panels.append({"title": "", "x": title, "y": "PSNR gap (dB)", "points": points,
-                           "log": all(record.psnr_gap > 0 for record, _ in rows)})
+            panels.append(
+                {"title": "", "x": title, "y": "PSNR gap (dB)", "points": points, "log": all(record.psnr_gap > 0 for record, _ in rows)}
+            )
     heading = "## What the paper does not have: what goes with the gap\n\n"
     if not panels:
         return heading + _absent("attention") + " Without them there is nothing to correlate.", []
@@ -141,11 +190,15 @@ def beyond(analyses: Analyses) -> tuple[str, list[Picture]]:
         "and a correlation over rows that differ in N, network and recipe at once says nothing of what causes what: hence the lines "
         "for rows that share dataset, recipe and N."
     )
-    table = markdown_table(["number", "rows", "Spearman's rho with the gap", "95% interval", "rows (configurations)"], lines,
-                           [False, False, True, True, True])
-    picture = Picture("scatter", PurePosixPath("figures", "gap-against-insides.svg"),
-                      "PSNR gap against attention distance and against harmonicity, one point a row",
-                      {"panels": panels, "columns": 2, "labels": list(labels)})
+    table = markdown_table(
+        ["number", "rows", "Spearman's rho with the gap", "95% interval", "rows (configurations)"], lines, [False, False, True, True, True]
+    )
+    picture = Picture(
+        "scatter",
+        PurePosixPath("figures", "gap-against-insides.svg"),
+        "PSNR gap against attention distance and against harmonicity, one point a row",
+        {"panels": panels, "columns": 2, "labels": list(labels)},
+    )
     return heading + text + f"\n\n{table}", [picture]
 
 
@@ -189,8 +242,11 @@ def _profile(analyses: Analyses, prefix: str, row: Row, label: str, look: int) -
     numbers, seeds = analyses.numbers(), []
     for one in analyses.rows:
         if one.record.row._replace(seed=0) == row:
-            found = {int(match.group(1)): value for name, value in numbers[one.record.id].items()
-                     if (match := re.fullmatch(re.escape(prefix) + r"(\d+)", name))}
+            found = {
+                int(match.group(1)): value
+                for name, value in numbers[one.record.id].items()
+                if (match := re.fullmatch(re.escape(prefix) + r"(\d+)", name))
+            }
             seeds.append(found)
     places = sorted({place for found in seeds for place in found})
     mean = [[place, short(estimate([found[place] for found in seeds if place in found]).mean)] for place in places]

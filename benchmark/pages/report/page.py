@@ -6,18 +6,25 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import quote
 
+from benchmark.declaring.spec import load_suite
 from benchmark.pages.claims import Numbers, declared
 from benchmark.pages.page import markdown_table
-from benchmark.pages.plots import Picture
-from benchmark.recording.published import VARIANTS, Published
-from benchmark.pages.text import escaped
-from benchmark.recording.record import Record
 from benchmark.pages.report import inside
 from benchmark.pages.report.claimed import claims_table
-from benchmark.pages.report.evidence import NOTHING, WORDS, Evidence, count, overall, weigh
+from benchmark.pages.report.evidence import (
+    NOTHING,
+    WORDS,
+    Evidence,
+    count,
+    overall,
+    weigh,
+)
 from benchmark.pages.report.exhibits import EXHIBITS, Exhibit, doubt
 from benchmark.pages.report.pictures import Bank
-from benchmark.declaring.spec import load_suite
+from benchmark.pages.text import escaped
+from benchmark.recording.published import VARIANTS, Published
+from benchmark.recording.record import Record
+from benchmark.recording.style import Picture
 
 COMPARISONS = "comparisons.md"
 TITLE = "# The paper, figure by figure"
@@ -67,8 +74,7 @@ class Material:
 
     def of(self, exhibit: Exhibit, *, paper_scale: bool) -> list[Evidence]:
         """Return the evidence on the claims that an exhibit is about, at one of the two scales."""
-        return [one for one in self.evidence
-                if exhibit.name in one.judged.claim.shows and one.judged.claim.of_the_paper == paper_scale]
+        return [one for one in self.evidence if exhibit.name in one.judged.claim.shows and one.judged.claim.of_the_paper == paper_scale]
 
 
 def write_page(material: Material, from_page: "Links") -> tuple[str, list[Picture]]:
@@ -99,9 +105,11 @@ def standing(material: Material) -> str:
     """Say how much stands behind the page at either scale."""
     paper = [one for one in material.bank.records if one.row.recipe in VARIANTS]
     own = [one for one in material.bank.records if one.row.recipe not in VARIANTS]
-    return (f"Behind this page: {len(paper)} records at the paper's scale, {len(own)} records that may stand in, "
-            f"{len(material.analyses)} analyses of their networks, and {len(material.published.rows)} numbers that the paper prints.\n\n"
-            f"**Paper scale:** {by_word(material, 2)}. **Stand-in, at equal steps:** {by_word(material, 3)}.")
+    return (
+        f"Behind this page: {len(paper)} records at the paper's scale, {len(own)} records that may stand in, "
+        f"{len(material.analyses)} analyses of their networks, and {len(material.published.rows)} numbers that the paper prints.\n\n"
+        f"**Paper scale:** {by_word(material, 2)}. **Stand-in, at equal steps:** {by_word(material, 3)}."
+    )
 
 
 def by_word(material: Material, side: Literal[2, 3]) -> str:
@@ -122,8 +130,10 @@ class Sum(NamedTuple):
 
 def glance(material: Material) -> str:
     """Return the table at the top: each exhibit, what the paper says, and the verdicts at either scale."""
-    rows = [[f"[{exhibit.name}](#{exhibit.anchor})", exhibit.says, printed, _bold(at_scale), _bold(own) + _caution(exhibit, own)]
-            for exhibit, printed, at_scale, own in glance_rows(material)]
+    rows = [
+        [f"[{exhibit.name}](#{exhibit.anchor})", exhibit.says, printed, _bold(at_scale), _bold(own) + _caution(exhibit, own)]
+        for exhibit, printed, at_scale, own in glance_rows(material)
+    ]
     titles = ["", "the paper says", "its printed numbers", "our rows at paper scale", "our stand-in"]
     return "## At a glance\n\n" + markdown_table(titles, rows)
 
@@ -170,8 +180,11 @@ def section(exhibit: Exhibit, material: Material, from_page: Links) -> tuple[str
     pictures = exhibit.draw(material.bank, material.published) if exhibit.draw else []
     more, others = inside.exhibit(exhibit.name, material.analyses, from_page.analyses)
     pictures += others
-    parts = [f"<a id=\"{exhibit.anchor}\"></a>\n\n## {exhibit.name}: {exhibit.title}", f"**The paper:** {exhibit.says}",
-             scale_words(exhibit, material)]
+    parts = [
+        f'<a id="{exhibit.anchor}"></a>\n\n## {exhibit.name}: {exhibit.title}',
+        f"**The paper:** {exhibit.says}",
+        scale_words(exhibit, material),
+    ]
     parts += [f"![{escaped(picture.alt)}]({quote(picture.path.as_posix())})" for picture in pictures]
     if exhibit.table:
         parts.append(exhibit.table(material.bank, material.published))
@@ -188,12 +201,18 @@ def scale_words(exhibit: Exhibit, material: Material) -> str:
     rows = set(load_suite(exhibit.suite).rows())
     done = {one.row for one in material.bank.records if exhibit.table is None or "fid" in one.scores} & rows
     state = "not run" if not done else "run" if done == rows else "run in part"
-    return (f"**Ours at paper scale:** {state}, {len(done)} of {len(rows)} rows of the suite `{exhibit.suite}` "
-            f"(`bench suite show {exhibit.suite}` lists them and their cost).")
+    return (
+        f"**Ours at paper scale:** {state}, {len(done)} of {len(rows)} rows of the suite `{exhibit.suite}` "
+        f"(`bench suite show {exhibit.suite}` lists them and their cost)."
+    )
 
 
 def not_claimed(exhibit: Exhibit) -> str:
     """List what the stand-ins are not held to show of an exhibit."""
     found = [claim for claim in declared().not_claimed if exhibit.name in claim.shows]
     lines = [f"- {escaped(claim.name)}. {escaped(claim.statement)}" for claim in found]
-    return "Not claimed of the stand-ins, whatever single numbers look like (the leaderboard has them):\n\n" + "\n".join(lines) if lines else ""
+    return (
+        "Not claimed of the stand-ins, whatever single numbers look like (the leaderboard has them):\n\n" + "\n".join(lines)
+        if lines
+        else ""
+    )

@@ -4,17 +4,25 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from benchmark.pages import plots
-from benchmark.pages.plots import COLOURS, Picture, mean_curves, short
-from benchmark.recording.published import Published
+from benchmark.pages.report.evidence import value_of
 from benchmark.pages.statistics import estimate
 from benchmark.pages.tables import Series, gather
+from benchmark.recording.curves import mean_curves
+from benchmark.recording.published import Published
 from benchmark.recording.record import METRIC_VERSION, Record
-from benchmark.pages.report.evidence import value_of
+from benchmark.recording.style import COLOURS, Picture, drawn, short
 
 PAPER_SUBSETS = (1_000, 10_000, 100_000)
-DATASETS = {"celeba": "CelebA", "imagenet": "ImageNet", "lsun_church": "Church", "lsun_bedroom": "Bedroom",
-            "lsun_bridge": "Bridge", "lsun_tower": "Tower", "dead_leaves8": "dead leaves 8×8", "natural8": "photographs 8×8"}
+DATASETS = {
+    "celeba": "CelebA",
+    "imagenet": "ImageNet",
+    "lsun_church": "Church",
+    "lsun_bedroom": "Bedroom",
+    "lsun_bridge": "Bridge",
+    "lsun_tower": "Tower",
+    "dead_leaves8": "dead leaves 8×8",
+    "natural8": "photographs 8×8",
+}
 MODELS = {"dit_xs1": "DiT-XS/1", "dit_s1": "DiT-S/1", "dit_480": "DiT", "unet": "UNet"}
 TEXTURED = {"label": "global attention", "colour": "#999999", "hatch": "////"}  # "textured bars highlight the baselines"
 PLAIN = {"label": "local attention in the first layers", "colour": COLOURS[1], "hatch": None}
@@ -45,11 +53,9 @@ class Bank:
 
 def draw(picture: Picture) -> str:
     """Draw a picture of the report as SVG, the same text for the same numbers."""
-    with plots.styled(picture.digest) as figure:
-        from benchmark.pages.report import drawing
+    from benchmark.pages.report import drawing
 
-        drawing.DRAW[picture.kind](figure, picture.numbers)
-        return plots.as_svg(figure, {"Title": picture.alt, "Identifier": picture.digest})
+    return drawn(picture, drawing.DRAW[picture.kind])
 
 
 def figure2(bank: Bank, published: Published) -> list[Picture]:
@@ -61,16 +67,35 @@ def figure2(bank: Bank, published: Published) -> list[Picture]:
         ("ours, mini track", "mini", "dead_leaves8", ("unet_mini", "dit_mini")),
     ):
         kinds = ("psnr_train", "psnr_test"), ("psnr_gap",)
-        sides = [[_over_subsets(bank, published, recipe, dataset, network, kind)
-                  for network in (("DiT", dit, 0), ("UNet", unet, 1)) for kind in several] for several in kinds]
+        sides = [
+            [
+                _over_subsets(bank, published, recipe, dataset, network, kind)
+                for network in (("DiT", dit, 0), ("UNet", unet, 1))
+                for kind in several
+            ]
+            for several in kinds
+        ]
         if recipe == "paper" and not any(line["mean"] for line in sides[0]):
             continue  # the text says "not run"
         subsets = sorted({n for line in sides[0] for n, _ in line["mean"]}) or list(PAPER_SUBSETS)
         for word, found in zip(("PSNR", "PSNR gap"), sides, strict=True):
-            panels.append({"title": f"{title}: {word}", "x": "training images N", "y": f"{word} (dB)", "log": True,
-                           "zero": word != "PSNR", "ticks": [[n, f"{n:,}"] for n in subsets], "lines": found})
-    means = Picture("lines", _path("fig2"), "Fig. 2: mean PSNR and PSNR gap of a UNet and a DiT against N, the paper's and ours",
-                    {"panels": panels, "columns": 2})
+            panels.append(
+                {
+                    "title": f"{title}: {word}",
+                    "x": "training images N",
+                    "y": f"{word} (dB)",
+                    "log": True,
+                    "zero": word != "PSNR",
+                    "ticks": [[n, f"{n:,}"] for n in subsets],
+                    "lines": found,
+                }
+            )
+    means = Picture(
+        "lines",
+        _path("fig2"),
+        "Fig. 2: mean PSNR and PSNR gap of a UNet and a DiT against N, the paper's and ours",
+        {"panels": panels, "columns": 2},
+    )
     return [means, *_curves(bank, "mini", "dead_leaves8", ("dit_mini", "unet_mini"))]
 
 
@@ -79,9 +104,15 @@ def figure6(bank: Bank, published: Published) -> list[Picture]:
     panels: list[dict[str, Any]] = []
     for model in ("dit_xs1", "dit_s1"):
         for subset in PAPER_SUBSETS:
-            groups: list[dict[str, Any]] = [{"label": DATASETS[dataset], "bars": [
-                _bar(published, bank, look, model, layout, dataset, subset) for look, layout in enumerate(("global", "local_head"))
-            ]} for dataset in list(DATASETS)[:6]]
+            groups: list[dict[str, Any]] = [
+                {
+                    "label": DATASETS[dataset],
+                    "bars": [
+                        _bar(published, bank, look, model, layout, dataset, subset) for look, layout in enumerate(("global", "local_head"))
+                    ],
+                }
+                for dataset in list(DATASETS)[:6]
+            ]
             alike = all(len({bar["value"] for bar in group["bars"]}) == 1 for group in groups)
             words = ", doubtful" if alike else ""  # the page says why
             panels.append({"title": f"the paper: {MODELS[model]}, N = {subset:,}{words}", "y": "PSNR gap (dB)", "groups": groups})
@@ -90,20 +121,37 @@ def figure6(bank: Bank, published: Published) -> list[Picture]:
         ("ours, mini: photographs 8×8", "dit_mini", "local_3x3_head", "natural8", "mini"),
         ("ours, small: dead leaves 8×8", "dit_small", "local_3x6_head", "dead_leaves8", "small"),
     ):
-        groups = [{"label": f"N = {subset:,}", "bars": [
-            _own_bar(bank.series(model, one, dataset, subset, recipe), look) for look, one in enumerate(("global", layout))
-        ]} for subset in bank.subsets(model, "global", dataset, recipe)]
+        groups = [
+            {
+                "label": f"N = {subset:,}",
+                "bars": [_own_bar(bank.series(model, one, dataset, subset, recipe), look) for look, one in enumerate(("global", layout))],
+            }
+            for subset in bank.subsets(model, "global", dataset, recipe)
+        ]
         if groups:
             panels.append({"title": title, "y": "PSNR gap (dB)", "groups": groups})
-    return [Picture("bars", _path("fig6"), "Fig. 6: PSNR gap with and without local attention, the paper's bars and ours",
-                    {"panels": panels, "columns": 3, "series": [TEXTURED, PLAIN]})]
+    return [
+        Picture(
+            "bars",
+            _path("fig6"),
+            "Fig. 6: PSNR gap with and without local attention, the paper's bars and ours",
+            {"panels": panels, "columns": 3, "series": [TEXTURED, PLAIN]},
+        )
+    ]
 
 
 def figure7(bank: Bank, published: Published) -> list[Picture]:
     """Return lines of the gap by placement: the printed ones that other figures give, and our stand-in, seed by seed."""
     panels: list[dict[str, Any]] = []
-    layouts = {"global": 0, "local_head": 1, "local_mix": 2, "local_tail": 3, "local_star_head": 4, "local_star_mix": 5,
-               "local_star_tail": 6}
+    layouts = {
+        "global": 0,
+        "local_head": 1,
+        "local_mix": 2,
+        "local_tail": 3,
+        "local_star_head": 4,
+        "local_star_mix": 5,
+        "local_star_tail": 6,
+    }
     for dataset in ("celeba", "imagenet"):
         found = []
         for layout, look in layouts.items():
@@ -114,27 +162,53 @@ def figure7(bank: Bank, published: Published) -> list[Picture]:
             ours = [(n, bank.series("dit_xs1", layout, dataset, n, "paper")) for n in PAPER_SUBSETS]
             if any(series for _, series in ours):
                 found.append(_seeded(f"{layout}, ours", look, ours, "psnr_gap"))
-        panels.append({"title": f"the paper: {DATASETS[dataset]}", "x": "training images N", "y": "PSNR gap (dB)", "log": True,
-                       "zero": True, "ticks": [[n, f"{n:,}"] for n in PAPER_SUBSETS], "lines": found})
+        panels.append(
+            {
+                "title": f"the paper: {DATASETS[dataset]}",
+                "x": "training images N",
+                "y": "PSNR gap (dB)",
+                "log": True,
+                "zero": True,
+                "ticks": [[n, f"{n:,}"] for n in PAPER_SUBSETS],
+                "lines": found,
+            }
+        )
     panels += _placements(bank)
-    return [Picture("lines", _path("fig7"), "Fig. 7: PSNR gap by the placement of local attention",
-                    {"panels": panels, "columns": 3})]
+    return [Picture("lines", _path("fig7"), "Fig. 7: PSNR gap by the placement of local attention", {"panels": panels, "columns": 3})]
 
 
 def figure8(bank: Bank, published: Published) -> list[Picture]:
     """Return bars of the gap before and after a change of the windows: same total size, decreased, increased."""
-    pairs = (("kept", "local_5x6", "local_3x2_5x2_7x2"), ("decreased", "local_head", "local_head_smaller"),
-             ("increased", "local_star_head", "local_star_head_larger"))
+    pairs = (
+        ("kept", "local_5x6", "local_3x2_5x2_7x2"),
+        ("decreased", "local_head", "local_head_smaller"),
+        ("increased", "local_star_head", "local_star_head_larger"),
+    )
     panels = [
-        {"title": f"the paper: {DATASETS[dataset]}, N = {subset:,}", "y": "PSNR gap (dB)", "x": "window size",
-         "groups": [{"label": word, "bars": [_bar(published, bank, look, "dit_xs1", layout, dataset, subset)
-                                             for look, layout in enumerate(layouts)]} for word, *layouts in pairs]}
-        for dataset in ("celeba", "imagenet") for subset in PAPER_SUBSETS
+        {
+            "title": f"the paper: {DATASETS[dataset]}, N = {subset:,}",
+            "y": "PSNR gap (dB)",
+            "x": "window size",
+            "groups": [
+                {
+                    "label": word,
+                    "bars": [_bar(published, bank, look, "dit_xs1", layout, dataset, subset) for look, layout in enumerate(layouts)],
+                }
+                for word, *layouts in pairs
+            ],
+        }
+        for dataset in ("celeba", "imagenet")
+        for subset in PAPER_SUBSETS
     ]
-    series = [TEXTURED | {"label": "before: 5×6, Local, Local*"},
-              PLAIN | {"label": "after: (3,3,5,5,7,7), smaller Local, larger Local*"}]
-    return [Picture("bars", _path("fig8"), "Fig. 8: PSNR gap before and after a change of the window sizes",
-                    {"panels": panels, "columns": 3, "series": series})]
+    series = [TEXTURED | {"label": "before: 5×6, Local, Local*"}, PLAIN | {"label": "after: (3,3,5,5,7,7), smaller Local, larger Local*"}]
+    return [
+        Picture(
+            "bars",
+            _path("fig8"),
+            "Fig. 8: PSNR gap before and after a change of the window sizes",
+            {"panels": panels, "columns": 3, "series": series},
+        )
+    ]
 
 
 def _placements(bank: Bank) -> list[dict[str, Any]]:
@@ -148,8 +222,15 @@ def _placements(bank: Bank) -> list[dict[str, Any]]:
     by_seed = [[[place, short(one[seed])] for place, one in enumerate(values)] for seed in seeds]
     mean = [[place, short(estimate(list(one.values())).mean)] for place, one in enumerate(values)]
     line = _line("", 0, mean) | {"seeds": by_seed}
-    return [{"title": "ours, small: N = 8", "x": "placement (thin: a seed)", "y": "PSNR gap (dB)",
-             "ticks": list(enumerate(found)), "lines": [line]}]
+    return [
+        {
+            "title": "ours, small: N = 8",
+            "x": "placement (thin: a seed)",
+            "y": "PSNR gap (dB)",
+            "ticks": list(enumerate(found)),
+            "lines": [line],
+        }
+    ]
 
 
 def _over_subsets(
@@ -170,11 +251,17 @@ def _curves(bank: Bank, recipe: str, dataset: str, models: Sequence[str]) -> lis
     panels = []
     for subset in bank.subsets(models[0], "global", dataset, recipe):
         found = {model: bank.series(model, "global", dataset, subset, recipe) for model in models}
-        panels.append({"subset": subset, "series": {model: mean_curves(one) for model, one in found.items() if one}})
+        panels.append({"subset": subset, "series": {model: mean_curves(list(one.runs.values())) for model, one in found.items() if one}})
     if not panels:
         return []
-    return [Picture("curves", _path("fig2-curves"), "Fig. 2, ours: PSNR and gap over the diffusion steps, mini track",
-                    {"panels": panels, "labels": list(models), "references": []})]
+    return [
+        Picture(
+            "curves",
+            _path("fig2-curves"),
+            "Fig. 2, ours: PSNR and gap over the diffusion steps, mini track",
+            {"panels": panels, "labels": list(models), "references": []},
+        )
+    ]
 
 
 def _bar(published: Published, bank: Bank, look: int, model: str, layout: str, dataset: str, subset: int) -> dict[str, Any]:
@@ -193,9 +280,7 @@ def _own_bar(series: Series | None, look: int) -> dict[str, Any]:
     return {"series": look, "value": short(mine.mean), "interval": ends, "seeds": [short(gap) for gap in gaps]}
 
 
-def _seeded(
-    label: str, look: int, series: Sequence[tuple[int, Series | None]], quantity: str, *, dashed: bool = False
-) -> dict[str, Any]:
+def _seeded(label: str, look: int, series: Sequence[tuple[int, Series | None]], quantity: str, *, dashed: bool = False) -> dict[str, Any]:
     """Return a line through the means over seeds, and a line for each seed."""
     values = {n: one.values(quantity) for n, one in series if one}
     mean = [[n, short(estimate(list(by_seed.values())).mean)] for n, by_seed in values.items()]

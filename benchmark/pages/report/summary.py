@@ -3,17 +3,23 @@
 from dataclasses import asdict
 from typing import Any
 
-from benchmark.pages.statistics import Paired
 from benchmark.pages.report.evidence import Evidence
 from benchmark.pages.report.page import Material, glance_rows
+from benchmark.pages.statistics import Paired
 
 
 def as_json(material: Material) -> dict[str, Any]:
     """Return the glance and every comparison."""
     return {
         "at_a_glance": [
-            {"exhibit": exhibit.name, "title": exhibit.title, "the_paper_says": exhibit.says, "printed": printed,
-             "paper_scale": [one._asdict() for one in at_scale], "stand_in": [one._asdict() for one in own]}
+            {
+                "exhibit": exhibit.name,
+                "title": exhibit.title,
+                "the_paper_says": exhibit.says,
+                "printed": printed,
+                "paper_scale": [one._asdict() for one in at_scale],
+                "stand_in": [one._asdict() for one in own],
+            }
             for exhibit, printed, at_scale, own in glance_rows(material)
         ],
         "comparisons": [_comparison(one) for one in material.evidence],
@@ -26,9 +32,14 @@ def _comparison(one: Evidence) -> dict[str, Any]:
     if one.printed:
         printed = asdict(one.printed) | {"difference": one.printed.difference(contrast), "verdict": one.printed.verdict(contrast)}
     return {
-        "claim": claim.name, "shows": claim.shows, "statement": claim.statement,
-        "scale": "paper" if claim.of_the_paper else "stand-in", **asdict(contrast), "printed": printed,
-        "at_equal_steps": _paired(one.judged.equal_steps), "verdict_at_equal_steps": one.verdict(one.judged.equal_steps),
+        "claim": claim.name,
+        "shows": claim.shows,
+        "statement": claim.statement,
+        "scale": "paper" if claim.of_the_paper else "stand-in",
+        **asdict(contrast),
+        "printed": printed,
+        "at_equal_steps": _paired(one.judged.equal_steps),
+        "verdict_at_equal_steps": one.verdict(one.judged.equal_steps),
         "at_equal_psnr_train": _paired(one.judged.equal_fit),
         "verdict_at_equal_psnr_train": one.verdict(one.judged.equal_fit) if contrast.quantity == "psnr_gap" else None,
     }

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from benchmark.pages.claims import percent
 from benchmark.pages.page import markdown_table
-from benchmark.recording.published import Published
-from benchmark.pages.statistics import estimate
-from benchmark.pages.text import NONE
 from benchmark.pages.report.evidence import value_of
 from benchmark.pages.report.pictures import DATASETS, MODELS, Bank, dataset_name
+from benchmark.pages.statistics import estimate
+from benchmark.pages.text import NONE
+from benchmark.recording.published import Published
 
 SUBSETS = (10_000, 100_000)
 RECIPES = {"default": "paper", "dagger": "paper_dagger"}
@@ -21,8 +21,12 @@ def table1(bank: Bank, published: Published) -> str:
     for dataset in list(DATASETS)[:6]:
         for subset in SUBSETS:
             cells = [
-                _lines(*(_change(*(_value(side, model, layout, dataset, subset, variant) for layout in ("global", "local_head")))
-                         for side in (published, bank)))
+                _lines(
+                    *(
+                        _change(*(_value(side, model, layout, dataset, subset, variant) for layout in ("global", "local_head")))
+                        for side in (published, bank)
+                    )
+                )
                 for model, variant in columns
             ]
             rows.append([dataset_name(dataset), f"{subset:,}", *cells])
@@ -32,23 +36,40 @@ def table1(bank: Bank, published: Published) -> str:
 
 def table2(bank: Bank, published: Published) -> str:
     """Return FID by placement, of two layouts on two datasets."""
-    layouts = (("DiT-XS/1", "global"), ("Local, head", "local_head"), ("Local, mix", "local_mix"), ("Local, tail", "local_tail"),
-               ("Local*, head", "local_star_head"), ("Local*, mix", "local_star_mix"), ("Local*, tail", "local_star_tail"))
+    layouts = (
+        ("DiT-XS/1", "global"),
+        ("Local, head", "local_head"),
+        ("Local, mix", "local_mix"),
+        ("Local, tail", "local_tail"),
+        ("Local*, head", "local_star_head"),
+        ("Local*, mix", "local_star_mix"),
+        ("Local*, tail", "local_star_tail"),
+    )
     return _by_layout(bank, published, [(name, layout, None) for name, layout in layouts])
 
 
 def table3(bank: Bank, published: Published) -> str:
     """Return FID before and after a change of the windows, with the change in percent."""
-    layouts = (("(5,5,5,5,5,5)", "local_5x6", None), ("(3,3,5,5,7,7)", "local_3x2_5x2_7x2", "local_5x6"),
-               ("Local", "local_head", None), ("Local, smaller windows", "local_head_smaller", "local_head"),
-               ("Local*", "local_star_head", None), ("Local*, larger windows", "local_star_head_larger", "local_star_head"))
+    layouts = (
+        ("(5,5,5,5,5,5)", "local_5x6", None),
+        ("(3,3,5,5,7,7)", "local_3x2_5x2_7x2", "local_5x6"),
+        ("Local", "local_head", None),
+        ("Local, smaller windows", "local_head_smaller", "local_head"),
+        ("Local*", "local_star_head", None),
+        ("Local*, larger windows", "local_star_head_larger", "local_star_head"),
+    )
     return _by_layout(bank, published, layouts)
 
 
 def _by_layout(bank: Bank, published: Published, layouts: Sequence[tuple[str, str, str | None]]) -> str:
     columns = [(dataset, subset) for dataset in ("celeba", "imagenet") for subset in SUBSETS]
-    rows = [[name, *(_lines(*(_with_change(side, layout, before, dataset, subset) for side in (published, bank)))
-                     for dataset, subset in columns)] for name, layout, before in layouts]
+    rows = [
+        [
+            name,
+            *(_lines(*(_with_change(side, layout, before, dataset, subset) for side in (published, bank))) for dataset, subset in columns),
+        ]
+        for name, layout, before in layouts
+    ]
     titles = ["layout of DiT-XS/1", *(f"{dataset_name(dataset)}, N = {subset:,}" for dataset, subset in columns)]
     return markdown_table(titles, rows, [False, *[True] * len(columns)])
 

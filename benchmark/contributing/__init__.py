@@ -1,0 +1,1 @@
+"""The door: what writes a new entry, and what holds one to its contract."""

@@ -1,0 +1,1 @@
+"""Names and files to one frozen, validated spec and its id."""

@@ -1,0 +1,46 @@
+"""Where the project's files are, and how one is written: whole, or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from benchmark.errors import BenchError
+
+PROJECT = Path(__file__).resolve().parent.parent  # holds benchmark/ and registry/: the checkout, or where a wheel was installed
+PUBLISHED = PROJECT / "leaderboard" / "published"  # the paper's printed numbers
+
+
+def is_checkout() -> bool:
+    """Tell whether the package runs from a checkout of the project, whose own files commands may write."""
+    return (PROJECT / "pyproject.toml").exists()
+
+
+def home() -> Path:
+    """Return the folder that holds runs/, packed/, data/ and leaderboard/: BENCH_HOME, else the checkout, else where we are."""
+    named = os.environ.get("BENCH_HOME")
+    if named:
+        return Path(named).resolve()
+    return PROJECT if is_checkout() else Path.cwd()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new content, never half; survives a power cut."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes atomically: temporary name, fsync, rename; raise BenchError where the disk refuses."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as problem:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise BenchError(f"{path} cannot be written: {problem.strerror}. Free space or make the folder writable, then run again.") from None

@@ -1,0 +1,1 @@
+"""A dataset to packed images, nested subsets, held-out images, and their digests."""

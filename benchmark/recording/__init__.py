@@ -1,0 +1,1 @@
+"""What a run leaves behind: its record, its analyses, its pictures, and the copy of it in MLflow."""

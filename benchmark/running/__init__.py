@@ -1,0 +1,1 @@
+"""Where a run happens, and that only one process works on it."""

@@ -1,0 +1,1 @@
+"""A trained network to PSNR curves, and those to a record."""

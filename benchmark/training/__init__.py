@@ -1,0 +1,1 @@
+"""A network and images to a checkpoint: the step, the loop, resuming."""

@@ -1,0 +1,215 @@
+"""benchmark/run.py end to end: real images, real kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmark.recording import record
+from tests.conftest import TINY, Bench
+
+RUN = ["run", *TINY, "--no-track", "--json"]
+
+
+def result(done: subprocess.CompletedProcess[str]) -> record.Record:
+    assert done.returncode == 0, done.stderr
+    return record.read(Path(json.loads(done.stdout)["record"]))
+
+
+def without_time(made: record.Record) -> tuple[object, ...]:
+    return made.id, made.weights_sha256, made.psnr, made.trajectory, made.data
+
+
+def begin(home: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmark.cli", *words],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"BENCH_HOME": str(home)},
+    )
+
+
+def wait_for_step(home: Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Wait until a checkpoint of at least that step is there."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if any(int(path.name) >= step for path in home.glob("runs/*/checkpoints/[0-9]*")):
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    pytest.fail("no checkpoint came")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> record.Record:
+    home = tmp_path_factory.mktemp("whole")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark.cli", *RUN, "--set", "recipe.steps=400"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"BENCH_HOME": str(home)},
+        check=False,
+    )
+    return result(done)
+
+
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(home: Path, bench: Bench, uninterrupted: record.Record) -> None:
+    words = [*RUN, "--set", "recipe.steps=400", "--checkpoint-every", "0.05"]
+    for step in (30, 120):
+        process = begin(home, *words)
+        wait_for_step(home, step, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    resumed = result(bench(*words))
+    assert resumed.training.resumed == 2
+    assert without_time(resumed) == without_time(uninterrupted)
+
+
+def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(home: Path, bench: Bench, uninterrupted: record.Record) -> None:
+    words = [*RUN, "--set", "recipe.steps=400", "--checkpoint-every", "0.05"]
+    process = begin(home, *words)
+    wait_for_step(home, 10, process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "The same command resumes" in said
+    assert "Traceback" not in said
+    assert without_time(result(bench(*words))) == without_time(uninterrupted)
+
+
+def test_a_damaged_last_checkpoint_is_named_and_the_run_still_ends_the_same(home: Path, bench: Bench, uninterrupted: record.Record) -> None:
+    words = [*RUN, "--set", "recipe.steps=400", "--checkpoint-every", "0.05"]
+    process = begin(home, *words)
+    wait_for_step(home, 100, process)
+    process.kill()
+    process.communicate()
+    newest = max(home.glob("runs/*/checkpoints/[0-9]*"), key=lambda path: int(path.name))
+    (newest / "ema.safetensors").write_bytes(b"x")
+    done = bench(*words)
+    assert f"{newest} is damaged" in done.stderr
+    assert without_time(result(done)) == without_time(uninterrupted)
+
+
+def test_the_same_command_again_returns_the_record_at_once(home: Path, bench: Bench) -> None:
+    first = bench(*RUN)
+    again = bench(*RUN)
+    assert json.loads(again.stdout)["status"] == "already finished"
+    assert result(first) == result(again)
+    anew = bench(*RUN, "--force")
+    assert json.loads(anew.stdout)["status"] == "finished"
+    assert without_time(result(anew)) == without_time(result(first))
+
+
+def test_a_record_can_be_run_again_from_itself(home: Path, bench: Bench) -> None:
+    first = result(bench(*RUN))
+    path = record.path_of(home / "leaderboard" / "records", first.row)
+    again = bench("run", "--record", str(path), "--force", "--no-track", "--json", "--device", "cpu", "--threads", "1")
+    assert without_time(result(again)) == without_time(first)
+
+
+def test_a_run_draws_its_curves_and_logs_its_metrics(home: Path, bench: Bench) -> None:
+    folder = home / "runs" / result(bench(*RUN)).id
+    assert "<svg" in (folder / "figures" / "psnr.svg").read_text()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "psnr_gap" in line["metrics"]] == [10, 20, 40]
+    assert lines[-1]["step"] == 40
+
+
+def test_a_line_that_a_kill_cut_spoils_no_other(home: Path, bench: Bench) -> None:
+    words = [*RUN, "--set", "recipe.steps=400", "--checkpoint-every", "0.05"]
+    process = begin(home, *words)
+    wait_for_step(home, 10, process)
+    process.kill()
+    process.communicate()
+    (path,) = home.glob("runs/*/metrics.jsonl")
+    path.write_bytes(path.read_bytes() + b'{"step": 12, "ti')
+    result(bench(*words))
+    broken = [line for line in path.read_text().splitlines() if not line.endswith("}}")]
+    assert broken == ['{"step": 12, "ti']
+
+
+def test_set_keeps_a_run_off_the_leaderboard(home: Path, bench: Bench) -> None:
+    made = result(bench(*RUN, "--set", "recipe.steps=10", "--set", "recipe.trajectory=(10,)"))
+    assert made.overrides == ("recipe.steps=10", "recipe.trajectory=(10,)")
+    assert not (home / "leaderboard").exists()
+
+
+def test_evaluate_scores_the_checkpoint_again(home: Path, bench: Bench) -> None:
+    first = result(bench(*RUN))
+    again = result(bench("evaluate", first.id[:6], "--registry", TINY[TINY.index("--registry") + 1], "--json"))
+    assert again.psnr == first.psnr
+    assert again.created == first.created
+    (home / "runs" / first.id / "checkpoints").rename(home / "gone")
+    gone = bench("evaluate", first.id)
+    assert gone.returncode == 1
+    assert "has no checkpoint left" in gone.stderr
+
+
+def test_two_processes_do_not_share_a_run(home: Path, bench: Bench) -> None:
+    words = [*RUN, "--set", "recipe.steps=100000", "--set", "recipe.trajectory=()", "--checkpoint-every", "0.05"]
+    process = begin(home, *words)
+    wait_for_step(home, 5, process)
+    second = bench(*words)
+    process.kill()
+    process.communicate()
+    assert second.returncode == 2
+    assert "in progress in another process" in second.stderr
+
+
+def test_loss_that_diverges_is_reported_with_its_step(home: Path, bench: Bench) -> None:
+    done = bench(*RUN, "--set", "recipe.learning_rate=1e30", "--set", "recipe.warmup=0", "--set", "recipe.clip=None")
+    assert done.returncode == 1
+    assert "The loss is" in done.stderr
+    assert "at step" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_images_that_changed_are_not_resumed_with(home: Path, bench: Bench) -> None:
+    first = result(bench(*RUN))
+    folder = home / "runs" / first.id
+    document = json.loads((folder / "spec.json").read_text())
+    document["data"]["train_sha256"] = "0" * 64
+    (folder / "spec.json").write_text(json.dumps(document))
+    (folder / "record.json").unlink()
+    record.path_of(home / "leaderboard" / "records", first.row).unlink()
+    done = bench(*RUN)
+    assert done.returncode == 1
+    assert "have changed since it began" in done.stderr
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark.cli", *RUN],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"BENCH_HOME": str(tmp_path / "home")},
+    )
+    assert done.returncode == 1
+    assert str(tmp_path / "home") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_is_full_is_named_and_leaves_no_half_file(home: Path) -> None:
+    """The limit on a file's size stands in for a disk without room."""
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, 70_000)); "
+        "from benchmark.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *RUN], capture_output=True, text=True, check=False, env=os.environ | {"BENCH_HOME": str(home)}
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "written" in done.stderr
+    assert not list(home.rglob("*.tmp"))
+    assert not list(home.rglob("record.json"))

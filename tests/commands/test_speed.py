@@ -1,0 +1,53 @@
+"""The baseline of the measurements is the same network, and the table says what was measured."""
+
+import json
+
+import pytest
+import torch
+
+from benchmark.contract import Attention, ImageShape
+from registry.backbones.dit import DiT
+from tests.perf import speed
+from tests.perf.plain_dit import plain
+
+TINY = DiT(hidden=28, depth=2, heads=4)  # heads of 7
+
+
+def test_the_plain_dit_is_the_dit() -> None:
+    torch.manual_seed(0)
+    network = TINY.build(ImageShape(3, 12), (Attention(),) * 2)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    x, t = torch.randn(2, 3, 12, 12), torch.tensor([3, 700])
+    wanted = network(x, t)
+    torch.testing.assert_close(plain(network, TINY)(x, t), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_both_steps_train(precision: str) -> None:
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    small = DiT(hidden=28, depth=6, heads=4)
+    for turn in (speed.plain_turn(small, images, precision, 1), speed.own_turn(small, "local_3x6_head", images, precision, 1)):
+        turn()
+
+
+def test_a_ratio_of_medians_in_turn() -> None:
+    calls: list[str] = []
+    found = speed.medians(
+        {"few": lambda: (calls.append("few"), sum(range(20_000))), "many": lambda: (calls.append("many"), sum(range(2_000_000)))}, 3
+    )
+    assert calls == ["few", "many"] * 4
+    assert found["many"] > 10 * found["few"]
+
+
+def test_the_table_and_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(speed, "LAYER_BARS", {"fp32": {3: 0.0, 7: 1e9}})
+    path = tmp_path / "performance.md"
+    assert speed.main(["--only", "layers", "--repeat", "1", "--json", "--write", str(path)]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["met"], second["met"]) == (True, False)
+    assert first["value"] == pytest.approx(first["reference_seconds"] / first["seconds"])
+    text = path.read_text()
+    assert f"**{first['value']:.2f}**" in text
+    assert "1e+09 (missed)" in text
+    assert "window 3 (bands)" in text

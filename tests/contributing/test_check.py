@@ -1,0 +1,139 @@
+"""benchmark/contributing/check.py: a broken file is named with its reason and hides no other."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.contributing import check
+from benchmark.declaring import registry
+from benchmark.errors import UsageError
+from benchmark.recording import record
+from tests.conftest import Bench
+from tests.records import make_record
+
+
+def problem(path: Path) -> str:
+    (verdict,) = check.check([path], (registry.STOCK,))
+    assert verdict.problem is not None
+    return verdict.problem
+
+
+def entry(folder: Path, axis: str, text: str, code: str = "") -> Path:
+    path = folder / registry.FOLDERS[axis] / "mine.gin"
+    path.parent.mkdir()
+    path.write_text(text)
+    path.with_name("mine_code.py").write_text(code)
+    return path
+
+
+def test_every_file_gets_a_verdict(tmp_path: Path) -> None:
+    good = make_record()
+    record.write(good, record.path_of(tmp_path, good.row))
+    record.write(make_record(seed=1), tmp_path / "astray.json")
+    (tmp_path / "broken.json").write_text("{")
+    verdicts = {verdict.path.name: verdict.problem for verdict in check.check([tmp_path], (registry.STOCK,))}
+    assert verdicts["dit_mini-global-n16-s0.json"] is None
+    assert "its path must be its key" in str(verdicts["astray.json"])
+    assert "not valid" in str(verdicts["broken.json"])
+
+
+BACKBONE = """
+import torch
+from torch import nn
+from benchmark.contract import entry
+@entry
+class {cls}:
+    \'\'\'A network of one convolution.\'\'\'
+    width: int
+    attention_layers = 0
+    def build(self, images, attention):
+        return Inner(images.channels)
+class Inner(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv, self.spare = nn.Conv2d(channels, channels, 3, padding=1), None
+{init}
+    def forward(self, x, t, y=None):
+        {body}
+"""
+
+# What is wrong with each: extra lines of __init__, the body of forward, the rule that says so, and a part of what it says.
+BROKEN = {
+    "well": ("", "return self.conv(x) / (1 + t[:, None, None, None])", None, ""),
+    "channels": ("", "return self.conv(x)[:, :2]", "shape and type", "forward returns (2, 2, 8, 8)"),
+    "double": ("", "return self.conv(x).double()", "shape and type", "float64"),
+    "raises": ("", "return x.nothing", "shape and type", "AttributeError"),
+    "idle": ("self.idle = nn.Linear(2, 2)", "return self.conv(x)", "gradient", "idle.weight, idle.bias"),
+    "frozen": ("", "return self.conv(x).detach() + 0 * self.conv.bias.sum()", "gradient", "conv.weight"),
+    "unseeded": ("self.conv.bias.data.uniform_(generator=RANDOM)", "return self.conv(x)", "seed", "differ in conv.bias"),
+    "random": ("", "return self.conv(x + torch.randn_like(x))", "seed", "two results for one input"),
+    "mates": ("", "return self.conv(x - x.mean(0, keepdim=True))", "batch", "depends on its batch mates"),
+    "infinite": ("", "return self.conv(x) / t[:, None, None, None]", "timesteps", "not finite at t = 0."),
+    "in_place": ("", "return self.conv(x.mul_(2))", "input", "in place"),
+    "memory": ("self.scale = torch.rand(())", "return self.conv(x) * self.scale", "checkpoint", "in no parameter and no buffer"),
+    "no_cast": ("", "return self.conv(x).log() if torch.is_autocast_enabled('cpu') else self.conv(x)", "bf16", "not finite"),
+    "no_flops": ("", "return x * self.conv.weight.sum() + self.conv.bias.sum()", "cost", "no FLOP"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_each_rule_finds_what_breaks_it(tmp_path: Path, name: str) -> None:
+    init, body, rule, message = BROKEN[name]
+    cls = f"Net{name.title().replace('_', '')}"
+    code = BACKBONE.format(cls=cls, init=f"        {init}", body=body) + "RANDOM = torch.Generator()\n"
+    path = entry(tmp_path, "model", f"# mine\nimport net_{name}_code\n{cls}.width = 3\n")
+    path.with_name(f"net_{name}_code.py").write_text(code)
+    (verdict,) = check.check([path], (registry.STOCK,))
+    if rule is None:
+        assert {o.rule: o.outcome for o in verdict.outcomes if o.outcome != "ok"} == {"own loss": "not run", "torch.compile": "not run"}
+        return
+    said = {outcome.rule: outcome for outcome in verdict.outcomes}
+    assert said[rule].outcome == "problem", verdict
+    assert message in said[rule].note
+
+
+def test_an_undocumented_entry_and_one_that_does_not_load(tmp_path: Path) -> None:
+    path = entry(tmp_path, "model", "# mine\nimport net_bare_code\nNetBare.width = 3\n")
+    code = BACKBONE.format(cls="NetBare", init="", body="return self.conv(x)").replace("    '''A network of one convolution.'''\n", "")
+    path.with_name("net_bare_code.py").write_text(code)
+    assert "NetBare has no docstring" in problem(path)
+    path.write_text("# mine\nimport net_gone_code\nNetBare.width = 3\n")
+    (verdict,) = check.check([path], (registry.STOCK,))
+    assert [(o.rule, o.outcome) for o in verdict.outcomes] == [("described", "ok"), ("loads", "problem")]
+
+
+def test_one_broken_entry_hides_no_other(tmp_path: Path, bench: Bench) -> None:
+    entry(tmp_path, "layout", "# mine\nimport no_such_code\nMine.windows = 3\n")
+    good = tmp_path / "layouts" / "good.gin"
+    good.write_text("# good\nimport registry.layouts.windows\nWindows.windows = (3,)\n")
+    done = bench("check", "--registry", str(tmp_path))
+    assert done.returncode == 1
+    assert "mine.gin: loads:" in done.stdout and "no_such_code" in done.stdout
+    assert "2 checked, 1 with problems" in done.stdout
+    named = bench("check", "good", "--registry", str(tmp_path))
+    assert named.returncode == 0
+    assert "ok       places          1 local layers of 64, windows 3" in named.stdout
+    listed = bench("list", "layouts", "--registry", str(tmp_path))
+    assert listed.returncode == 0
+    assert "BROKEN: There is no module 'no_such_code'" in listed.stdout and "good" in listed.stdout
+    astray = bench("check", "goood", "--registry", str(tmp_path))
+    assert astray.returncode == 2 and "Did you mean 'good'" in astray.stderr
+
+
+def test_entry_without_a_description(tmp_path: Path) -> None:
+    assert "description" in problem(entry(tmp_path, "recipe", "import benchmark.recipe\nRecipe.steps = 3\n"))
+
+
+def test_suite_that_names_what_does_not_exist(tmp_path: Path) -> None:
+    text = (
+        "# mine\nimport benchmark.suite\nSuite.recipe = 'mini'\nSuite.blocks = ({'models': ['dit_mimi'], "
+        "'layouts': ['global'], 'datasets': ['dead_leaves8'], 'subsets': [1], 'seeds': [0]},)\n"
+    )
+    assert "Did you mean 'dit_mini'" in problem(entry(tmp_path, "suite", text))
+
+
+def test_what_cannot_be_checked(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="neither a record"):
+        check.check([tmp_path / "x.txt"], (registry.STOCK,))
+    with pytest.raises(UsageError, match="There is no file"):
+        check.check([tmp_path / "x.json"], (registry.STOCK,))

@@ -1,0 +1,200 @@
+"""benchmark/pages/claims.py and registry/claims.toml: what may be declared, and how records decide it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmark.analysis import WHATS
+from benchmark.declaring.fields import FieldError
+from benchmark.errors import BenchError
+from benchmark.pages.claims import (
+    ANALYSES,
+    Claim,
+    Contrast,
+    Over,
+    Part,
+    Side,
+    declared,
+    holds,
+    judge,
+    side_of,
+    verdict,
+)
+from benchmark.pages.report.exhibits import EXHIBITS
+from benchmark.pages.statistics import paired
+from benchmark.recording.published import VARIANTS
+from benchmark.recording.record import Record, Score
+from tests.record_factory import made
+
+SCORE = Score(value=10.0, sd=None, samples=50_000, extractor="inception", weights_digest="w", reference_digest="r", version="fid-1")
+OVER = Over(
+    recipe="mini",
+    models=("dit_mini",),
+    datasets=("dead_leaves8",),
+    subsets=(16,),
+    variant=Part(layout="local_3x3_head"),
+    baseline=Part(layout="global"),
+)
+
+
+def claim(**fields: object) -> Claim:
+    return Claim(**({"name": "one", "suite": "mini", "statement": "It falls.", "over": (OVER,)} | fields))
+
+
+def pair(first: list[float], second: list[float], scores: str = "", other: Score = SCORE) -> list[Record]:
+    """Return records of the variant and of the baseline with these gaps, or with these values of a score."""
+    found = []
+    for layout, values, score in (("local_3x3_head", first, other), ("global", second, SCORE)):
+        for seed, value in enumerate(values):
+            held = {scores: replace(score, value=value)} if scores else {}
+            found.append(made(1.0 if scores else value, layout=layout, seed=seed, scores=held))
+    return found
+
+
+def test_every_claim_is_about_an_exhibit_and_only_the_papers_recipes_count_as_its_scale() -> None:
+    names = {exhibit.name for exhibit in EXHIBITS}
+    for one in (*declared().claim, *declared().not_claimed):
+        assert set(one.shows) <= names, one.name
+        assert one.of_the_paper == one.suite.startswith("paper_"), one.name
+        assert {contrast.recipe in VARIANTS for contrast in one.contrasts} <= {one.of_the_paper}
+    assert all(any(exhibit.name in one.shows for one in declared().claim) for exhibit in EXHIBITS)
+
+
+def test_the_claims_of_the_leaderboard_are_those_of_the_own_suites_about_psnr() -> None:
+    assert [one.name for one in declared().own] == [
+        "mini-1",
+        "mini-2",
+        "natural8",
+        "small-1",
+        "small-2",
+        "biases-1",
+        "biases-2",
+        "scale-few",
+        "scale-many",
+        "scale-n",
+    ]
+    assert set(ANALYSES) >= set(WHATS)
+
+
+def test_over_is_the_product_and_a_side_may_have_its_own_part() -> None:
+    over = Over(recipe="r", models=("a", "b"), datasets=("c", "d"), subsets=(1, 2), layouts=("x",), baseline=Part(model="m", subset=9))
+    assert over.contrasts()[:3] == [
+        Contrast("r", "c", "a", Side("x", 1), Side("x", 9, "m")),
+        Contrast("r", "c", "a", Side("x", 2), Side("x", 9, "m")),
+        Contrast("r", "d", "a", Side("x", 1), Side("x", 9, "m")),
+    ]
+    assert len(over.contrasts()) == 8
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected", "margin", "side"),
+    [
+        (-0.3, -0.1, "lower", None, 1),
+        (-0.3, 0.1, "lower", None, 0),
+        (0.1, 0.3, "lower", None, -1),
+        (0.1, 0.3, "higher", None, 1),
+        (-0.3, -0.1, "higher", None, -1),
+        (-0.1, 0.1, "equal", 0.2, 1),
+        (-0.3, 0.1, "equal", 0.2, 0),
+        (0.2, 0.4, "equal", 0.2, -1),
+        (-0.9, -0.3, "equal", 0.2, -1),
+        (-0.3, 0.3, "equal", 0.2, 0),
+    ],
+)
+def test_the_rule_by_the_ends_of_the_interval(low: float, high: float, expected: str, margin: float | None, side: int) -> None:
+    """Two seeds whose t-interval is [low, high]: their half distance is the half width / t(0.975, 1) = 12.7062."""
+    reach = (high - low) / 2 / 12.706204736432095
+    differences = {0: (low + high) / 2 - reach, 1: (low + high) / 2 + reach}
+    found = paired(differences, {0: 0.0, 1: 0.0})
+    assert found and found.estimate.low == pytest.approx(low) and found.estimate.high == pytest.approx(high)
+    contrast = Contrast("r", "d", "m", Side("x", 1), Side("y", 1), expected=expected, margin=margin)  # type: ignore[arg-type]
+    assert side_of(contrast, found) == side
+
+
+def test_one_difference_holds_on_its_side_only() -> None:
+    contrast = Contrast("r", "d", "m", Side("x", 1), Side("y", 1))
+    equal = replace(contrast, expected="equal", margin=0.1)
+    assert [holds(contrast, value) for value in (-1.0, 0.0, 1.0)] == [True, False, False]
+    assert [holds(replace(contrast, expected="higher"), value) for value in (-1.0, 0.0, 1.0)] == [False, False, True]
+    assert [holds(equal, value) for value in (-0.1, -0.09, 0.09, 0.1)] == [False, True, True, False]
+
+
+def test_equality_within_a_margin_is_shown_by_the_whole_interval() -> None:
+    near = claim(expected="equal", margin=0.5)
+    (one,) = judge(pair([1.01, 1.02, 1.03], [1.0, 1.0, 1.0]), [near])
+    assert verdict(one, one.equal_steps) == "shown, equal in 3 of 3 seeds" and "≈" in one.contrast.title
+    (one,) = judge(pair([2.01, 2.02, 2.03], [1.0, 1.0, 1.0]), [near])
+    assert verdict(one, one.equal_steps) == "contradicted, equal in 0 of 3 seeds"
+
+
+def test_a_score_is_compared_in_percent_and_only_with_one_made_the_same_way() -> None:
+    fid = claim(statistic="fid", relative=True)
+    (one,) = judge(pair([9.0, 18.0], [10.0, 20.0], "fid"), [fid])
+    assert one.equal_steps and list(one.equal_steps.differences.values()) == pytest.approx([-10.0, -10.0])
+    assert one.equal_fit is None
+    (other,) = judge(pair([9.0, 18.0], [10.0, 20.0], "fid", replace(SCORE, samples=1024)), [fid])
+    assert other.equal_steps is None and verdict(other, None) == "not run"
+    with pytest.raises(BenchError, match="not above 0"):
+        judge(pair([9.0], [0.0], "fid"), [fid])
+
+
+def test_a_number_of_an_analysis_is_compared_where_both_sides_have_it() -> None:
+    records = pair([1.0, 1.0], [1.0, 1.0])
+    numbers = {record.id: {"attention.distance": 2.0 + record.row.seed + (record.row.layout == "global")} for record in records}
+    (one,) = judge(records, [claim(statistic="attention.distance")], numbers)
+    assert one.equal_steps and one.equal_steps.differences == {0: -1.0, 1: -1.0}
+    del numbers[records[0].id]
+    (one,) = judge(records, [claim(statistic="attention.distance")], numbers)
+    assert one.equal_steps and one.equal_steps.differences == {1: -1.0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"statistic": "psnr_gpa"}, "must be one of psnr_gap"),
+        ({"statistic": "jacobian."}, "must be one of"),
+        ({"statistic": "jacobean.harmonicity"}, "must be one of"),
+        ({"expected": "equal"}, "margin = None belongs"),
+        ({"margin": 0.1}, "margin = 0.1 belongs"),
+        ({"expected": "equal", "margin": 0.0}, "must be above 0"),
+        ({"expected": "smaller"}, "must be one of 'lower'"),
+    ],
+)
+def test_a_claim_that_cannot_be_decided_is_refused(fields: dict[str, object], words: str) -> None:
+    with pytest.raises(FieldError, match=words):
+        claim(**fields)
+
+
+def test_an_over_without_a_layout_or_with_equal_sides_is_refused() -> None:
+    plain = {"recipe": "r", "models": ("m",), "datasets": ("d",)}
+    with pytest.raises(FieldError, match="variant names no layout"):
+        Over(**plain, subsets=(1,), baseline=Part(layout="x"))
+    with pytest.raises(FieldError, match="names no subset"):
+        Over(**plain, layouts=("x",), variant=Part(subset=1))
+    with pytest.raises(FieldError, match="variant and baseline are the same"):
+        Over(**plain, subsets=(1,), layouts=("x",))
+    with pytest.raises(FieldError, match="models = "):
+        Over(**plain | {"models": ()}, subsets=(1,), layouts=("x",))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[claim]\n", "not valid"),
+        ("[[claim]]\nname = 'a'\nsuite = 'mini'\n", "claims.claim[0] lacks the field 'statement'"),
+        ("[[claim]]\nname = 'a'\nsuite = 'mini'\nstatement = 's'\nwhy = 1\n", "has no field 'why'"),
+        (
+            "[[claim]]\nname = 'a'\nsuite = 'm'\nstatement = 's'\n[[not_claimed]]\nname = 'a'\nsuite = 'm'\nstatement = 't'\n",
+            "two claims are called 'a'",
+        ),
+    ],
+)
+def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "claims.toml"
+    path.write_text(text)
+    with pytest.raises(BenchError) as refusal:
+        declared(path)
+    assert str(path) in str(refusal.value) and words in str(refusal.value)
+    with pytest.raises(BenchError, match="cannot be read"):
+        declared(tmp_path / "none.toml")

@@ -1,0 +1,493 @@
+"""benchmark/report: printed values, verdicts, rank correlations, the page and its pictures, against independent counts."""
+
+import itertools
+import json
+import math
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from scipy import stats
+
+from benchmark.errors import BenchError
+from benchmark.pages import report
+from benchmark.pages.claims import declared
+from benchmark.pages.report import correlation, exhibits, html, pictures
+from benchmark.pages.report.correlation import (
+    Observation,
+    bootstrap,
+    correlate,
+    spearman,
+)
+from benchmark.pages.report.evidence import Printed, count, overall, weigh
+from benchmark.recording import analyses
+from benchmark.recording import published as reported
+from benchmark.recording.record import Record, Score, read_all
+from tests.conftest import Bench
+from tests.record_factory import made, save, suites
+
+ROOT = Path(__file__).parents[2] / "leaderboard"
+PUBLISHED = ROOT / "published"
+PRINTED = json.loads((PUBLISHED / "published.json").read_text())["rows"]
+FID = Score(value=1.0, sd=None, samples=50_000, extractor="inception", weights_digest="w", reference_digest="r", version="fid-1")
+
+
+Numbers = dict[str, dict[str, dict[str, float]]]  # by the record's id and the analysis
+
+
+def written(records: Sequence[Record], root: Path, numbers: Numbers | None = None) -> str:
+    """Save records and their analyses in a folder of their own; return the page's text, nothing drawn."""
+    save(records, root / "records")
+    for one in records:
+        for what, found in (numbers or {}).get(one.id, {}).items():
+            analysis = analyses.Analysis(
+                what=what,
+                schema=1,
+                run=one.id,
+                spec=one.row._asdict(),
+                weights_sha256=one.weights_sha256,
+                settings={},
+                numbers=found,
+                seconds=1.0,
+            )
+            path = analyses.published_folder(root, one.row) / f"{what}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(analyses.text(analysis))
+    return report.compose(report.gather(root / "records", PUBLISHED), root / "records", root / "paper")[0]
+
+
+def build(root: Path) -> None:
+    """Write the page of what lies in a folder, and draw its pictures."""
+    report.build(report.gather(root / "records", PUBLISHED), root / "records", root / "paper")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of made-up rows of the mini and small suites."""
+    root = tmp_path_factory.mktemp("own")
+    written(suites(), root)
+    build(root)
+    return root
+
+
+def table(text: str, start: str) -> list[list[str]]:
+    """Return the cells of the lines of a section that begin with a bar."""
+    section = text.split(start)[1].split("\n## ")[0]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("|")]
+
+
+# --------------------------------------------------------------------------------------------------- the committed page
+
+
+def test_the_committed_page_is_what_the_records_give() -> None:
+    material = report.gather(ROOT / "records", PUBLISHED)
+    assert report.stale(material, ROOT / "records", ROOT / "paper") == []
+
+
+def test_every_printed_fid_stands_on_the_page(own: Path) -> None:
+    text = (own / "paper" / "README.md").read_text()
+    for number, rows in itertools.groupby([row for row in PRINTED if row["metric"] == "fid"], key=lambda row: row["source"]):
+        section = text.split(f"## {number}:")[1].split("\n## ")[0]
+        values = [row["value"] for row in rows]
+        assert values and all(f"{value:.4f}" in section for value in values), number
+
+
+def test_every_printed_gap_is_drawn() -> None:
+    bank, published = pictures.Bank([]), reported.load(PUBLISHED)
+    for source, figure in (("Figure 6", pictures.figure6), ("Figure 8", pictures.figure8)):
+        drawn = sorted(
+            bar["value"] for panel in figure(bank, published)[0].numbers["panels"] for group in panel["groups"] for bar in group["bars"]
+        )
+        assert drawn == sorted(row["value"] for row in PRINTED if row["source"] == source)
+    means = [
+        value
+        for panel in pictures.figure2(bank, published)[0].numbers["panels"][:2]
+        for line in panel["lines"]
+        for _, value in line["mean"]
+    ]
+    assert sorted(means) == sorted(row["value"] for row in PRINTED if row["source"] == "Figure 2")
+
+
+def printed_counts(sources: Sequence[str], variant: str, baseline: str, subsets: Sequence[int]) -> tuple[int, int, int]:
+    """Count by hand how often the variant's printed value lies below, at and above the baseline's."""
+    rows = {
+        (row["model"], row["dataset"], row["n"], row["variant"], row["layout"]): row["value"]
+        for row in PRINTED
+        if row["source"] in sources and row["n"] in subsets
+    }
+    pairs = [(rows[*key[:4], variant], value) for key, value in rows.items() if key[4] == baseline and (*key[:4], variant) in rows]
+    return sum(a < b for a, b in pairs), sum(a == b for a, b in pairs), sum(a > b for a, b in pairs)
+
+
+def test_printed_values_are_counted_as_by_hand(own: Path) -> None:
+    assert printed_counts(["Figure 6"], "local_head", "global", [1000, 10_000]) == (24, 0, 0)
+    assert printed_counts(["Figure 6"], "local_head", "global", [100_000]) == (0, 12, 0)
+    assert printed_counts(["Table 1"], "local_head", "global", [10_000]) == (24, 0, 0)
+    assert printed_counts(["Table 2"], "local_head", "local_mix", [10_000]) == (1, 0, 1)
+    text = (own / "paper" / "README.md").read_text()
+    glance = {re.sub(r"\W*\(.*", "", row[0]).strip("["): row for row in table(text, "## At a glance")[2:]}
+    assert glance["Fig. 6"][2] == "24 of 36 agree, 12 equal"
+    assert glance["Fig. 1"][2] == "prints none"
+    assert glance["Table 1"][2] == "44 of 48 agree, 4 disagree"  # 4 of the 24 at N = 100,000 differ by 10% or more
+    assert glance["Table 1"][3] == "not run"
+    assert [row[0] for row in table(text, "## At a glance")[2:]] == [f"[{one.name}](#{one.anchor})" for one in exhibits.EXHIBITS]
+    assert all(f'<a id="{one.anchor}"></a>' in text for one in exhibits.EXHIBITS)
+
+
+def test_the_doubtful_bars_of_figure_6_are_marked_and_no_others() -> None:
+    published = reported.load(PUBLISHED)
+    (six,) = (one for one in exhibits.EXHIBITS if one.name == "Fig. 6")
+    assert "in 12 of 12 pairs" in exhibits.doubt(six, published) and "at smaller N in 0" in exhibits.doubt(six, published)
+    moved = replace(
+        published,
+        rows=tuple(
+            replace(row, value=9.0) if (row.source, row.layout, row.n, row.dataset) == ("Figure 6", "global", 100_000, "celeba") else row
+            for row in published.rows
+        ),
+    )
+    assert exhibits.doubt(six, moved) == ""
+    assert [one.name for one in exhibits.EXHIBITS if exhibits.doubt(one, published)] == ["Fig. 6"]
+
+
+# ------------------------------------------------------------------------------------------------------------- evidence
+
+
+def test_printed_verdicts() -> None:
+    claims = {claim.name: claim.contrasts[0] for claim in declared().claim}
+    lower, equal = claims["fig6-few"], claims["table1-many"]
+    assert [Printed(value, 2.0).verdict(lower) for value in (1.0, 2.0, 3.0)] == ["agrees", "equal", "disagrees"]
+    assert [Printed(value, 2.0).verdict(equal) for value in (2.0, 2.19, 2.2)] == ["agrees", "agrees", "disagrees"]
+    assert Printed(3.0, 2.0).difference(lower) == 1.0 and Printed(3.0, 2.0).difference(equal) == pytest.approx(50.0)
+
+
+def test_verdicts_in_words() -> None:
+    assert count(["agrees"]) == "agrees" and count(["agrees"] * 3) == "3 of 3 agree"
+    assert count(["equal", "agrees", "agrees"]) == "2 of 3 agree, 1 equal"
+    assert count(["not separated", "disagrees"]) == "1 of 2 disagrees, 1 not separated"
+    assert [
+        overall(words)
+        for words in (
+            [],
+            ["not run"],
+            ["agrees", "not run"],
+            ["agrees", "disagrees"],
+            ["not separated", "disagrees"],
+            ["agrees", "not separated"],
+            ["not separated"],
+            ["same direction, one seed"],
+            ["no common level"],
+        )
+    ] == ["not run", "not run", "agrees", "mixed", "disagrees in part", "agrees in part", "not separated", "one seed only", "open"]
+
+
+def paper_rows(gaps: tuple[float, float], **fields: object) -> list[Record]:
+    """Return three seeds of DiT-XS/1 on CelebA at N = 1,000 under the paper's recipe: global, and local in the first layers."""
+    return [
+        made(
+            gap + 0.01 * seed,
+            model="dit_xs1",
+            layout=layout,
+            dataset="celeba",
+            subset=1000,
+            seed=seed,
+            recipe="paper",
+            steps=400_000,
+            **fields,
+        )  # type: ignore[arg-type]
+        for layout, gap in zip(("global", "local_head"), gaps, strict=True)
+        for seed in range(3)
+    ]
+
+
+def test_rows_at_the_papers_scale_stand_beside_its_printed_values(tmp_path: Path) -> None:
+    text = written(paper_rows((7.0, 6.0)), tmp_path)
+    line = next(row for row in table(text, "## Fig. 6:") if "fig6-few" in row[0])
+    assert line[1:3] == ["local_head &#60; global, N=1000; celeba", "6.560 against 7.490: −0.930 dB; agrees"]
+    assert line[3].startswith("−1.000 dB [") and line[3].endswith("; agrees")
+    assert "run in part, 6 of 216 rows" in text.split("## Fig. 6:")[1]
+    glance = next(row for row in table(text, "## At a glance") if "Fig. 6" in row[0])
+    assert glance[3].startswith("**agrees** at equal steps: agrees")
+    (picture,) = pictures.figure6(pictures.Bank(read_all(tmp_path / "records")), reported.load(PUBLISHED))
+    bars = picture.numbers["panels"][0]["groups"][0]["bars"]
+    assert [bar["value"] for bar in bars] == [7.49, 6.56] and bars[1]["seeds"] == pytest.approx([6.0, 6.01, 6.02])
+    text = written(paper_rows((6.0, 7.0)), tmp_path / "against")
+    assert next(row for row in table(text, "## Fig. 6:") if "fig6-few" in row[0])[3].endswith("; disagrees")
+
+
+def test_a_measured_fid_stands_below_the_printed_one(tmp_path: Path) -> None:
+    rows = [
+        made(
+            1.0, model="dit_xs1", layout=layout, dataset="celeba", subset=10_000, recipe="paper", scores={"fid": replace(FID, value=value)}
+        )
+        for layout, value in (("global", 10.0), ("local_head", 9.0))
+    ]
+    text = written(rows, tmp_path)
+    assert "9.6932 → 8.4580 (−12.74%)<br>ours: 10.0000 → 9.0000 (−10.00%)" in text
+    assert "8.4580<br>ours: 9.0000" in text.split("## Table 2:")[1]
+    line = next(row for row in table(text, "## Table 1:") if "table1-few" in row[0])
+    assert line[2:] == ["8.458 against 9.693: −12.74%; agrees", "−10.00% (one seed); same direction, one seed", "–"]
+    assert "run in part, 2 of 96 rows" in text
+
+
+def test_stand_ins_are_labelled_and_judged_by_the_leaderboards_rule(own: Path) -> None:
+    text = (own / "paper" / "README.md").read_text()
+    line = next(row for row in table(text, "## Fig. 6:") if "mini-2" in row[0])
+    assert line[0].startswith("**mini-2**, stand-in.") and line[2] == "–"
+    assert line[3] == "−0.253 dB [−0.325, −0.182]; agrees"
+    records = suites()
+    (one,) = weigh(records, [claim for claim in declared().claim if claim.name == "mini-2"], reported.load(PUBLISHED), {})
+    assert one.printed is None and one.verdict(one.judged.equal_fit) == "agrees"
+    assert "0 records at the paper's scale" in text
+    assert "**Stand-in, at equal steps:** agrees: Fig. 6; agrees in part: Fig. 7; one seed only: Fig. 2; not run: Fig. 1" in text
+
+
+# ----------------------------------------------------------------------------------------------------- rank correlation
+
+
+def test_spearman_is_one_for_what_rises_and_agrees_with_the_closed_form_and_with_scipy() -> None:
+    x = [0.1, 0.5, 2.0, 7.0]
+    assert spearman(x, [math.exp(value) for value in x]) == pytest.approx(1.0)
+    assert spearman(x, [-value for value in x]) == pytest.approx(-1.0)
+    assert spearman([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
+    draw = random.Random(1)
+    ranks = draw.sample(range(12), 12)
+    closed = 1 - 6 * sum((i - rank) ** 2 for i, rank in enumerate(ranks)) / (12 * (12**2 - 1))  # no ties
+    assert spearman(range(12), ranks) == pytest.approx(closed)  # type: ignore[arg-type]
+    tied = [draw.randrange(4) / 2 for _ in range(30)], [draw.randrange(5) / 2 for _ in range(30)]
+    assert spearman(*tied) == pytest.approx(stats.spearmanr(*tied).statistic)
+
+
+def points(values: Sequence[tuple[float, float]], each: int = 1) -> list[Observation]:
+    return [Observation(x, y, f"c{i:02d}") for i, (x, y) in enumerate(values) for _ in range(each)]
+
+
+def test_the_bootstrap_draws_what_all_resamples_give() -> None:
+    """With four configurations all 4^4 resamples can be listed: the drawn ones have their mean and their quantiles."""
+    groups = [[one] for one in points([(1, 2), (2, 1), (3, 4), (4, 3)])]
+    every = [spearman([g[0].x for g in drawn], [g[0].y for g in drawn]) for drawn in itertools.product(groups, repeat=4)]
+    drawn = bootstrap(groups, 8000)
+    assert drawn.count(None) / 8000 == pytest.approx(every.count(None) / 256, abs=0.01)
+    exact, found = (sorted(value for value in values if value is not None) for values in (every, drawn))
+    assert sum(found) / len(found) == pytest.approx(sum(exact) / len(exact), abs=0.02)
+    for share in (0.1, 0.3, 0.6):
+        assert correlation.quantile(found, share) == pytest.approx(correlation.quantile(exact, share), abs=0.02)
+
+
+def test_seeds_of_one_configuration_do_not_narrow_the_interval() -> None:
+    draw = random.Random(3)
+    values = [(x := draw.gauss(0, 1), x + draw.gauss(0, 1)) for _ in range(10)]
+    once, thrice = correlate(points(values)), correlate(points(values, each=3))
+    assert once and thrice
+    assert thrice.rho == pytest.approx(once.rho) and (thrice.low, thrice.high) == pytest.approx((once.low, once.high))
+    assert (once.rows, thrice.rows, thrice.configurations) == (10, 30, 10)
+    alone = correlate([replace(one, configuration=str(i)) for i, one in enumerate(points(values, each=3))])
+    assert alone and alone.low is not None and thrice.low is not None and thrice.high is not None and alone.high is not None
+    assert alone.high - alone.low < 0.75 * (thrice.high - thrice.low)
+
+
+def test_the_interval_covers_the_rank_correlation_of_two_gaussians() -> None:
+    """For a bivariate normal, rho_S = 6 / pi asin(rho / 2) (Pearson 1907)."""
+    draw, rho, covered = random.Random(5), 0.6, 0
+    truth = 6 / math.pi * math.asin(rho / 2)
+    for _ in range(60):
+        pairs = [(x := draw.gauss(0, 1), rho * x + math.sqrt(1 - rho**2) * draw.gauss(0, 1)) for _ in range(40)]
+        found = correlate(points(pairs), resamples=150)
+        assert found and found.low is not None and found.high is not None
+        covered += found.low <= truth <= found.high
+    assert covered >= 50  # 57 expected; below 50 has a probability under 0.002
+
+
+def test_too_few_configurations_have_no_interval() -> None:
+    found = correlate(points([(1, 1), (2, 2), (3, 0)], each=4))
+    assert found and found.low is None and found.configurations == 3
+    assert correlate(points([(1, 1), (1, 2)])) is None
+
+
+# ------------------------------------------------------------------------------------------------- analyses on the page
+
+
+def analysed(root: Path) -> tuple[str, list[Record]]:
+    """Build a page with made-up analyses of every mini row: locality and harmonicity that fall and rise with the gap."""
+    records = [one for one in suites() if one.row.recipe == "mini"]
+    records += [made(2.0 + 0.1 * seed, model="unet_mini", seed=seed) for seed in range(3)]
+    numbers = {
+        one.id: {
+            "attention": {
+                "distance": 1 + one.psnr_gap,
+                "distance_layer1": 1.0,
+                "distance_layer2": 2.0,
+                "position_invariance": one.psnr_gap,
+            },
+            "jacobian": {
+                f"{name}_t{t}": sign * one.psnr_gap + t
+                for name, sign in (("harmonicity", 1), ("sparsity", -1), ("leading_share", 1))
+                for t in (50, 200, 500, 950)
+            },
+        }
+        for one in records
+    }
+    for one in records:
+        if one.row.model == "unet_mini":
+            del numbers[one.id]["attention"]
+    return written(records, root, numbers), records
+
+
+def test_claims_about_what_networks_do_inside_are_judged_by_the_published_analyses(tmp_path: Path) -> None:
+    text, _ = analysed(tmp_path)
+    line = next(row for row in table(text, "## Fig. 1:") if "fig1-harmonic-t200" in row[0])
+    assert line[3].startswith("+1.077 [") and line[3].endswith("; agrees")
+    lines = [row for row in table(text, "## Fig. 4:") if "dead_leaves8" in row[1]]
+    assert [row[3] for row in lines][:3] == [f"{value} (one seed); same direction, one seed" for value in ("−0.935", "−0.081", "−1.016")]
+    build(tmp_path)
+    assert {path.stem for path in (tmp_path / "paper" / "figures").glob("*.svg")} >= {"fig3", "fig4", "gap-against-insides"}
+
+
+def test_correlations_on_the_page_are_those_of_the_numbers(tmp_path: Path) -> None:
+    text, records = analysed(tmp_path)
+    rows = table(text, "## What the paper does not have")[2:]
+    assert rows[0][:3] == ["mean attention distance (pixels)", "all", "1.000"] and rows[0][4] == "10 (6)"
+    assert rows[1][:3] == ["harmonicity at t = 50", "all", "1.000"] and rows[1][4] == "13 (7)"
+    assert not any("N = 64" in row[1] for row in rows)  # two configurations there
+    weights = next(one for one in records if one.row.model == "unet_mini")
+    path = analyses.published_folder(tmp_path, weights.row) / "jacobian.json"
+    path.write_text(path.read_text().replace(weights.weights_sha256, "9" * 64))
+    material = report.gather(tmp_path / "records", PUBLISHED)
+    assert len(material.analyses) == 10 * 2 + 2  # an analysis of other weights is none
+
+
+def test_without_analyses_the_page_says_so(own: Path) -> None:
+    text = (own / "paper" / "README.md").read_text()
+    assert text.count("No analysis of these rows is published: `bench analyze RUN --what") == 4
+    assert "0 analyses of their networks" in text
+
+
+# ---------------------------------------------------------------------------------------------------- the page as a file
+
+
+class Reader(HTMLParser):
+    """What a browser would load, and which tags are left open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.sources += [found["src"] or ""] if "src" in found else []
+        self.links += [found["href"] or ""] if "href" in found else []
+        self.anchors |= {found["id"] or ""} if "id" in found else set()
+        if tag not in ("meta", "img", "br", "hr"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_html_opens_by_itself_and_says_what_the_markdown_says(own: Path) -> None:
+    reader = Reader()
+    reader.feed((own / "paper" / "index.html").read_text())
+    assert reader.open == [] and len(reader.sources) == 5
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in reader.sources)
+    inside = [link[1:] for link in reader.links if link.startswith("#")]
+    assert len(inside) == len(exhibits.EXHIBITS) and set(inside) <= reader.anchors
+    assert "local_3x3_head < global, N=16; dead_leaves8" in reader.text and "Local*" in reader.text
+
+
+def test_the_links_of_the_page_lead_somewhere(own: Path) -> None:
+    text = (own / "paper" / "README.md").read_text()
+    targets = re.findall(r"\]\(([^)#]+)\)", text)
+    assert {"comparisons.md", "figures/fig2.svg"} < set(targets)
+    assert all((own / "paper" / target).exists() for target in targets if "README" not in target)
+
+
+def test_pictures_are_valid_repeatable_and_legible(own: Path) -> None:
+    drawn = sorted((own / "paper" / "figures").glob("*.svg"))
+    assert [path.stem for path in drawn] == ["fig2-curves", "fig2", "fig6", "fig7", "fig8"]
+    for path in drawn:
+        root = ElementTree.parse(path).getroot()
+        assert 400 < float(root.attrib["width"].removesuffix("pt")) < 620  # as wide as a page
+    before = {path: path.read_text() for path in drawn}
+    report.build(report.gather(own / "records", PUBLISHED), own / "records", own / "paper")
+    assert {path: path.read_text() for path in drawn} == before
+
+
+def test_every_comparison_has_a_line(own: Path) -> None:
+    lines = [line for line in (own / "paper" / "comparisons.md").read_text().splitlines() if line.startswith("| ")]
+    assert len(lines) - 2 == sum(len(claim.contrasts) for claim in declared().claim)
+
+
+def test_stale_pages_are_told(own: Path, tmp_path: Path) -> None:
+    material = report.gather(own / "records", PUBLISHED)
+    out = own / "paper"
+    assert report.stale(material, own / "records", out) == []
+    page, picture, other = out / "README.md", out / "figures" / "fig6.svg", out / "figures" / "fig9.svg"
+    kept = page.read_text(), picture.read_text()
+    page.write_text(kept[0] + "x")
+    picture.write_text(kept[1].replace("sha256:", "sha256:0"))
+    other.write_text("<svg/>")
+    assert [problem.split(" ")[0] for problem in report.stale(material, own / "records", out)] == [str(page), str(picture), str(other)]
+    report.build(material, own / "records", out)
+    assert report.stale(material, own / "records", out) == [] and not other.exists()
+
+
+def test_another_readme_is_not_overwritten(own: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# Mine\n")
+    with pytest.raises(BenchError, match="is not a page of this report"):
+        report.build(report.gather(own / "records", PUBLISHED), own / "records", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_names_from_records_are_text_on_the_page(tmp_path: Path) -> None:
+    rows = [made(1.0 + i, model=f"_m{i}_", dataset="__d__", subset=4) for i in range(4)]
+    text = written(rows, tmp_path, {one.id: {"attention": {"distance": 1.0 + i}} for i, one in enumerate(rows)})
+    assert "&#95;d&#95;" in text and "__d__" not in text
+    reader = Reader()
+    reader.feed(html.page(text, tmp_path))
+    assert "__d__, mini, N = 4" in reader.text
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+def test_the_command_writes_the_page_and_prints_the_glance(bench: Bench, home: Path) -> None:
+    save(suites(), home / "leaderboard" / "records")
+    done = bench("report", "paper", "--json")
+    found = json.loads(done.stdout)
+    assert [one["exhibit"] for one in found["at_a_glance"]] == [one.name for one in exhibits.EXHIBITS]
+    mini = next(one for one in found["comparisons"] if one["claim"] == "mini-2")
+    assert mini["verdict_at_equal_steps"] == "agrees" and mini["at_equal_steps"]["by_seed"].keys() == {"0", "1", "2"}
+    assert (home / "leaderboard" / "paper" / "README.md").is_file()
+    assert bench("report", "paper", "--check").returncode == 0
+    few = bench("report", "paper", "--suite", "small", "--out", str(home / "few"))
+    assert "The paper, figure by figure" in few.stdout and few.returncode == 0
+    assert "12 records that may stand in" in (home / "few" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([], 2, "bench sweep mini"),
+        (["--suite", "minni", "--out", "x"], 2, "Did you mean 'mini'"),
+        (["--suite", "mini"], 2, "--out DIR"),
+    ],
+)
+def test_a_wrong_call_is_one_paragraph(bench: Bench, home: Path, words: list[str], code: int, message: str) -> None:
+    if words:
+        (home / "leaderboard" / "records").mkdir(parents=True)
+    done = bench("report", "paper", *words)
+    assert (done.returncode, done.stdout) == (code, "") and message in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,97 @@
+"""benchmark/suites/cost.py: what the rows of a suite cost, and which are done."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark import run
+from benchmark.declaring import spec
+from benchmark.declaring.registry import STOCK
+from benchmark.declaring.row import Row
+from benchmark.networks.cost import step_seconds
+from benchmark.recording import record
+from benchmark.recording.record import path_of
+from benchmark.running.progress import Display
+from benchmark.suites.cost import costs
+from tests.conftest import ENTRIES, Bench
+
+SEARCH = (STOCK, ENTRIES)
+TINY_ROW = Row("dit_tiny", "global", "leaves_tiny", 6, 0, "tiny")
+
+
+def test_flops_and_hours_are_those_of_the_budget(home: Path) -> None:
+    """DiT-XS/1 at 32x32: 31.4 GFLOP forward, three times that in training, 400k steps of batch 128 (dagger: 256)."""
+    rows = [
+        Row("dit_xs1", "global", "celeba", 10_000, 0, "paper"),
+        Row("dit_xs1", "local_head", "celeba", 10_000, 1, "paper_dagger"),
+    ]
+    plain, dagger = costs(rows, home)
+    assert plain.training_flops == pytest.approx(3 * 31.4e9 * 128 * 400_000, rel=0.01)
+    assert dagger.training_flops == 2 * plain.training_flops
+    scored = 2 * (300 * 50 + 5 * 64 * 10)  # images on both sides: at the end, at five points of the trajectory
+    assert plain.evaluation_flops == pytest.approx(31.4e9 * scored, rel=0.01)
+    assert plain.hours_h100 == pytest.approx((plain.training_flops + plain.evaluation_flops) / (0.4 * 67e12) / 3600)
+    assert plain.hours_h100_bf16 == pytest.approx((plain.training_flops / (0.4 * 989e12) + plain.evaluation_flops / (0.4 * 67e12)) / 3600)
+    assert plain.hours_here is None and plain.state == "open"
+
+
+def test_a_row_is_done_where_its_record_describes_it(home: Path) -> None:
+    one = spec.resolve({axis: getattr(TINY_ROW, axis) for axis in spec.AXES}, subset=6, seed=0, search=SEARCH)
+    with Display() as display:
+        made = run.run(one, run.Place(home=home, records=home / "records", device=torch.device("cpu")), display)
+    assert [cost.state for cost in costs([TINY_ROW, TINY_ROW._replace(seed=1)], home / "records", search=SEARCH)] == [
+        "done",
+        "open",
+    ]
+    other = spec.resolve(
+        {axis: getattr(TINY_ROW, axis) for axis in spec.AXES},
+        subset=6,
+        seed=0,
+        search=SEARCH,
+        overrides=("recipe.steps=41",),
+    )
+    document = json.loads(path_of(home / "records", made.row).read_text())
+    document |= {"spec": other.to_json(), "id": other.id}
+    path_of(home / "records", made.row).write_text(json.dumps(document))
+    assert record.read(path_of(home / "records", made.row)).id == other.id
+    assert [cost.state for cost in costs([TINY_ROW], home / "records", search=SEARCH)] == ["another configuration"]
+
+
+def test_a_timed_step_gives_hours_here(home: Path) -> None:
+    rows, seen = [TINY_ROW, TINY_ROW._replace(seed=1)], []
+    timed = costs(rows, home, search=SEARCH, device=torch.device("cpu"), progress=lambda *words: seen.append(words))
+    assert timed[0].hours_here == timed[1].hours_here > 0  # timed once
+    assert seen == [(0, 2), (1, 2)]
+
+
+def test_a_step_takes_the_median_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that sleeps: 0.5 s at its first pass, once 0.2 s, else 0.02 s; a slow machine only adds to each."""
+    naps = iter([0.5, 0.02, 0.2, 0.02, 0.02, 0.02, 0.02, 0.02])
+
+    class Sleepy(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            time.sleep(next(naps))
+            return x + self.weight
+
+    one = spec.resolve({axis: getattr(TINY_ROW, axis) for axis in spec.AXES}, subset=6, seed=0, search=SEARCH)
+    assert 0.02 <= step_seconds(one, Sleepy(), torch.device("cpu")) < 0.15
+    assert next(naps, None) is None
+    monkeypatch.setattr("benchmark.networks.cost.TIMED_SECONDS", 0.05)
+    naps = iter([0.0, 0.03, 0.03, 0.03])
+    step_seconds(one, Sleepy(), torch.device("cpu"))
+    assert next(naps) == 0.03  # enough of it
+
+
+def test_suite_show_prints_every_row_and_the_total(bench: Bench) -> None:
+    shown = json.loads(bench("suite", "show", "mini", "--no-timing", "--json").stdout)
+    assert len(shown["rows"]) == 10 == shown["total"]["rows"]
+    assert shown["total"]["training_flops"] == sum(row["training_flops"] for row in shown["rows"])
+    assert {row["state"] for row in shown["rows"]} == {"open"}
+    assert "Did you mean 'mini'" in bench("suite", "show", "minni").stderr
