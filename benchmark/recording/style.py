@@ -103,7 +103,7 @@ def marker(index: int) -> str:
     return MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
 
 
-def legend(figure: "Figure", handles: list[Line2D], title: str | None = None) -> None:
+def legend(figure: "Figure", handles: "list[Line2D]", title: str | None = None) -> None:
     """Put the legend below the axes, in as many columns as the longest label allows."""
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = min(4, len(handles), max(1, int(figure.get_figwidth() * 14 / (longest + 8))))  # 14 letters an inch
