@@ -7,6 +7,7 @@ from benchmark.commands.flags import command, json_flag, registry_flag
 from benchmark.commands.output import near, print_json
 from benchmark.commands.place import home
 from benchmark.declaring import registry
+from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
     from benchmark.contributing.check import Verdict
@@ -23,14 +24,14 @@ def add(verbs: Any) -> None:
         "bench check dit_mini",
         "bench check my_bias --registry . --compile",
         "bench check registry/backbones/dit_xs1.gin",
-        "bench check leaderboard/records",
+        "bench check leaderboard/records/mini",
     )
     parser.add_argument(
         "files",
         nargs="*",
         metavar="NAME|FILE",
-        help="entries by name, entries (.gin) and records (.json) by path, or folders of them (default: "
-        "all of the project's, or with --registry all of those folders')",
+        help="entries by name, entries (.gin) and records (.json) by path, or folders: of those the entries under the axis folders and "
+        "the records under records, nothing else (default: all of the project's, or with --registry all of those folders')",
     )
     parser.add_argument("--compile", action="store_true", help="try torch.compile on every backbone too (a minute each)")
     registry_flag(parser)
@@ -45,7 +46,12 @@ def check(options: argparse.Namespace) -> int:
     own = [path for path in (home() / "leaderboard" / "records",) if path.is_dir()]
     everything = list(search[1:]) or [*own, *search]
     paths = checks.files(options.files, search) if options.files else everything
-    verdicts = checks.check(paths, search, compiled=options.compile)
+    verdicts = checks.check(paths, search, compiled=options.compile, home=home())
+    if options.files and not verdicts:
+        raise UsageError(
+            f"{' '.join(options.files)} holds no entry and no record. Entries are .gin files in {', '.join(registry.FOLDERS.values())}; "
+            "records are .json files under records."
+        )
     if options.json:
         print_json([{"file": str(v.path), "problem": v.problem, "rules": [o._asdict() for o in v.outcomes]} for v in verdicts])
     else:

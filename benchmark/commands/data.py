@@ -20,7 +20,7 @@ def add(verbs: Any) -> None:
         "add",
         data_add,
         "pack the images of a dataset, once",
-        "bench data add natural32 --root ~/pictures/cifar10",
+        "bench data add my_photos --root ~/pictures --registry .",
         "bench data add lsun_church --root /data/lsun",
         "bench data add imagenet --root /data/ILSVRC2012 --limit 100300",
     )
@@ -29,6 +29,9 @@ def add(verbs: Any) -> None:
     add.add_argument("--skip-corrupt", action="store_true", help="leave out files that cannot be read, and record their names")
     add.add_argument("--limit", type=int, metavar="N", help="pack only N of the images, chosen by the sha256 of their ids")
     add.add_argument("--resolution", type=int, metavar="R", help="pixels a side that are expected; the entry fixes them")
+    add.add_argument(
+        "--force", action="store_true", help="pin other images under the name of one of the project's own datasets, in place of its own"
+    )
     add.add_argument(
         "--no-dvc", action="store_true", help="do not version the images with DVC (default: where the home is a DVC repository)"
     )
@@ -67,11 +70,14 @@ def data_add(options: argparse.Namespace) -> int:
     from benchmark.declaring import spec
     from benchmark.images import (
         datasets,
+        stock,
         versioning,
     )
     from benchmark.running.progress import Display
 
-    entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
+    file = registry.find("dataset", options.name, registry.roots(options.registry))
+    entry = spec.load(file)
+    ours = file.path.is_relative_to(registry.STOCK) and not options.force
     with Display() as display:
         added = datasets.add(
             entry.name,
@@ -81,6 +87,7 @@ def data_add(options: argparse.Namespace) -> int:
             skip_corrupt=options.skip_corrupt,
             limit=options.limit,
             resolution=options.resolution,
+            keep=stock.pinned(entry.name, home()) if ours else None,
             progress=display.bar(f"packing {entry.name}"),
             note=display.note,
         )

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from benchmark.contract import Attention, ImageShape
+from benchmark.contributing import check_record
 from benchmark.declaring import registry
 from benchmark.declaring.fields import FieldError
 from benchmark.declaring.spec import Entry, load
 from benchmark.declaring.suite import Suite
 from benchmark.errors import BenchError, NotRun, UsageError, unknown
-from benchmark.recording import record
+from benchmark.files import home as default_home
 
 __all__ = ["ImageShape", "Outcome", "Verdict", "check", "check_entry", "files"]
 
@@ -37,12 +38,20 @@ class Verdict(NamedTuple):
         return next((outcome.note for outcome in self.outcomes if outcome.outcome == "problem"), None)
 
 
-def check(paths: list[Path], search: tuple[Path, ...], *, light: bool = False, compiled: bool = False) -> list[Verdict]:
-    """Hold every record (.json) and entry (.gin) among `paths`, folders included, to its contract.
+def check(
+    paths: list[Path], search: tuple[Path, ...], *, light: bool = False, compiled: bool = False, home: Path | None = None
+) -> list[Verdict]:
+    """Hold every record (.json) and entry (.gin) among `paths`, and in the folders among them, to its contract.
 
-    `light` leaves out what needs a network's weights; `compiled` tries torch.compile too.
+    Of a folder, the entries under its axis folders and the records under its records folder are checked, and nothing else.
+    `light` leaves out what needs a network's weights; `compiled` tries torch.compile too; `home` holds the packed images.
     """
-    return [Verdict(path, tuple(_outcomes(path, root, search, light, compiled))) for path, root in _walk(paths)]
+    where = home or default_home()
+    return [
+        Verdict(path, tuple(_outcomes(rules)))
+        for path, records in _walk(paths)
+        for rules in [_entry_rules(path, search, light, compiled) if path.suffix == ".gin" else check_record.rules(path, records, where)]
+    ]
 
 
 def check_entry(path: Path, search: tuple[Path, ...]) -> None:
@@ -64,8 +73,8 @@ def files(words: list[str], search: tuple[Path, ...]) -> list[Path]:
     return found
 
 
-def _outcomes(path: Path, root: Path | None, search: tuple[Path, ...], light: bool, compiled: bool) -> Iterator[Outcome]:
-    for name, rule in _entry_rules(path, search, light, compiled) if path.suffix == ".gin" else _record_rules(path, root):
+def _outcomes(rules: Rules) -> Iterator[Outcome]:
+    for name, rule in rules:
         try:
             yield Outcome(name, "ok", rule())
         except NotRun as reason:
@@ -74,16 +83,6 @@ def _outcomes(path: Path, root: Path | None, search: tuple[Path, ...], light: bo
             yield Outcome(name, "problem", str(problem))
         except Exception as problem:  # an entry's own code may raise anything; the file is named, the other rules are run
             yield Outcome(name, "problem", f"{type(problem).__name__}: {problem}")
-
-
-def _record_rules(path: Path, root: Path | None) -> Rules:
-    def valid() -> str:
-        result = record.read(path)
-        if root and path != (belongs := record.path_of(root, result.row, result.half)):
-            raise BenchError(f"its path must be its key: {belongs}. Move it there, or remove it.")
-        return "a valid record"
-
-    yield "record", valid
 
 
 def _entry_rules(path: Path, search: tuple[Path, ...], light: bool, compiled: bool) -> Rules:
@@ -183,11 +182,28 @@ def _walk(paths: list[Path]) -> Iterator[tuple[Path, Path | None]]:
     """Yield every file to check, and the folder of records that it was found under."""
     for path in paths:
         if path.is_dir():
-            yield from ((file, path) for file in sorted(path.rglob("*.json")) if "published" not in file.parts)
-            yield from ((file, None) for file in sorted(path.rglob("*.gin")))
+            yield from _in_folder(path)
         elif path.suffix in (".json", ".gin") and path.exists():
             yield path, None
         elif path.suffix in (".json", ".gin"):
             raise UsageError(f"There is no file {path}.")
         else:
             raise UsageError(f"{path} is neither a record (.json), an entry (.gin) nor a folder of them.")
+
+
+def _in_folder(path: Path) -> Iterator[tuple[Path, Path | None]]:
+    """Yield the records and entries of a folder: a registry, a home, a checkout, an axis folder, or records or a part of them.
+
+    A folder that is none of these is taken for one of records, which `--records` may call what it likes.
+    """
+    axes = list(registry.FOLDERS.values())
+    entries = [path] if path.resolve().name in axes else [base / axis for base in (path, path / "registry") for axis in axes]
+    records = [base / "records" for base in (path, path / "leaderboard")]
+    if not any(folder.is_dir() for folder in (*entries, *records)):
+        records = [path]
+    for folder in records:
+        root = next((up for up in (folder, *folder.resolve().parents[:2]) if up.resolve().name == "records"), folder)
+        base = folder if root == folder else folder.resolve()
+        yield from ((file, root) for file in sorted(base.rglob("*.json")))
+    for folder in entries:
+        yield from ((file, None) for file in sorted(folder.glob("*.gin")))

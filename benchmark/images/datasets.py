@@ -22,7 +22,7 @@ from benchmark.contract import Dataset, ImageError, Source
 from benchmark.declaring.fields import hints, to_json
 from benchmark.declaring.spec import Spec
 from benchmark.errors import BenchError, UsageError
-from benchmark.images import manifest
+from benchmark.images import manifest, stock
 from benchmark.images.manifest import Manifest
 from benchmark.images.packing import (
     Note,
@@ -90,6 +90,7 @@ def add(
     skip_corrupt: bool = False,
     limit: int | None = None,
     resolution: int | None = None,
+    keep: Manifest | None = None,
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> Added:
@@ -97,6 +98,7 @@ def add(
 
     The source is compared by the path and size of every file. `limit` takes that many images, chosen by their hash.
     `resolution` is the entry's to fix: another one is refused. A packing that was stopped goes on where it was.
+    Where `keep` is given, raise UsageError on images that are not its own, and change nothing.
     """
     _check_request(name, dataset, root, limit, resolution)
     if note and root:
@@ -118,8 +120,20 @@ def add(
                 f"changed, and every byte is as pinned. To pack anew, remove packed/{name}.",
             )
         chosen = source.ids if limit is None else [source.ids[i] for i in sorted(order(name, 0, source.ids)[:limit])]
+        if keep:
+            stock.check_ids(keep, chosen)  # at once: a packing may take hours
         made = pack(
-            name, dataset, source, home=home, skip_corrupt=skip_corrupt, limit=limit, ids=chosen, pinned=True, progress=progress, note=note
+            name,
+            dataset,
+            source,
+            home=home,
+            skip_corrupt=skip_corrupt,
+            limit=limit,
+            ids=chosen,
+            pinned=True,
+            accept=lambda made: stock.check_images(keep, made) if keep else None,
+            progress=progress,
+            note=note,
         )
     return _added(made, pinned or here, _unlike_official(dataset, len(source.ids)))
 

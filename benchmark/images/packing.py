@@ -45,12 +45,14 @@ def pack(
     limit: int | None = None,
     ids: Sequence[str] | None = None,
     pinned: bool = False,
+    accept: Callable[[Manifest], None] = lambda made: None,
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> Manifest:
     """Write packed/<name>/images.npy and its manifest from an opened source, and return the manifest.
 
-    `ids` are the images to take (default: all), `limit` is only written down; `pinned` writes the pin as well. The
+    `ids` are the images to take (default: all), `limit` is only written down; `pinned` writes the pin as well;
+    `accept` may raise on the finished manifest, before anything that was there is replaced. The
     caller holds the dataset's lock. Memory does not grow with the images, only with their number (an id and a digest
     each). The same call takes up what a killed or interrupted process left. Raise BenchError naming the unreadable
     images (unless `skip_corrupt`), or the path that cannot be written; then nothing has changed.
@@ -73,6 +75,7 @@ def pack(
         if not tally.kept:
             raise BenchError(f"Dataset '{name}': none of the {len(tally.skipped)} images can be read. {_named(tally.skipped)}.")
         made = _described(dataset, facts, tally)
+        accept(made)
         _put(home, made, tally.kept, pinned=pinned)
         return made
     except OSError as problem:

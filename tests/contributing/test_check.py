@@ -1,5 +1,6 @@
 """benchmark/contributing/check.py: a broken file is named with its reason and hides no other."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from benchmark.contributing import check
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
+from benchmark.images import datasets, manifest
 from benchmark.recording import record
+from registry.datasets.dead_leaves import DeadLeaves
 from tests.conftest import Bench
 from tests.records import make_record
 
@@ -31,10 +34,66 @@ def test_every_file_gets_a_verdict(tmp_path: Path) -> None:
     record.write(good, record.path_of(tmp_path, good.row))
     record.write(make_record(seed=1), tmp_path / "astray.json")
     (tmp_path / "broken.json").write_text("{")
-    verdicts = {verdict.path.name: verdict.problem for verdict in check.check([tmp_path], (registry.STOCK,))}
+    verdicts = {verdict.path.name: verdict.problem for verdict in check.check([tmp_path], (registry.STOCK,), home=tmp_path)}
     assert verdicts["dit_mini-global-n16-s0.json"] is None
     assert "its path must be its key" in str(verdicts["astray.json"])
     assert "not valid" in str(verdicts["broken.json"])
+
+
+def test_a_folder_of_ones_own_is_checked_for_entries_and_records_alone(tmp_path: Path, bench: Bench) -> None:
+    """What the tool itself writes beside them (specs, manifests, leases, pins) is none of the two."""
+    entry(tmp_path, "layout", "# mine\nimport registry.layouts.windows\nWindows.windows = (3,)\n")
+    for path in ("runs/0a/spec.json", "runs/0a/lease", "data/mine.json", "packed/mine/manifest.json", "build/stray.gin"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("{}")
+    good = make_record()
+    for folder in ("runs", "leaderboard/records"):
+        record.write(good, record.path_of(tmp_path / folder, good.row))
+    verdicts = check.check([tmp_path], (registry.STOCK, tmp_path), home=tmp_path)
+    assert [verdict.path.relative_to(tmp_path).parts[0] for verdict in verdicts] == ["leaderboard", "layouts"]
+    assert all(verdict.problem is None for verdict in verdicts)
+    done = bench("check", "--registry", str(tmp_path))
+    assert done.returncode == 0 and "2 checked, all well" in done.stdout
+    nothing = bench("check", str(tmp_path / "build"))
+    assert nothing.returncode == 2 and "holds no entry and no record" in nothing.stderr
+
+
+def test_a_part_of_the_records_is_held_to_the_whole_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = tmp_path / "records"
+    for seed in (0, 1):
+        record.write(make_record(recipe="quick", seed=seed), record.path_of(records, make_record(recipe="quick", seed=seed).row))
+    record.write(make_record(recipe="quick", seed=2), records / "quick" / "astray.json")
+    monkeypatch.chdir(tmp_path)
+    for part, count in ((Path("records"), 3), (Path("records/quick"), 3), (records / "quick" / "dead_leaves8", 2)):
+        verdicts = check.check([part], (registry.STOCK,), home=tmp_path)
+        assert [verdict.problem is None for verdict in verdicts] == [verdict.path.name != "astray.json" for verdict in verdicts]
+        assert len(verdicts) == count, part
+
+
+def test_a_record_of_other_images_than_its_seed_gives_is_found(tmp_path: Path) -> None:
+    dataset = DeadLeaves(resolution=8, count=320)
+    packed = datasets.load("leaves", dataset, home=tmp_path)
+    given = datasets.subset(packed, "leaves", 16, 0)
+    images = {"manifest_sha256": given.manifest_digest, "train_sha256": given.digest, "test_sha256": given.test_digest}
+    made = make_record(dataset="leaves")
+
+    def images_rule(**changed: str) -> tuple[str, str]:
+        held = replace(made, data=replace(made.data, **images | changed))
+        record.write(held, path := record.path_of(tmp_path / "records", held.row))
+        (verdict,) = check.check([path], (registry.STOCK,), home=tmp_path)
+        return verdict.outcomes[1].outcome, verdict.outcomes[1].note
+
+    assert images_rule() == ("ok", "16 training and 300 test images, as the manifest and the seed give")
+    assert images_rule(train_sha256="a" * 64)[0] == "problem" and "its training images (aaaa" in images_rule(train_sha256="a" * 64)[1]
+    assert images_rule(test_sha256="b" * 64)[0] == "problem"
+    other = images_rule(manifest_sha256="c" * 64)
+    assert other[0] == "not run" and "are others" in other[1]  # nothing pins the ones that are here
+    manifest.write(manifest.pin(tmp_path, "leaves"), packed.manifest)
+    pinned = images_rule(manifest_sha256="c" * 64)
+    assert pinned[0] == "problem" and "another manifest (cccc" in pinned[1]
+    for path in (tmp_path / "packed/leaves").iterdir():
+        path.unlink()
+    assert images_rule()[0] == "not run" and "are not here" in images_rule()[1]
 
 
 BACKBONE = """

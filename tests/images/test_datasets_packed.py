@@ -22,6 +22,7 @@ from benchmark.images import datasets, manifest
 from benchmark.images.manifest import Manifest
 from registry.datasets.dead_leaves import DeadLeaves
 from registry.datasets.image_folder import ImageFolder
+from tests.conftest import Bench
 
 LEAVES = DeadLeaves(resolution=8, count=330)
 FOLDER = ImageFolder(resolution=8)
@@ -94,6 +95,32 @@ def test_a_changed_source_or_entry_is_a_new_version(home: Path, pictures: Path) 
         datasets.load("shots", grey, home=home)
     assert add(home, pictures, grey).outcome == "changed"
     assert datasets.load("shots", grey, home=home).images.shape == (329, 1, 8, 8)
+
+
+def test_a_stock_name_keeps_its_images(home: Path, pictures: Path) -> None:
+    """Other photographs under a name that is pinned are refused before and after the packing, and nothing changes."""
+    first = add(home, pictures)
+    before = everything(home)
+    assert add(home, pictures, keep=first.manifest).outcome == "unchanged"
+    (pictures / "a/0.png").rename(pictures / "a/other.png")
+    with pytest.raises(UsageError, match="by other names. Nothing was changed.*bench new dataset my_photos --folder"):
+        add(home, pictures, keep=first.manifest)
+    (pictures / "a/other.png").rename(pictures / "a/0.png")
+    Image.new("RGB", (12, 10)).save(pictures / "a/0.png")
+    with pytest.raises(UsageError, match="those under --root have the sha256"):
+        add(home, pictures, keep=first.manifest)
+    assert everything(home) == before
+    assert add(home, pictures).outcome == "changed"
+
+
+def test_the_command_keeps_the_images_of_a_stock_name_unless_forced(home: Path, pictures: Path, bench: Bench) -> None:
+    refused = bench("data", "add", "natural32", "--root", str(pictures))
+    assert (refused.returncode, refused.stdout) == (2, "") and "pinned in data/natural32.json" in refused.stderr
+    assert everything(home) == {}
+    forced = bench("data", "add", "natural32", "--root", str(pictures), "--force", "--no-dvc")
+    assert forced.returncode == 0 and "330 images" in forced.stdout
+    again = bench("data", "add", "natural32", "--root", str(pictures), "--no-dvc")  # the home has a pin of its own now
+    assert again.returncode == 0 and "nothing to do" in again.stdout
 
 
 def test_images_that_only_the_pin_knows_are_packed_again_to_the_same_bytes(home: Path, pictures: Path) -> None:

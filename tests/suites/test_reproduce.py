@@ -301,7 +301,7 @@ def test_a_flipped_byte_of_added_images_is_caught_and_restored(checkout: Path, t
     for i in range(303):
         Image.fromarray(draw.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(photos / f"{i:03}.png")
     added = subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", "data", "add", "natural8", "--root", str(photos)],
+        [sys.executable, "-m", "benchmark.cli", "data", "add", "natural8", "--root", str(photos), "--force"],
         cwd=clone,
         capture_output=True,
         text=True,

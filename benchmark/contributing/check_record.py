@@ -1,0 +1,57 @@
+"""The rules of a record: valid, at its place, and of the images that its manifest and its seed give."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmark.errors import BenchError, NotRun
+from benchmark.images import manifest
+from benchmark.images.packing import Packed, open_images
+from benchmark.images.subsets import subset
+from benchmark.recording import record
+from benchmark.recording.record import Record
+
+Rules = Iterator[tuple[str, Callable[[], str]]]
+
+
+def rules(path: Path, records: Path | None, home: Path) -> Rules:
+    """Yield the rules of the record at `path`, found under the folder `records`; the images are those under `home`."""
+    read: list[Record] = []
+
+    def valid() -> str:
+        read.append(record.read(path))
+        if records and path != (belongs := record.path_of(records, read[0].row, read[0].half)):
+            raise BenchError(f"its path must be its key: {belongs}. Move it there, or remove it.")
+        return "a valid record"
+
+    yield "record", valid
+    if read:
+        yield "images", lambda: check_images(read[0], home)
+
+
+def check_images(made: Record, home: Path) -> str:
+    """Raise BenchError where a record's images are not those that the manifest and the seed give; NotRun where nobody can tell."""
+    name, said = made.row.dataset, made.data.manifest_sha256
+    if made.overrides:
+        raise NotRun("it was changed with --set, and its images may have been generated for it alone")
+    pinned = manifest.read(manifest.pin(home, name))
+    if pinned and pinned.digest != said:
+        raise BenchError(
+            f"its images are those of another manifest ({said[:12]}) than data/{name}.json ({pinned.digest[:12]}): it compares with "
+            "no record of the pinned images. Remove it, or run its row on these."
+        )
+    here = manifest.read(manifest.beside(home, name))
+    if here is None or not (manifest.packed_folder(home, name) / "images.npy").exists():
+        raise NotRun(f"the images of '{name}' are not here")
+    if here.digest != said:
+        raise NotRun(f"the images of '{name}' here are others ({here.digest[:12]}) than the record's ({said[:12]})")
+    packed = Packed(open_images(home, here), here, manifest.read_ids(home, here))
+    given = subset(packed, name, made.row.subset, made.row.seed, made.half)
+    for what, mine, wanted in (
+        ("training", made.data.train_sha256, given.digest),
+        ("test", made.data.test_sha256, given.test_digest),
+    ):
+        if mine != wanted:
+            raise BenchError(
+                f"its {what} images ({mine[:12]}) are not those that the manifest and seed {made.row.seed} give ({wanted[:12]})."
+            )
+    return f"{made.row.subset:,} training and {len(given.test)} test images, as the manifest and the seed give"

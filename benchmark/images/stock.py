@@ -1,0 +1,45 @@
+"""A stock name stands for the images that are pinned under it: other images need a name of their own."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmark.errors import UsageError
+from benchmark.files import PROJECT
+from benchmark.images import manifest
+from benchmark.images.manifest import Manifest
+
+
+def pinned(name: str, home: Path) -> Manifest | None:
+    """Return the pin of a stock dataset: that of the home, else the one that the project ships; None where there is none."""
+    return manifest.read(manifest.pin(home, name)) or manifest.read(manifest.pin(PROJECT, name))
+
+
+def check_ids(keep: Manifest, ids: Sequence[str]) -> None:
+    """Raise UsageError where a source has other images than the pinned ones, by their ids; those that were skipped aside."""
+    skipped = {one.id for one in keep.skipped}
+    kept = [image_id for image_id in ids if image_id not in skipped]
+    if keep.ids_sha256:
+        same = hashlib.sha256(manifest.encoded_ids(kept)).hexdigest() == keep.ids_sha256
+    else:
+        same = kept == list(keep.ids or map(str, range(keep.count)))
+    if not same:
+        raise UsageError(_refusal(keep, f"there are {len(kept):,} under --root, by other names"))
+
+
+def check_images(keep: Manifest, made: Manifest) -> None:
+    """Raise UsageError where packed images are not the pinned ones."""
+    if not keep.same_images(made):
+        raise UsageError(_refusal(keep, f"those under --root have the sha256 {made.sha256[:12]}"))
+
+
+def _refusal(keep: Manifest, found: str) -> str:
+    name = keep.name
+    begin = f"The name '{name}' stands for the {keep.count:,} images pinned in data/{name}.json (sha256 {keep.sha256[:12]})"
+    if keep.embedded:
+        return f"{begin}, and this version of the code generates others. --force pins these; records of '{name}' then compare with none."
+    return (
+        f"{begin}, and every record of it is of those; {found}. Nothing was changed. Give yours a name of their own: "
+        f"`bench new dataset my_photos --folder --registry .`, then `bench data add my_photos --root PATH --registry .`. "
+        f"--force pins them under '{name}' all the same; no record of '{name}' compares with yours then."
+    )
