@@ -3,6 +3,8 @@
 An entry is a frozen dataclass that `@entry` makes known to gin; its .gin file binds its fields. Four kinds:
 a Backbone builds a denoiser, a Layout says what every attention layer may see, a Dataset opens a source of images,
 a Recipe (benchmark/declaring/recipe.py) is the budget. No import of torch here: `bench list` must stay instant.
+
+A field of type Entry holds another entry of the same axis: the .gin file gives its name, the spec holds it whole.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Annotated,
+    Any,
     Literal,
     Protocol,
     TypeVar,
@@ -31,6 +34,7 @@ from benchmark.declaring.fields import (
     Range,
     added,
     checked,
+    to_json,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +47,7 @@ __all__ = [
     "Backbone",
     "Count",
     "Dataset",
+    "Entry",
     "FieldError",
     "Fraction",
     "ImageError",
@@ -79,6 +84,19 @@ def entry(cls: type[T] | None = None, *, kind: str | None = None) -> type[T] | C
         return gin.configurable(mine.__name__, module=mine.__module__)(checked(mine))
 
     return declare(cls) if cls is not None else declare
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A named entry and its configuration; `kind` names the configuration's class, wherever its code lives."""
+
+    name: str
+    kind: str
+    config: Any
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as plain JSON."""
+        return {"name": self.name, "kind": self.kind, "config": to_json(self.config)}
 
 
 Window = Annotated[int, Range(least=1)]
@@ -174,8 +192,12 @@ class Source(Protocol):
 class Dataset(Protocol):
     """Images of one kind. `embedded` datasets are generated and need no root folder.
 
-    `preprocessing` names the version of what turns the source into bytes: change it when the bytes change. An optional
-    `official_count` is how many images the official distribution holds: a source with another number is remarked on.
+    `preprocessing` names the version of what turns the source into bytes: change it when the bytes change. Optional:
+    `official_count`, how many images the official distribution holds (a source with another number is remarked on);
+    `follows`, the name of the dataset whose order this one takes: with the same ids it has the same subsets.
+
+    A dataset made from another one has a field `of: Entry` and a method `derive(images: Source) -> Source`, which is
+    called with the packed images of that dataset in place of `open`; it is `embedded`: what it needs is here.
     """
 
     resolution: int

@@ -153,6 +153,8 @@ def check_images(config: Any) -> str:
     """Raise BenchError where an embedded dataset is not stable, or an image of it is not what it declares."""
     if not config.embedded:
         raise NotRun("its images come from a folder: `bench data add` reads them")
+    if (of := getattr(config, "of", None)) and not of.config.embedded:
+        raise NotRun(f"its images are made from those of '{of.name}', which come from a folder")
     source, again = config.open(None), config.open(None)
     if list(source.ids) != list(again.ids) or source.fingerprint != again.fingerprint:
         raise BenchError("opened twice, it has other ids or another fingerprint.")

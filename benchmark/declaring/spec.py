@@ -19,6 +19,7 @@ from benchmark.contract import (
     Attention,
     Backbone,
     Dataset,
+    Entry,
     FieldError,
     ImageShape,
     Layout,
@@ -34,19 +35,6 @@ from benchmark.files import PROJECT
 AXES = ("model", "layout", "dataset", "recipe")
 Half = Literal["a", "b"]
 CONTRACTS: dict[str, type] = {"model": Backbone, "layout": Layout, "dataset": Dataset, "recipe": Recipe, "suite": Suite}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A named entry and its configuration; `kind` names the configuration's class, wherever its code lives."""
-
-    name: str
-    kind: str
-    config: Any
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the entry as plain JSON."""
-        return {"name": self.name, "kind": self.kind, "config": to_json(self.config)}
 
 
 @dataclass(frozen=True)
@@ -73,7 +61,7 @@ class Spec:
         """Tell whether a stored spec is this one; a field that its code gained since then counts as its default."""
         try:
             same = (
-                from_json(type(mine.config), stored[axis]["config"]) == mine.config
+                to_json(from_json(type(mine.config), stored[axis]["config"])) == to_json(mine.config)
                 and stored[axis]["name"] == mine.name
                 and kinds.named(stored[axis]["kind"]) == mine.kind
                 for axis, mine in ((axis, getattr(self, axis)) for axis in AXES)
@@ -147,8 +135,11 @@ def resolve(
     return _sensible(spec)
 
 
-def load(file: registry.EntryFile) -> Entry:
-    """Load one entry strictly: literals only, one configurable, nothing unused, nothing bound twice, right types."""
+def load(file: registry.EntryFile, within: tuple[str, ...] = ()) -> Entry:
+    """Load one entry strictly: literals only, one configurable, nothing unused, nothing bound twice, right types.
+
+    `within` names the entries that it is a field of.
+    """
     statements = _statements(file)
     selector = _only_configurable(file, statements)
     folder = file.path.parent
@@ -156,8 +147,9 @@ def load(file: registry.EntryFile) -> Entry:
         try:
             modules = [imports.load_module(s.module, [folder]) for s in statements if isinstance(s, config_parser.ImportStatement)]
             configured = _configured(selector, modules, folder)
-            for bound in (s for s in statements if isinstance(s, config_parser.BindingStatement)):
-                gin.bind_parameter(f"{configured}.{bound.arg_name}", bound.value)
+            bound = {s.arg_name: s.value for s in statements if isinstance(s, config_parser.BindingStatement)}
+            for field, value in _with_entries(gin.get_configurable(configured), bound, file, within).items():
+                gin.bind_parameter(f"{configured}.{field}", value)
             made = gin.get_configurable(configured)()
         except Exception as problem:  # an entry is foreign code: whatever it raises names the entry and stops here
             raise UsageError(f"The {file.axis} entry {file.path} cannot be loaded: {_brief(problem)}") from None
@@ -197,9 +189,8 @@ def from_record(
     entries = {}
     for axis in AXES:
         stored = document[axis]
-        kind = kinds.named(stored["kind"])
         try:
-            entries[axis] = Entry(stored["name"], kind, from_json(_class(kind, folders), stored["config"]))
+            entries[axis] = _rebuilt(stored, folders)
         except FieldError as problem:
             raise UsageError(f"The {axis} '{stored['name']}' was stored by another version of its code: {_brief(problem)}") from None
         except Exception as problem:  # importing an entry is running foreign code
@@ -216,6 +207,27 @@ def from_record(
         assumed=tuple(assumed),
     )
     return _sensible(spec)
+
+
+def _with_entries(cls: type, bound: dict[str, Any], file: registry.EntryFile, within: tuple[str, ...]) -> dict[str, Any]:
+    """Return the bound values with the names of other entries loaded: from the project, or from beside the file."""
+    names = (*within, file.name)
+
+    def loaded(field: str, value: str) -> Entry:
+        if value in names:
+            raise FieldError(f"{field} = {value!r} makes it a part of itself")
+        return load(registry.find(file.axis, value, registry.roots([file.path.resolve().parents[1]])), names)
+
+    others = {field for field, hint in hints(cls).items() if hint is Entry and isinstance(bound.get(field), str)}
+    return bound | {field: loaded(field, bound[field]) for field in others}
+
+
+def _rebuilt(stored: Mapping[str, Any], folders: Sequence[Path]) -> Entry:
+    """Return a stored entry with its class, and so the entries among its fields."""
+    kind = kinds.named(stored["kind"])
+    cls, fields = _class(kind, folders), dict(stored["config"])
+    others = {field: _rebuilt(fields[field], folders) for field, hint in hints(cls).items() if hint is Entry and field in fields}
+    return Entry(stored["name"], kind, from_json(cls, fields | others))
 
 
 def _kind(file: registry.EntryFile, cls: type) -> str:
@@ -329,9 +341,11 @@ def _override(word: str, loaded: Mapping[str, Entry]) -> tuple[str, str, Any]:
 
 
 def _replace(entry: Entry, axis: str, field: str, value: Any, where: str) -> Entry:
-    fields = to_json(entry.config)
-    if field not in (known := hints(type(entry.config))):
-        raise unknown(f"field of '{entry.name}'", field, known)
+    fields = {name: getattr(entry.config, name) for name in hints(type(entry.config))}
+    if field not in fields:
+        raise unknown(f"field of '{entry.name}'", field, fields)
+    if isinstance(fields[field], Entry):
+        raise UsageError(f"{where}: '{field}' is another entry. Copy the .gin file into a folder of your own and change it there.")
     try:
         return Entry(entry.name, entry.kind, from_json(type(entry.config), fields | {field: value}, axis))
     except FieldError as problem:

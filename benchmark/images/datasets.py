@@ -23,6 +23,7 @@ from benchmark.declaring.fields import hints, to_json
 from benchmark.declaring.spec import Spec
 from benchmark.errors import BenchError, UsageError
 from benchmark.images import manifest, stock
+from benchmark.images.derived import PackedSource, is_made_from, parent
 from benchmark.images.manifest import Manifest
 from benchmark.images.packing import (
     Note,
@@ -103,7 +104,7 @@ def add(
     _check_request(name, dataset, root, limit, resolution)
     if note and root:
         note(f"Looking through {root} for the images of '{name}'.")
-    with _lock(home, name), _opened(name, dataset, root) as source:
+    with _lock(home, name), _opened(name, dataset, root, home) as (source, made_of):
         here, pinned = manifest.read(manifest.beside(home, name)), manifest.read(manifest.pin(home, name))
         same = (
             here is not None
@@ -130,6 +131,7 @@ def add(
             skip_corrupt=skip_corrupt,
             limit=limit,
             ids=chosen,
+            made_of=made_of,
             pinned=True,
             accept=lambda made: stock.check_images(keep, made) if keep else None,
             progress=progress,
@@ -152,12 +154,12 @@ def load(name: str, dataset: Dataset, *, home: Path, progress: Progress | None =
             f"{_add_again(name, dataset)}, or restore the entry."
         )
     here = _here(name, home)
-    if dataset.embedded and not _is_current(here, dataset, pinned):
+    if dataset.embedded and not _is_current(here, dataset, pinned, home):
         with _lock(home, name):
             here = _here(name, home)  # another process may have made them meanwhile
-            if not _is_current(here, dataset, pinned):
-                with _opened(name, dataset, None) as source:
-                    here = pack(name, dataset, source, home=home, progress=progress)
+            if not _is_current(here, dataset, pinned, home):
+                with _opened(name, dataset, None, home) as (source, made_of):
+                    here = pack(name, dataset, source, home=home, made_of=made_of, progress=progress)
     if here is None:
         raise UsageError(
             f"The images of the dataset '{name}' are not here. `bench data add {name} --root PATH` packs "
@@ -266,14 +268,19 @@ def _lock(home: Path, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(name: str, dataset: Dataset, root: Path | None) -> Iterator[Source]:
-    """Hold a source of images open."""
+def _opened(name: str, dataset: Dataset, root: Path | None, home: Path) -> Iterator[tuple[Source, str | None]]:
+    """Hold a source of images open; beside it, the sha256 of the packed images that it is made from, if it is."""
+    made_of = None
     try:
-        source = dataset.open(root)
+        if of := parent(dataset):
+            packed = load(of.name, of.config, home=home)
+            source, made_of = dataset.derive(PackedSource(packed)), packed.manifest.sha256
+        else:
+            source = dataset.open(root)
     except ImageError as problem:
         raise BenchError(f"The images of the dataset '{name}' cannot be opened: {str(problem).rstrip('.')}.") from None
     try:
-        yield source
+        yield source, made_of
     finally:
         getattr(source, "close", lambda: None)()
 
@@ -284,8 +291,14 @@ def _here(name: str, home: Path) -> Manifest | None:
     return manifest.read(manifest.beside(home, name)) if there else None
 
 
-def _is_current(here: Manifest | None, dataset: Dataset, pinned: Manifest | None) -> bool:
-    return here is not None and here.difference(dataset) is None and (pinned is None or pinned.same_images(here))
+def _is_current(here: Manifest | None, dataset: Dataset, pinned: Manifest | None, home: Path) -> bool:
+    of = parent(dataset)
+    return (
+        here is not None
+        and here.difference(dataset) is None
+        and (pinned is None or pinned.same_images(here))
+        and (of is None or is_made_from(here, _here(of.name, home)))
+    )
 
 
 def _checked_images(home: Path, described: Manifest) -> np.ndarray:

@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 from benchmark.contract import Dataset
 from benchmark.declaring import kinds
-from benchmark.declaring.fields import FieldError, Positive, checked, from_json, to_json
+from benchmark.declaring.fields import FieldError, Positive, added, checked, from_json, to_json
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_bytes
 
 LISTED = 20_000  # ids that a manifest holds itself
 ORDERING = "image i of the array is ids[i]; ids null: the decimal index i; a subset sorts by sha256('dataset:seed:id')"
+FOLLOWING = ORDERING.replace("'dataset:seed:id'", "'follows:seed:id'")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -53,7 +54,9 @@ class Manifest:
     limit: Positive | None
     skipped: tuple[Skipped, ...]
     duplicates: tuple[tuple[str, ...], ...]  # ids of images with the same bytes
-    ids_sha256: str | None = None  # of ids.json; written only where that file holds the ids
+    ids_sha256: str | None = added(None)  # of ids.json, where that file holds the ids
+    follows: str | None = added(None)  # the dataset whose order the subsets take
+    made_of: str | None = added(None)  # sha256 of the images of another dataset that these were made from
 
     def validate(self) -> None:
         """Check what no single field can."""
@@ -61,7 +64,7 @@ class Manifest:
             raise FieldError(f"ids holds {len(set(self.ids))} different ids, but count = {self.count}")
         if self.ids is not None and self.ids_sha256 is not None:
             raise FieldError("ids and ids_sha256 cannot both be given")
-        for field in ("sha256", "fingerprint", "ids_sha256"):
+        for field in ("sha256", "fingerprint", "ids_sha256", "made_of"):
             if getattr(self, field) is not None and not _DIGEST.fullmatch(getattr(self, field)):
                 raise FieldError(f"{field} = {getattr(self, field)!r} must be 64 hex digits")
 
@@ -80,8 +83,8 @@ class Manifest:
         return (self.sha256, self.ids, self.ids_sha256) == (other.sha256, other.ids, other.ids_sha256)
 
     def document(self) -> dict[str, Any]:
-        """Return the manifest as plain JSON, as it is stored and hashed; ids_sha256 is left out where it is None."""
-        return {key: value for key, value in to_json(self).items() if key != "ids_sha256" or value is not None}
+        """Return the manifest as plain JSON, as it is stored and hashed; what not every manifest has is left out where it is None."""
+        return to_json(self)
 
     def difference(self, dataset: Dataset) -> str | None:
         """Return in what the images were made otherwise than `dataset` declares, or None."""

@@ -16,7 +16,7 @@ from benchmark.declaring.fields import to_json
 from benchmark.errors import BenchError
 from benchmark.files import write_bytes
 from benchmark.images import manifest
-from benchmark.images.manifest import ORDERING, Manifest, Skipped, packed_folder
+from benchmark.images.manifest import FOLLOWING, ORDERING, Manifest, Skipped, packed_folder
 from benchmark.images.partial import ARRAY, HEADER, Partial, Tally, discard
 from benchmark.images.reading import CHUNK, WorkerGone, read_all
 
@@ -44,6 +44,7 @@ def pack(
     skip_corrupt: bool = False,
     limit: int | None = None,
     ids: Sequence[str] | None = None,
+    made_of: str | None = None,
     pinned: bool = False,
     accept: Callable[[Manifest], None] = lambda made: None,
     progress: Progress | None = None,
@@ -51,7 +52,7 @@ def pack(
 ) -> Manifest:
     """Write packed/<name>/images.npy and its manifest from an opened source, and return the manifest.
 
-    `ids` are the images to take (default: all), `limit` is only written down; `pinned` writes the pin as well;
+    `ids` are the images to take (default: all), `limit` and `made_of` are only written down; `pinned` writes the pin as well;
     `accept` may raise on the finished manifest, before anything that was there is replaced. The
     caller holds the dataset's lock. Memory does not grow with the images, only with their number (an id and a digest
     each). The same call takes up what a killed or interrupted process left. Raise BenchError naming the unreadable
@@ -65,6 +66,7 @@ def pack(
         "limit": limit,
         "preprocessing": dataset.preprocessing,
         "fingerprint": source.fingerprint,
+        "made_of": made_of,
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +155,7 @@ def _stream(
 
 def _described(dataset: Dataset, facts: dict[str, Any], tally: Tally) -> Manifest:
     """Return the manifest of what was written aside."""
-    ids = _compact(tally.kept)
+    ids, follows = _compact(tally.kept), getattr(dataset, "follows", None)
     many = ids is not None and len(ids) > manifest.LISTED
     return Manifest(
         format=1,
@@ -163,7 +165,8 @@ def _described(dataset: Dataset, facts: dict[str, Any], tally: Tally) -> Manifes
         channels=dataset.channels,
         resolution=dataset.resolution,
         ids=None if many else ids,
-        ordering=ORDERING,
+        ordering=FOLLOWING if follows else ORDERING,
+        follows=follows,
         sha256=tally.sha256.hexdigest(),
         skipped=tuple(tally.skipped),
         duplicates=tuple(tuple(tally.kept[i] for i in group) for group in tally.groups.values()),

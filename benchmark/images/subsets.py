@@ -44,12 +44,17 @@ def order(dataset_name: str, seed: int, ids: Sequence[str]) -> list[int]:
     return sorted(range(len(ids)), key=keys.__getitem__)
 
 
+def ordered(packed: Packed, dataset_name: str, seed: int) -> list[int]:
+    """Return the indices of a dataset's images in its order, or in that of the dataset that it follows."""
+    return order(packed.manifest.follows or dataset_name, seed, packed.ids)
+
+
 def subset(packed: Packed, dataset_name: str, size: int, seed: int, half: Half | None = None) -> Subset:
     """Take the first HELD_OUT images of the order as test images and the next `size`, or those of a half, for training.
 
     Subsets of one seed nest, and none holds an image with the bytes of a test image. Half 'a' takes the pool's images
     0, 2, 4, … and half 'b' 1, 3, 5, …, of a pool that holds no bytes twice: the halves share no image, and together the
-    two of size N are the first 2N of that pool. `dataset_name` is the entry's.
+    two of size N are the first 2N of that pool. `dataset_name` is the entry's; a dataset that follows another has its subsets.
     """
     described, ids = packed.manifest, packed.ids
     test, pool, dropped = _split(packed, dataset_name, seed, half)
@@ -80,8 +85,8 @@ def largest(packed: Packed, dataset_name: str, seed: int, half: Half | None = No
 def _split(packed: Packed, dataset_name: str, seed: int, half: Half | None) -> tuple[list[int], list[int], int]:
     """Return the indices of the test images, those of the pool, and how many copies left the pool."""
     described, ids = packed.manifest, packed.ids
-    ordered = order(dataset_name, seed, ids)
-    test, rest = ordered[:HELD_OUT], ordered[HELD_OUT:]
+    indices = ordered(packed, dataset_name, seed)
+    test, rest = indices[:HELD_OUT], indices[HELD_OUT:]
     held_out = {ids[i] for i in test}
     known = {image_id for group in described.duplicates if not held_out.isdisjoint(group) for image_id in group}
     pool = [i for i in rest if ids[i] not in known]

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmark.images.manifest import packed_folder
 from benchmark.images.packing import Packed, digest
-from benchmark.images.subsets import order
+from benchmark.images.subsets import ordered
 from benchmark.quality.features import Extractor
 
 LIMIT = 100_000
@@ -47,5 +47,5 @@ def reference(packed: Packed, dataset_name: str, home: Path, limit: int = LIMIT)
     folder = packed_folder(home, described.name) / "fidelity" / described.preprocessing
     if described.count <= limit:
         return Reference(packed.images, described.sha256, folder)
-    chosen = Chosen(packed.images, sorted(order(dataset_name, 0, packed.ids)[:limit]))
+    chosen = Chosen(packed.images, sorted(ordered(packed, dataset_name, 0)[:limit]))
     return Reference(chosen, digest(chosen), folder)

@@ -159,8 +159,8 @@ def test_every_dataset_entry_loads(name: str) -> None:
     made = spec.load(file).config
     assert isinstance(made, Dataset) and file.description and made.preprocessing
     if made.embedded:
-        source = made.open(None)
-        assert isinstance(source, Source) and len(source.ids) == len(set(source.ids)) == made.count
+        source, whole = made.open(None), made.of.config if hasattr(made, "of") else made
+        assert isinstance(source, Source) and len(source.ids) == len(set(source.ids)) == whole.count
 
 
 # --- folders of images
