@@ -9,7 +9,7 @@ A field of type Entry holds another entry of the same axis: the .gin file gives 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import (
@@ -53,6 +53,7 @@ __all__ = [
     "ImageError",
     "ImageShape",
     "Layout",
+    "Pattern",
     "Positive",
     "Range",
     "Source",
@@ -102,21 +103,42 @@ class Entry:
 Window = Annotated[int, Range(least=1)]
 
 
+@runtime_checkable
+class Pattern(Protocol):
+    """Which keys a query of a side x side grid sees, as a rule on the numbers of tokens in raster order.
+
+    An instance is frozen, hashable and equal where its fields are: a class under `@checked`.
+    """
+
+    def keys(self, side: int, query: int) -> Collection[int]:
+        """Return the keys that a query sees: at least one, each in 0 ... side**2 - 1."""
+        ...
+
+
 @checked
 class Attention:
-    """What one attention layer may see: everything (window None), or the tokens of a square window around the query.
+    """What one attention layer may see: everything, the tokens of a square window around the query, or those of a pattern.
 
     `window` is the side w in tokens, odd. `border` says what happens at the edge of the image: 'truncated' drops the
     part of the window outside of it (fewer keys); 'shifted' moves the window inside, so that every query keeps w x w
-    keys (the rule of neighbourhood attention, Hassani et al. 2023).
+    keys (the rule of neighbourhood attention, Hassani et al. 2023). A window has fast kernels; a `pattern` takes its place
+    with any other rule, computed exactly through a mask.
     """
 
     window: Window | None = None
     border: Literal["truncated", "shifted"] = "truncated"
+    pattern: Pattern | None = None
 
     def validate(self) -> None:
+        if self.pattern is not None and self.window is not None:
+            raise FieldError(f"window = {self.window} and pattern = {self.pattern} are two rules; a layer has one")
         if self.window is not None and self.window % 2 == 0:
             raise FieldError(f"window = {self.window} must be odd, so that it has a centre")
+
+    @property
+    def local(self) -> bool:
+        """Whether there is a rule that may hide keys."""
+        return self.window is not None or self.pattern is not None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,8 +29,8 @@ from benchmark.running.lease import Lease
 from benchmark.running.place import Place
 from benchmark.running.progress import Display
 from benchmark.running.signals import stop_requested
+from benchmark.scoring.measure import measure, of_trajectory, on_device
 from benchmark.scoring.partial import PARTIAL, PartialScores, identity
-from benchmark.scoring.psnr import psnr
 from benchmark.scoring.result import Scored, headline, record_of, rescored, save
 from benchmark.training import checkpoint
 from benchmark.training.loop import Hooks, start, train
@@ -63,7 +64,7 @@ def run(
             result = record_of(spec, place, trained, scored, subset)
             if lease:
                 lease.check()
-            save(result, folder, display)
+            save(result, folder, display, scored)
             return publish(result, spec, place)
 
         return processes.ask_first(finish)
@@ -78,7 +79,7 @@ def evaluate(folder: Path, place: Place, display: Display, search: tuple[Path, .
         network = trained_network(spec, place, display, subset, before.weights_sha256)
         scored = score(spec, place, display, network, subset, keep=folder)
         result = rescored(before, scored)
-        save(result, folder, display)
+        save(result, folder, display, scored)
         return publish(result, spec, place)
 
 
@@ -138,7 +139,10 @@ def publish(result: Record, spec: Spec, place: Place) -> Record:
 def load_subset(spec: Spec, place: Place, display: Display) -> datasets.Subset:
     """Load the images of a spec: its training subset and the held-out test images."""
     packed = datasets.load(datasets.packed_name(spec), spec.dataset.config, home=place.home, progress=display.bar("packing"))
-    return datasets.subset(packed, spec.dataset.name, spec.subset, spec.seed, spec.half)
+    taken = datasets.subset(packed, spec.dataset.name, spec.subset, spec.seed, spec.half)
+    if not spec.peers:
+        return taken
+    return replace(taken, peers=datasets.peers_of(packed, spec.dataset.name, spec.subset, spec.peers, spec.recipe.config.peer_images))
 
 
 def describe(spec: Spec, place: Place, subset: datasets.Subset) -> None:
@@ -163,7 +167,7 @@ def describe(spec: Spec, place: Place, subset: datasets.Subset) -> None:
 def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset: datasets.Subset, keep: Path | None = None) -> Scored:
     """Score a network by the recipe; the errors of what is scored go into the folder `keep`, where a killed scoring resumes."""
     began = time.monotonic()
-    recipe, train_images, test_images = spec.recipe.config, *_on_device(subset, place.device)
+    recipe, images = spec.recipe.config, on_device(subset, place.device)
     partial = None
     if keep:
         depends = identity(
@@ -173,17 +177,18 @@ def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset
             seed=spec.seed,
             steps=recipe.psnr_steps,
             images=recipe.psnr_images,
+            peers=",".join(peer.digest for peer in subset.peers),
             version=METRIC_VERSION,
         )
         partial = PartialScores(keep / PARTIAL, depends, seconds=place.checkpoint_seconds, processes=place.processes)
     try:
-        measured = psnr(
+        measured = measure(
             network,
-            train_images,
-            test_images,
+            images,
             seed=spec.seed,
             steps=recipe.psnr_steps,
-            images=recipe.psnr_images,
+            most=recipe.psnr_images,
+            peer_pairs=recipe.peer_images if subset.peers else 0,
             progress=display.bar("scoring"),
             processes=place.processes,
             partial=partial,
@@ -198,7 +203,7 @@ def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset
 def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subset: datasets.Subset, lease: Lease | None) -> Training:
     """Train by the recipe, appending to metrics.jsonl and taking the trajectory on the way."""
     folder, recipe = place.folder(spec), spec.recipe.config
-    images, test_images = _on_device(subset, place.device)
+    images = on_device(subset, place.device)
     bar, processes = display.bar("training"), place.processes
     metrics_file = folder / "metrics.jsonl" if processes.first else Path(os.devnull)
     cut = metrics_file.exists() and not metrics_file.read_bytes().endswith(b"\n")  # by a kill in the middle of a line
@@ -211,42 +216,38 @@ def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subse
             if "loss" in metrics:
                 bar(step, recipe.steps, f"{metrics['steps_per_second']:.1f} steps/s  loss {metrics['loss']:.4f}")
 
-        def measure(ema: nn.Module, step: int, loss: float) -> Point:
-            curves = psnr(
+        def point(ema: nn.Module, step: int, loss: float) -> Point:
+            measured = measure(
                 ema,
                 images,
-                test_images,
                 seed=spec.seed,
                 steps=recipe.trajectory_psnr_steps,
-                images=recipe.trajectory_psnr_images,
+                most=recipe.trajectory_psnr_images,
+                peer_pairs=recipe.trajectory_peer_images if subset.peers else 0,
                 processes=processes,
             )
-            found = headline(curves)
+            found = headline(measured.psnr)
             report(step, found)
-            return Point(step=step, loss=loss, **found)
+            return Point(step=step, loss=loss, **found, **of_trajectory(measured))
 
         def stopping() -> bool:
             if lease:
                 lease.check()  # before the step's results are written: this process may have slept while another took over
             return stop()
 
-        hooks = Hooks(report=report, measure=measure, warn=display.note, stop=stopping, checkpoint_seconds=place.checkpoint_seconds)
+        hooks = Hooks(report=report, measure=point, warn=display.note, stop=stopping, checkpoint_seconds=place.checkpoint_seconds)
         work = Work(recipe, spec.seed, processes, place.micro_batch, warn=display.note)
         training = start(network, recipe)
         if place.recompute:
             recompute(network)  # the EMA copy, which is only scored, keeps its own blocks
-        return train(training, images, recipe, seed=spec.seed, folder=folder / "checkpoints", hooks=hooks, work=work)
+        return train(training, images.train, recipe, seed=spec.seed, folder=folder / "checkpoints", hooks=hooks, work=work)
 
 
 def _fit(network: nn.Module, place: Place, subset: datasets.Subset) -> Training:
     """Fit a network in closed form to its subset: a training of no steps."""
     began = time.monotonic()
-    network.fit(_on_device(subset, place.device)[0])
+    network.fit(on_device(subset, place.device).train)
     return Training(network, network.eval(), None, [], wall_seconds=time.monotonic() - began)
-
-
-def _on_device(subset: datasets.Subset, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(subset.train).to(device), torch.from_numpy(subset.test).to(device)
 
 
 def _built(spec: Spec, place: Place) -> nn.Module:

@@ -209,6 +209,7 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
     from benchmark import run as runs
     from benchmark.images import datasets
     from benchmark.networks import cost
+    from benchmark.networks.attention import pairs_scored
 
     runs.check_trainable(spec)
     total, trainable = cost.parameters(cost.on_meta(spec))
@@ -224,7 +225,8 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
         "estimated_seconds": seconds * recipe.steps,
         "device": str(place.device),
         "data": datasets.status(datasets.packed_name(spec), place.home)[1],
-        "attention": [layer.window or "global" for layer in spec.attention],
+        "attention": [layer.window or (type(layer.pattern).__name__ if layer.pattern else "global") for layer in spec.attention],
+        "attention_pairs": list(pairs_scored(cost.on_meta(spec))),
         "assumed": list(spec.assumed),
         "state": "finished" if runs.finished(spec, place) else "not finished",
     }

@@ -138,8 +138,8 @@ def check_layout(config: Any) -> str:
         raise BenchError(f"place(64) returns {len(placed)} layers; it must return one Attention for each.")
     if config.place(64) != placed:
         raise BenchError("place(64) returns something else the second time.")
-    windows = [layer.window for layer in placed if layer.window]
-    return f"{len(windows)} local layers of 64, windows {', '.join(map(str, windows)) or 'none'}"
+    rules = [layer.window or type(layer.pattern).__name__ for layer in placed if layer.local]
+    return f"{len(rules)} local layers of 64, windows {', '.join(map(str, rules)) or 'none'}"
 
 
 def check_declared(config: Any) -> str:

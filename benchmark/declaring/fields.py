@@ -115,6 +115,10 @@ def conform(value: Any, hint: Any, where: str) -> Any:
         return value if isinstance(value, hint) else from_json(hint, value, where)
     if hint is Any:
         return value
+    if getattr(hint, "_is_protocol", False):
+        if not isinstance(value, hint):
+            raise FieldError(f"{where} = {value!r} must be a {hint.__name__}")
+        return value
     return _conform_plain(value, hint, where)
 
 

@@ -34,9 +34,14 @@ class Recipe:
     trajectory_psnr_steps: Annotated[int, Range(least=1, most=1000)] = 10
     trajectory_psnr_images: Positive = 64
     ranked: bool = True
+    peers: tuple[Count, ...] = added(())  # seeds that score each other's training images, for the membership gap
+    peer_images: Positive = added(64)  # of each peer; of fewer images several noise draws, as many pairs
+    trajectory_peer_images: Positive = added(16)
 
     def validate(self) -> None:
         """Check what no single field can."""
+        if list(self.peers) != sorted(set(self.peers)) or len(self.peers) == 1:
+            raise FieldError(f"peers = {self.peers} must rise, and be none or several")
         if list(self.trajectory) != sorted(set(self.trajectory)):
             raise FieldError(f"trajectory = {self.trajectory} must rise")
         if self.warmup >= self.steps:

@@ -92,11 +92,17 @@ class Spec:
         return ImageShape(self.dataset.config.channels, self.dataset.config.resolution)
 
     @property
+    def peers(self) -> tuple[int, ...]:
+        """The seeds that score each other's training images; none where this run is not one of them."""
+        recipe = self.recipe.config
+        return recipe.peers if isinstance(recipe, Recipe) and self.seed in recipe.peers and not self.half else ()
+
+    @property
     def attention(self) -> tuple[Attention, ...]:
         """What every addressable attention layer may see; empty for a backbone without any."""
         depth = self.model.config.attention_layers
         placed = self.layout.config.place(depth) if depth else ()
-        if not depth and any(layer.window for layer in self.layout.config.place(1_000)):
+        if not depth and any(layer.local for layer in self.layout.config.place(1_000)):
             raise FieldError(
                 f"'{self.model.name}' has no attention layers that a layout could address. Use --layout global, or a "
                 "model that has some: `bench list models` describes them"

@@ -34,12 +34,14 @@ from benchmark.images.packing import (
     pack,
     way_out,
 )
-from benchmark.images.subsets import HELD_OUT, Subset, order, subset
+from benchmark.images.peers import peers_of
+from benchmark.images.subsets import HELD_OUT, Peer, Subset, order, subset
 
 __all__ = [
     "HELD_OUT",
     "Added",
     "Packed",
+    "Peer",
     "Subset",
     "add",
     "facts",
@@ -47,6 +49,7 @@ __all__ = [
     "order",
     "packed_name",
     "packed_names",
+    "peers_of",
     "status",
     "subset",
     "verify",

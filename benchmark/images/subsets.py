@@ -21,6 +21,16 @@ HELD_OUT = 300  # PSNR test images: the first of the order, never trained on
 
 
 @dataclass(frozen=True, eq=False)
+class Peer:
+    """The images of a seed's subset that are in no other peer's, as uint8 (K, C, R, R); none where too few are left."""
+
+    seed: int
+    left: int  # how many images are its own, of which `images` are the first
+    images: np.ndarray
+    digest: str  # sha256 of the bytes of `images`
+
+
+@dataclass(frozen=True, eq=False)
 class Subset:
     """The first `size` images of the pool, or of a half of it, and the held-out test images, as uint8 (N, C, R, R)."""
 
@@ -36,6 +46,7 @@ class Subset:
     test_digest: str
     manifest_digest: str
     dropped_duplicates: int  # left the pool: copies of a test image; of halves also copies of another image of the pool
+    peers: tuple[Peer, ...] = ()  # of the seeds that score each other's images, its own among them
 
 
 def order(dataset_name: str, seed: int, ids: Sequence[str]) -> list[int]:
@@ -75,6 +86,13 @@ def subset(packed: Packed, dataset_name: str, size: int, seed: int, half: Half |
         manifest_digest=described.digest,
         dropped_duplicates=dropped,
     )
+
+
+def training_indices(packed: Packed, dataset_name: str, size: int, seed: int) -> list[int]:
+    """Return the indices of the subset of that size; no image is read."""
+    _, pool, _ = _split(packed, dataset_name, seed, None)
+    _check_size(dataset_name, size, packed.manifest, len(pool), None)
+    return pool[:size]
 
 
 def largest(packed: Packed, dataset_name: str, seed: int, half: Half | None = None) -> int:

@@ -8,12 +8,13 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
-from benchmark.contract import Positive, Range, checked
+from benchmark.contract import Count, Positive, Range, checked
 from benchmark.declaring.fields import FieldError, from_json
 from benchmark.declaring.registry import STOCK
 from benchmark.errors import BenchError
 from benchmark.pages.columns import SCORE_TITLES
-from benchmark.pages.statistics import Estimate, Paired, estimate, paired
+from benchmark.pages.membership import membership_gaps
+from benchmark.pages.statistics import Estimate, Paired, best_stop, estimate, paired
 from benchmark.pages.tables import Series, at_equal_fit, common_seeds, gather
 from benchmark.recording.published import VARIANTS
 from benchmark.recording.record import METRIC_VERSION, Record, Score
@@ -29,7 +30,8 @@ RULE = (
 
 ANALYSES = ("jacobian", "attention", "representations", "receptive-field")
 PSNR = ("psnr_gap", "psnr_train", "psnr_test")
-Expected = Literal["lower", "higher", "equal"]
+MEASURES = (*PSNR, "membership_gap", "psnr_best_stop")
+Expected = Literal["lower", "higher", "equal", "not lower"]
 Numbers = Mapping[str, Mapping[str, float]]  # by the record's id: the numbers of its analyses, "<what>.<number>"
 
 
@@ -46,7 +48,8 @@ class Side:
 class Contrast:
     """`variant` - `baseline` of one model under one recipe on one dataset, expected below 0, above, or within the margin.
 
-    `quantity` is one of PSNR, the name of a score, or "<what>.<number>" of an analysis; `relative` is in percent.
+    `quantity` is one of PSNR, the name of a score, or "<what>.<number>" of an analysis; `relative` is in percent. With
+    `than_on` it is a difference of differences: that on `dataset` less that on the other. `seeds` are all that count, () any.
     """
 
     recipe: str
@@ -58,11 +61,17 @@ class Contrast:
     expected: Expected = "lower"
     relative: bool = False
     margin: float | None = None
+    than_on: str | None = None
+    seeds: tuple[int, ...] = ()
 
     @property
     def title(self) -> str:
         """The comparison in words."""
-        sign = {"lower": "<", "higher": ">", "equal": "≈"}[self.expected]
+        return f"{self._sides} (on {self.dataset} less on {self.than_on})" if self.than_on else self._sides
+
+    @property
+    def _sides(self) -> str:
+        sign = {"lower": "<", "higher": ">", "equal": "≈", "not lower": "≮"}[self.expected]
         if self.variant.model or self.baseline.model:
             sides = [f"{side.model or self.model} {side.layout}" for side in (self.variant, self.baseline)]
             return f"{sides[0]} {sign} {sides[1]}, N={self.variant.subset}"
@@ -125,21 +134,32 @@ class Claim:
     expected: Expected = "lower"
     margin: Annotated[float, Range(above=0)] | None = None
     over: tuple[Over, ...] = ()
+    than_on: str | None = None
+    seeds: tuple[Count, ...] = ()
+    pilot: str = ""
 
     def validate(self) -> None:
-        """Refuse an unknown statistic; demand a margin where equality is expected, and only there."""
+        """Refuse an unknown statistic; demand a margin where equality is expected or lower excluded, and only there."""
         what, dot, number = self.statistic.partition(".")
-        if not (what in ANALYSES and number if dot else what in (*PSNR, *SCORE_TITLES)):
-            known = [*PSNR, *SCORE_TITLES, *(f"{name}.<number>" for name in ANALYSES)]
+        if not (what in ANALYSES and number if dot else what in (*MEASURES, *SCORE_TITLES)):
+            known = [*MEASURES, *SCORE_TITLES, *(f"{name}.<number>" for name in ANALYSES)]
             raise FieldError(f"statistic = {self.statistic!r} must be one of {', '.join(known)}")
-        if (self.expected == "equal") != (self.margin is not None):
-            raise FieldError(f"margin = {self.margin} belongs to expected = 'equal', and only to it")
+        if (self.expected in ("equal", "not lower")) != (self.margin is not None):
+            raise FieldError(f"margin = {self.margin} belongs to expected = 'equal' or 'not lower', and only to them")
 
     @property
     def contrasts(self) -> tuple[Contrast, ...]:
         """The comparisons, with the claim's statistic and rule."""
         return tuple(
-            replace(contrast, quantity=self.statistic, expected=self.expected, relative=self.relative, margin=self.margin)
+            replace(
+                contrast,
+                quantity=self.statistic,
+                expected=self.expected,
+                relative=self.relative,
+                margin=self.margin,
+                than_on=self.than_on,
+                seeds=self.seeds,
+            )
             for over in self.over
             for contrast in over.contrasts()
         )
@@ -166,7 +186,7 @@ class Declared:
     @property
     def own(self) -> tuple[Claim, ...]:
         """The claims of this project's own suites about PSNR: those of the leaderboard."""
-        return tuple(claim for claim in self.claim if not claim.of_the_paper and claim.statistic in PSNR)
+        return tuple(claim for claim in self.claim if not claim.of_the_paper and claim.statistic in MEASURES)
 
 
 @dataclass(frozen=True)
@@ -203,11 +223,13 @@ def judge(records: Sequence[Record], claims: Sequence[Claim] | None = None, numb
 
 def side_of(contrast: Contrast, difference: Paired) -> int:
     """Return 1 where the interval lies wholly where it was expected, -1 where wholly elsewhere, 0 where neither."""
-    if contrast.expected != "equal":
+    if contrast.expected in ("lower", "higher"):
         return difference.side * (-1 if contrast.expected == "lower" else 1)
     low, high, margin = difference.estimate.low, difference.estimate.high, contrast.margin
     if low is None or high is None or margin is None:
         return 0
+    if contrast.expected == "not lower":
+        return (-margin < low) - (high <= -margin)
     return (-margin < low and high < margin) - (low >= margin or high <= -margin)
 
 
@@ -220,6 +242,8 @@ def holds(contrast: Contrast, difference: float) -> bool:
     """Whether one difference lies where the contrast expects it."""
     if contrast.expected == "equal":
         return contrast.margin is not None and abs(difference) < contrast.margin
+    if contrast.expected == "not lower":
+        return contrast.margin is not None and difference > -contrast.margin
     return difference < 0 if contrast.expected == "lower" else difference > 0
 
 
@@ -249,9 +273,22 @@ def _side(part: Part, subset: int | None, layout: str | None) -> Side:
 
 
 def _judged(records: Sequence[Record], claim: Claim, contrast: Contrast, numbers: Numbers) -> Judged:
+    here = _compared(records, contrast, numbers)
+    if contrast.than_on is None:
+        return Judged(claim, contrast, *here)
+    there = _compared(records, replace(contrast, dataset=contrast.than_on), numbers)
+    return Judged(claim, contrast, _less(here[0], there[0]), _less(here[1], there[1]), here[2])
+
+
+def _less(here: Paired | None, there: Paired | None) -> Paired | None:
+    return paired(here.differences, there.differences) if here and there else None
+
+
+def _compared(records: Sequence[Record], contrast: Contrast, numbers: Numbers) -> tuple[Paired | None, Paired | None, Estimate | None]:
+    """Return the differences on the contrast's dataset at equal steps and at equal fit, and the baseline's own values."""
     variant, baseline = _series(records, contrast, contrast.variant), _series(records, contrast, contrast.baseline)
     if variant is None or baseline is None:
-        return Judged(claim, contrast, None, None, None)
+        return None, None, None
     met = at_equal_fit(variant, baseline) if contrast.quantity == "psnr_gap" else None
     seeds, _ = common_seeds(variant, baseline)
     sides = [_values(side, seeds, contrast.quantity, numbers) for side in (variant, baseline)]
@@ -260,16 +297,21 @@ def _judged(records: Sequence[Record], claim: Claim, contrast: Contrast, numbers
     if contrast.relative:
         mine, theirs = {seed: percent(mine[seed], theirs[seed]) for seed in same}, dict.fromkeys(same, 0.0)
     of_baseline = [value for value, _ in _values(baseline, list(baseline.runs), contrast.quantity, numbers).values()]
-    return Judged(claim, contrast, paired(mine, theirs), met, estimate(of_baseline) if of_baseline else None)
+    return paired(mine, theirs), met, estimate(of_baseline) if of_baseline else None
 
 
 def _values(series: Series, seeds: Sequence[int], quantity: str, numbers: Numbers) -> dict[int, tuple[float, Score | None]]:
     """Return the quantity by seed where it was measured, and beside a score all that it depends on."""
     found: dict[int, tuple[float, Score | None]] = {}
+    members = membership_gaps(series.runs) if quantity == "membership_gap" else {}
     for seed in seeds:
         record = series.runs[seed]
         if quantity in PSNR:
             found[seed] = getattr(record, quantity), None
+        elif quantity == "psnr_best_stop" and (stopped := best_stop(record.trajectory)) is not None:
+            found[seed] = stopped, None
+        elif seed in members:
+            found[seed] = members[seed], None
         elif quantity in record.scores:
             score = record.scores[quantity]
             found[seed] = score.value, replace(score, value=0.0, sd=None)
@@ -280,5 +322,6 @@ def _values(series: Series, seeds: Sequence[int], quantity: str, numbers: Number
 
 def _series(records: Sequence[Record], contrast: Contrast, side: Side) -> Series | None:
     key = (side.model or contrast.model, side.layout, contrast.dataset, side.subset, contrast.recipe)
-    found = gather(record for record in records if (*record.row[:4], record.row[5]) == key)
+    mine = (record for record in records if (*record.row[:4], record.row[5]) == key)
+    found = gather(record for record in mine if not contrast.seeds or record.row.seed in contrast.seeds)
     return found[0] if found else None

@@ -105,6 +105,18 @@ def gap_at(trajectory: Sequence[Point], level: float) -> float | None:
     return None
 
 
+def best_stop(trajectory: Sequence[Point]) -> float | None:
+    """Return the test PSNR of a run stopped where it was best, in dB: chosen on one half of the test images, read on the other.
+
+    The mean over both ways round, so that no image chooses where it is read. None where the points have no halves.
+    """
+    points = [point.psnr_test_halves for point in trajectory if len(point.psnr_test_halves) == 2]
+    if not points:
+        return None
+    read = [max(points, key=lambda halves: halves[chosen])[1 - chosen] for chosen in (0, 1)]
+    return math.fsum(read) / 2
+
+
 def _t_quantile(freedom: int) -> float:
     try:
         from scipy.special import (

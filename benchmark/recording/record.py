@@ -16,6 +16,7 @@ from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_text
 
 METRIC_VERSION = "psnr-1"
+MEMBERSHIP_VERSION = "membership-1"
 RECORDS = Path("leaderboard/records")
 
 Seconds = Annotated[float, Range(least=0)]
@@ -67,6 +68,35 @@ class Psnr:
 
 
 @checked
+class PeerCurve:
+    """PSNR, clipped reading, on the images of one peer that no other peer trains on, with the noise that belongs to that peer; dB.
+
+    One value per diffusion step; none where fewer images are left (`left`) than the membership gap needs.
+    """
+
+    seed: Count
+    left: Count
+    images: Count
+    draws: Count  # noise draws per image
+    sha256: str  # of the images' bytes
+    psnr: Values
+
+
+@checked
+class Membership:
+    """What the membership gap is computed from, with the other peers' records: a curve for each peer, its own among them."""
+
+    version: str
+    diffusion_steps: tuple[Count, ...]
+    peers: tuple[PeerCurve, ...]
+
+    def validate(self) -> None:
+        for peer in self.peers:
+            if len(peer.psnr) != (len(self.diffusion_steps) if peer.images else 0):
+                raise FieldError(f"the curve of peer {peer.seed} has {len(peer.psnr)} values of {len(self.diffusion_steps)}")
+
+
+@checked
 class Point:
     """Training loss (mean since the point before) and mean PSNR, clipped reading, at one training step; dB."""
 
@@ -75,6 +105,8 @@ class Point:
     psnr_train: float
     psnr_test: float
     psnr_gap: NonNegative
+    psnr_test_halves: Values = added(())  # on the test images 0, 2, 4, … and on 1, 3, 5, …
+    psnr_peers: tuple[float | None, ...] = added(())  # on the images of each peer, in their order; None: too few
 
 
 @checked
@@ -170,6 +202,7 @@ class Record:
     weights_sha256: str
     environment: Environment
     created: str
+    membership: Membership | None = added(None)
 
     def validate(self) -> None:
         """Refuse a record that contradicts itself."""

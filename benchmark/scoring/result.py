@@ -12,12 +12,13 @@ from benchmark.files import write_text
 from benchmark.images.datasets import Subset
 from benchmark.networks.attention import kernels_used
 from benchmark.networks.cost import forward_flops, parameters, peak_memory_bytes
-from benchmark.recording import curves, record
+from benchmark.recording import curves, errors, record
 from benchmark.recording.record import METRIC_VERSION, Data, Psnr, Record
 from benchmark.recording.record import Training as Budget
 from benchmark.running import environment
 from benchmark.running.place import Place
 from benchmark.running.progress import Display
+from benchmark.scoring.measure import Measured, by_image
 from benchmark.scoring.partial import PARTIAL
 from benchmark.scoring.psnr import mean
 from benchmark.training import checkpoint
@@ -25,9 +26,9 @@ from benchmark.training.state import Training
 
 
 class Scored(NamedTuple):
-    """The PSNR curves of a network, and the seconds they took."""
+    """What was measured of a network, and the seconds it took."""
 
-    psnr: Psnr
+    measured: Measured
     seconds: float
 
 
@@ -72,13 +73,13 @@ def record_of(spec: Spec, place: Place, trained: Training, scored: Scored, subse
         "environment": environment.describe(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return _with_psnr(fields, scored.psnr)
+    return _with_measured(fields, scored.measured)
 
 
 def rescored(before: Record, scored: Scored) -> Record:
     """Return a record with the PSNR of its network scored again."""
     budget = vars(before.training) | {"evaluation_seconds": scored.seconds}
-    return _with_psnr(vars(before) | {"training": Budget(**budget)}, scored.psnr)
+    return _with_measured(vars(before) | {"training": Budget(**budget)}, scored.measured)
 
 
 def headline(curves: Psnr) -> dict[str, float]:
@@ -87,15 +88,17 @@ def headline(curves: Psnr) -> dict[str, float]:
     return {name: mean(values) for name, values in sides.items()}
 
 
-def save(result: Record, folder: Path, display: Display) -> None:
-    """Write the record of a run and its picture into the run's folder."""
+def save(result: Record, folder: Path, display: Display, scored: Scored) -> None:
+    """Write the record of a run, the errors of its images and its picture into the run's folder."""
+    matrices = {name: by_image(found) for name, found in scored.measured.errors.items()}
+    errors.write(folder / errors.FILE, matrices, result.id, result.psnr.diffusion_steps)
     record.write(result, folder / "record.json")
     (folder / PARTIAL).unlink(missing_ok=True)
     _draw(result, folder / "figures" / "psnr.svg", display)
 
 
-def _with_psnr(fields: dict[str, Any], measured: Psnr) -> Record:
-    return Record(**fields | {"psnr": measured} | headline(measured))
+def _with_measured(fields: dict[str, Any], measured: Measured) -> Record:
+    return Record(**fields | {"psnr": measured.psnr, "membership": measured.membership} | headline(measured.psnr))
 
 
 def _draw(result: Record, path: Path, display: Display) -> None:

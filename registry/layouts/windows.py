@@ -1,8 +1,11 @@
 """Local attention windows placed on some layers of a network; every other layer sees everything (section 3)."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from benchmark.contract import Attention, FieldError, Window, entry
+
+Placement = Literal["head", "mix", "tail"]
 
 
 @entry(kind="windows")
@@ -14,7 +17,7 @@ class Windows:
     """
 
     windows: tuple[Window, ...] = ()
-    placement: Literal["head", "mix", "tail"] = "head"
+    placement: Placement = "head"
     border: Literal["truncated", "shifted"] = "truncated"
 
     def validate(self) -> None:
@@ -27,26 +30,32 @@ class Windows:
 
     def place(self, depth: int) -> tuple[Attention, ...]:
         """Return one Attention for each of `depth` layers; raise FieldError where the windows outnumber the layers."""
-        count = len(self.windows)
-        if depth == 0 and count:
-            raise FieldError(
-                f"windows = {self.windows} asks for {count} local layers, but a layout can address no "
-                "layer of this backbone; take a backbone of attention layers, or the layout global"
-            )
-        if count > depth:
-            raise FieldError(
-                f"windows = {self.windows} asks for {count} local layers, but the backbone has {depth} "
-                "attention layers; take fewer windows or a deeper backbone"
-            )
-        layers = [Attention()] * depth
-        for layer, window in zip(self._local_layers(depth), self.windows, strict=True):
-            layers[layer] = Attention(window=window, border=self.border)
-        return tuple(layers)
+        return placed(
+            [Attention(window=window, border=self.border) for window in self.windows], self.placement, depth, f"windows = {self.windows}"
+        )
 
-    def _local_layers(self, depth: int) -> list[int]:
-        count = len(self.windows)
-        if self.placement == "head":
-            return list(range(count))
-        if self.placement == "tail":
-            return list(range(depth - count, depth))
-        return [k * depth // count for k in range(count)]
+
+def placed(local: Sequence[Attention], placement: Placement, depth: int, asked: str) -> tuple[Attention, ...]:
+    """Return `depth` layers, the local ones at their places; raise FieldError, naming what `asked`, where they are too many."""
+    count = len(local)
+    if depth == 0 and count:
+        raise FieldError(
+            f"{asked} asks for {count} local layers, but a layout can address no "
+            "layer of this backbone; take a backbone of attention layers, or the layout global"
+        )
+    if count > depth:
+        raise FieldError(
+            f"{asked} asks for {count} local layers, but the backbone has {depth} attention layers; take fewer windows or a deeper backbone"
+        )
+    layers = [Attention()] * depth
+    for layer, attention in zip(_local_layers(count, placement, depth), local, strict=True):
+        layers[layer] = attention
+    return tuple(layers)
+
+
+def _local_layers(count: int, placement: Placement, depth: int) -> list[int]:
+    if placement == "head":
+        return list(range(count))
+    if placement == "tail":
+        return list(range(depth - count, depth))
+    return [k * depth // count for k in range(count)]

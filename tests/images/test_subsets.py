@@ -218,3 +218,20 @@ def test_the_strong_generalization_test_by_the_command_line(bench: Bench, home: 
     assert (again["id"], again["status"]) == (made[1]["id"], "already finished")
     page = bench("sample", made[0]["id"], "--publish", "--registry", str(ENTRIES))
     assert page.returncode == 2 and "runs on halves have no row" in page.stderr
+
+
+@pytest.mark.parametrize("seeds", [(0, 1), (0, 1, 2, 5)])
+def test_peers_own_the_images_that_no_other_peer_trains_on(
+    leaves: datasets.Packed, doubled: datasets.Packed, seeds: tuple[int, ...]
+) -> None:
+    """Held against the bytes themselves, in datasets of 31 and fewer training images, in one of which some are twice."""
+    for packed, name in ((leaves, "leaves"), (doubled, "doubled")):
+        for size, most in ((4, 3), (16, 64), (20, 64)):
+            trained = {seed: by_hand(packed, name, seed, None)[0][:size] for seed in seeds}
+            for peer in datasets.peers_of(packed, name, size, seeds, most):
+                others = {packed.images[i].tobytes() for seed in seeds if seed != peer.seed for i in trained[seed]}
+                own = [i for i in trained[peer.seed] if packed.images[i].tobytes() not in others]
+                assert peer.left == len(own)
+                wanted = own[:most] if len(own) >= min(16, 3 * size / 4) else []
+                assert [image.tobytes() for image in peer.images] == [packed.images[i].tobytes() for i in wanted]
+                assert peer.digest == hashlib.sha256(b"".join(packed.images[i].tobytes() for i in wanted)).hexdigest()

@@ -203,7 +203,7 @@ def test_the_rule_of_flex_is_the_rule(window: int, border: str) -> None:
     if is_global(attention, side):
         return
     token = torch.arange(side**2)
-    seen = flex.sees(attention, side)(token, token, token[:, None], token[None])
+    seen = flex.sees(attention, side, torch.device("cpu"))(token, token, token[:, None], token[None])
     assert torch.equal(seen, visible_keys(attention, side))
 
 

@@ -198,3 +198,37 @@ def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, wor
     assert str(path) in str(refusal.value) and words in str(refusal.value)
     with pytest.raises(BenchError, match="cannot be read"):
         declared(tmp_path / "none.toml")
+
+
+def on(dataset: str, gaps: tuple[list[float], list[float]]) -> list[Record]:
+    """Return records on a dataset: gaps of the variant and of the baseline, by seed from 6 on."""
+    return [
+        made(gap, layout=layout, seed=6 + seed, dataset=dataset)
+        for layout, values in zip(("local_3x3_head", "global"), gaps, strict=True)
+        for seed, gap in enumerate(values)
+    ]
+
+
+def test_a_difference_of_differences_is_that_on_one_dataset_less_that_on_the_other() -> None:
+    records = on("dead_leaves8", ([0.5, 0.6, 0.4], [1.0, 1.0, 0.9])) + on("digits", ([1.1, 1.0, 1.0], [1.0, 1.1, 1.0]))
+    (one,) = judge(records, [claim(than_on="digits")])
+    assert dict(one.equal_steps.differences) == pytest.approx({6: -0.6, 7: -0.3, 8: -0.5})
+    assert verdict(one, one.equal_steps) == "shown, lower in 3 of 3 seeds"
+    (absent,) = judge(records, [claim(than_on="nowhere")])
+    assert absent.equal_steps is None and verdict(absent, None) == "not run"
+
+
+def test_a_claim_may_count_some_seeds_only() -> None:
+    records = on("dead_leaves8", ([0.5, 2.0, 0.4, 0.3], [1.0, 1.0, 0.9, 1.0]))
+    (one,) = judge(records, [claim(seeds=(6, 8, 9))])
+    assert set(one.equal_steps.differences) == {6, 8, 9}
+
+
+@pytest.mark.parametrize(
+    ("differences", "word"),
+    [([0.0, 0.01, 0.02], "shown"), ([0.5, 0.6, 0.5], "shown"), ([-0.5, -0.6, -0.5], "contradicted"), ([-0.1, 0.0, -0.07], "not separated")],
+)
+def test_not_lower_is_shown_where_the_interval_lies_above_minus_the_margin(differences: list[float], word: str) -> None:
+    records = on("dead_leaves8", ([1 + d for d in differences], [1.0] * 3))
+    (one,) = judge(records, [claim(expected="not lower", margin=0.05)])
+    assert verdict(one, one.equal_steps).startswith(word)

@@ -2,11 +2,12 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from scipy import stats
 
-from benchmark.pages.statistics import EqualFit, equal_fit, estimate, gap_at, paired
+from benchmark.pages.statistics import EqualFit, best_stop, equal_fit, estimate, gap_at, paired
 from tests.record_factory import point
 
 
@@ -93,3 +94,12 @@ def test_no_common_level() -> None:
     assert equal_fit(late, early) is None and equal_fit(early, late) is None
     assert equal_fit([], early) is None and gap_at(early, 24.1) is None and gap_at(late, 24.9) is None
     assert gap_at(late, 25.0) == 1.0
+
+
+def test_best_stop_is_chosen_on_one_half_and_read_on_the_other() -> None:
+    halves = [(10.0, 12.0), (14.0, 13.0), (13.0, 15.0), (12.0, 11.0)]
+    run = [replace(point(step, 20.0, 1.0), psnr_test_halves=pair) for step, pair in enumerate(halves)]
+    assert best_stop(run) == pytest.approx((13.0 + 13.0) / 2)  # half 0 is best at step 1, half 1 at step 2
+    assert best_stop(run[:1]) == pytest.approx(11.0)
+    assert best_stop([point(1, 20.0, 1.0)]) is None
+    assert best_stop([]) is None

@@ -122,9 +122,9 @@ def test_network_is_left_in_its_mode() -> None:
 
 
 def test_few_training_images_get_several_draws() -> None:
-    train, test = splits(images(10, 0), images(300, 1), 300)
+    train, test = splits(images(10, 0), images(300, 1), 300, 0)
     assert (len(train.images), train.draws, len(test.images), test.draws) == (10, 30, 300, 1)
-    train, test = splits(images(1000, 0), images(300, 1), 300)
+    train, test = splits(images(1000, 0), images(300, 1), 300, 0)
     assert (len(train.images), train.draws) == (300, 1)
 
 

@@ -4,7 +4,7 @@
 """
 
 from benchmark.networks.attention.choice import KERNELS, SMALLEST_GRID
-from benchmark.networks.attention.layer import Attend, kernels_used, set_kernel
-from benchmark.networks.attention.windows import is_global, visible_keys
+from benchmark.networks.attention.layer import Attend, kernels_used, pairs_scored, set_kernel
+from benchmark.networks.attention.windows import is_global, pairs, visible_keys
 
-__all__ = ["KERNELS", "SMALLEST_GRID", "Attend", "is_global", "kernels_used", "set_kernel", "visible_keys"]
+__all__ = ["KERNELS", "SMALLEST_GRID", "Attend", "is_global", "kernels_used", "pairs", "pairs_scored", "set_kernel", "visible_keys"]

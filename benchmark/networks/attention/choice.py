@@ -19,6 +19,18 @@ WORTHWHILE = 0.75  # of all pairs scored: above it the bands are slower than tor
 
 
 @dataclass(frozen=True)
+class AnyPattern:
+    """Stands for every pattern: the choice depends on nothing of it. (Each query sees itself.)"""
+
+    def keys(self, side: int, query: int) -> tuple[int, ...]:
+        """Return the query."""
+        return (query,)
+
+
+ANY = AnyPattern()
+
+
+@dataclass(frozen=True)
 class Circumstances:
     """What the choice depends on beside the layer; `trains` says that gradients are wanted."""
 
@@ -45,15 +57,20 @@ def choose(forced: str, attention: Attention, side: int, given: Circumstances) -
 
 
 @torch.compiler.assume_constant_result  # all that it depends on is an argument, and guarded
-def chosen(forced: str, window: int | None, border: str, side: int, device: str, dtype: torch.dtype, trains: bool) -> tuple[str, str]:
+def chosen(
+    forced: str, window: int | None, border: str, patterned: bool, side: int, device: str, dtype: torch.dtype, trains: bool
+) -> tuple[str, str]:
     """Return the kernel of a layer and the name of the circumstances, "" on meta, where nothing runs."""
-    return _chosen(forced, window, border, side, device, dtype, trains)
+    return _chosen(forced, window, border, patterned, side, device, dtype, trains)
 
 
 @lru_cache(maxsize=1024)
-def _chosen(forced: str, window: int | None, border: str, side: int, device: str, dtype: torch.dtype, trains: bool) -> tuple[str, str]:
+def _chosen(
+    forced: str, window: int | None, border: str, patterned: bool, side: int, device: str, dtype: torch.dtype, trains: bool
+) -> tuple[str, str]:
     given = Circumstances(device, dtype, trains)
-    kernel = choose(forced, Attention(window=window, border=border), side, given)
+    attention = Attention(pattern=ANY) if patterned else Attention(window=window, border=border)
+    kernel = choose(forced, attention, side, given)
     return kernel, "" if device == "meta" else given.name
 
 
@@ -82,6 +99,8 @@ def _refused(forced: str, attention: Attention, side: int, given: Circumstances,
 def refusal(kernel: str, attention: Attention, side: int, given: Circumstances) -> str | None:
     """Return why a kernel cannot serve a layer, or None where it can."""
     half = given.dtype in (torch.float16, torch.bfloat16)
+    if kernel == "bands" and attention.pattern is not None and not is_global(attention, side):
+        return "the bands are made for windows, and this layer sees a pattern"
     if kernel == "bands" and not (given.dtype.is_floating_point and given.device in ("cpu", "cuda")):
         return "it is for CPUs and NVIDIA or AMD GPUs"
     if kernel == "flex":
@@ -115,7 +134,9 @@ def _natten_refuses(attention: Attention, side: int, given: Circumstances) -> st
 def describe(attention: Attention, side: int) -> str:
     """Return a layer in words."""
     tokens = f"{side} x {side} tokens"
-    return tokens if is_global(attention, side) else f"{tokens} with a {attention.border} window of {attention.window}"
+    if is_global(attention, side):
+        return tokens
+    return f"{tokens} with a {'pattern' if attention.pattern is not None else f'{attention.border} window of {attention.window}'}"
 
 
 def _fastest(attention: Attention, side: int, given: Circumstances) -> str:
@@ -130,6 +151,8 @@ def _fastest(attention: Attention, side: int, given: Circumstances) -> str:
 
 
 def _fastest_on_cpu(attention: Attention, side: int, dtype: torch.dtype) -> str:
+    if attention.pattern is not None and not is_global(attention, side):
+        return "masked"
     if dtype == torch.bfloat16:
         return "bands"  # global attention too: the library's bf16 kernel is slower than plain matrix products
     if dtype not in (torch.float32, torch.float64) or is_global(attention, side):

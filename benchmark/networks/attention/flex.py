@@ -12,7 +12,7 @@ from torch.nn.attention.flex_attention import (
 )
 
 from benchmark.contract import Attention
-from benchmark.networks.attention.windows import is_global
+from benchmark.networks.attention.windows import is_global, visible_keys
 from benchmark.networks.memory import out_of_memory
 
 
@@ -30,11 +30,14 @@ def block_mask(attention: Attention, side: int, device: torch.device) -> BlockMa
     """Return which blocks of scores a layer needs, None for all."""
     if is_global(attention, side):
         return None
-    return create_block_mask(sees(attention, side), None, None, side**2, side**2, device=str(device))
+    return create_block_mask(sees(attention, side, device), None, None, side**2, side**2, device=str(device))
 
 
-def sees(attention: Attention, side: int) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """Return the rule of `windows.visible_keys` as arithmetic on the numbers of a query and a key."""
+def sees(attention: Attention, side: int, device: torch.device) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """Return the rule of `windows.visible_keys`: arithmetic on the numbers of a query and a key, for a pattern a table of them."""
+    if attention.pattern is not None:
+        visible = visible_keys(attention, side).to(device)
+        return lambda _image, _head, query, key: visible[query, key]
     window, shifted = attention.window, attention.border == "shifted"
 
     def on_axis(query: Tensor, key: Tensor) -> Tensor:

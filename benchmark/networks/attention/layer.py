@@ -18,13 +18,13 @@ from benchmark.networks.attention.choice import (
     chosen,
     without_flex,
 )
-from benchmark.networks.attention.windows import is_global, visible_keys
+from benchmark.networks.attention.windows import is_global, pairs, visible_keys
 
 _COMPUTED_BY = {"bands": bands.attend, "natten": neighbourhood.attend}
 
 
 class Attend(nn.Module):
-    """softmax(q k^T / sqrt(d)) v over the keys that each query sees: all that depends on the window.
+    """softmax(q k^T / sqrt(d)) v over the keys that each query sees: all that depends on the window or pattern.
 
     It has no parameters, and its mask is no part of a checkpoint. Every kernel computes the same, to rounding; `masked`
     is torch's own attention, which scores every pair.
@@ -39,6 +39,7 @@ class Attend(nn.Module):
         self.failed: set[str] = set()  # where FlexAttention does not compile; `set_kernel` has all layers share one
         self.blocks: BlockMask | None = None  # of FlexAttention, once `set_kernel` has seen the device
         mask = None if is_global(attention, side) else visible_keys(attention, side)
+        self.patterned = attention.pattern is not None and mask is not None
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
@@ -53,7 +54,7 @@ class Attend(nn.Module):
         if _plain():
             return self._masked(q, k, v, scale)
         window, border = self.attention.window, self.attention.border
-        kernel, circumstances = chosen(self.kernel, window, border, self.side, q.device.type, q.dtype, trains)
+        kernel, circumstances = chosen(self.kernel, window, border, self.patterned, self.side, q.device.type, q.dtype, trains)
         if circumstances:
             setattr(self.used, circumstances, kernel)
         if kernel == "masked":
@@ -119,6 +120,11 @@ def kernels_used(network: nn.Module) -> dict[str, tuple[str, ...]]:
     used = [vars(layer.used) for layer in _layers(network)]
     circumstances = sorted({one for layer in used for one in layer})
     return {one: tuple(layer.get(one, "") for layer in used) for one in circumstances}
+
+
+def pairs_scored(network: nn.Module) -> tuple[int, ...]:
+    """Return how many pairs of a query and a key every attention layer scores in a head, in order."""
+    return tuple(pairs(layer.attention, layer.side) for layer in _layers(network))
 
 
 def _layers(network: nn.Module) -> list[Attend]:

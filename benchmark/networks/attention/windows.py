@@ -1,9 +1,12 @@
 """The rule: which keys of a square grid a query sees."""
 
+from functools import lru_cache
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.contract import Attention
+from benchmark.contract import Attention, FieldError, Pattern
 
 
 def is_global(attention: Attention, side: int) -> bool:
@@ -11,6 +14,8 @@ def is_global(attention: Attention, side: int) -> bool:
 
     A truncated window reaches (w - 1) / 2 tokens from its query, so that a corner needs w >= 2 side - 1 to see all.
     """
+    if attention.pattern is not None:
+        return bool(_of_pattern(attention.pattern, side).all())
     if attention.window is None:
         return True
     return attention.window >= (side if attention.border == "shifted" else 2 * side - 1)
@@ -29,5 +34,25 @@ def visible_rows(attention: Attention, side: int) -> list[range]:
 
 def visible_keys(attention: Attention, side: int) -> Tensor:
     """Return which keys (columns) each query (rows) sees: boolean (side**2, side**2), tokens in raster order."""
+    if attention.pattern is not None:
+        return torch.tensor(_of_pattern(attention.pattern, side))
     axis = torch.tensor([[key in seen for key in range(side)] for seen in visible_rows(attention, side)])
     return (axis[:, None, :, None] & axis[None, :, None, :]).reshape(side**2, side**2)
+
+
+def pairs(attention: Attention, side: int) -> int:
+    """Return how many pairs of a query and a key are scored, of side**4."""
+    if attention.pattern is not None:
+        return int(_of_pattern(attention.pattern, side).sum())
+    return sum(map(len, visible_rows(attention, side))) ** 2
+
+
+@lru_cache(maxsize=64)
+def _of_pattern(pattern: Pattern, side: int) -> np.ndarray:
+    visible = np.zeros((side**2, side**2), dtype=bool)
+    for query in range(side**2):
+        keys = sorted(set(pattern.keys(side, query)))
+        if not keys or keys[0] < 0 or keys[-1] >= side**2:
+            raise FieldError(f"{pattern} gives query {query} of {side} x {side} tokens the keys {keys}: at least one, of {side**2}")
+        visible[query, keys] = True
+    return visible

@@ -1,0 +1,116 @@
+"""All that is scored of a network at one moment, with one kind of pass: its own images, the test images, its peers' images."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark.images.datasets import Subset
+from benchmark.networks.diffusion import respaced
+from benchmark.recording.record import MEMBERSHIP_VERSION, Membership, PeerCurve, Psnr
+from benchmark.running.processes import ALONE, Processes
+from benchmark.scoring.partial import PartialScores
+from benchmark.scoring.psnr import Progress, Split, clipped, curves, draws_for, mean, splits, squared_errors
+
+
+class PeerImages(NamedTuple):
+    """A peer's own images on the device; none where too few are left."""
+
+    seed: int
+    left: int
+    images: Tensor  # (K, C, R, R) uint8
+    digest: str
+
+
+class Images(NamedTuple):
+    """The images of a run on the device, uint8 (N, C, R, R)."""
+
+    train: Tensor
+    test: Tensor
+    peers: tuple[PeerImages, ...]
+
+
+class Measured(NamedTuple):
+    """PSNR curves, those on the peers' images, and the squared errors that both come from, by side."""
+
+    psnr: Psnr
+    membership: Membership | None
+    errors: dict[str, Tensor]  # (4 readings, images, draws, steps): 'train', 'test', 'peer 6', …
+
+
+def on_device(subset: Subset, device: torch.device) -> Images:
+    """Return the images of a subset on a device."""
+    train, test = torch.from_numpy(subset.train).to(device), torch.from_numpy(subset.test).to(device)
+    peers = tuple(PeerImages(one.seed, one.left, torch.from_numpy(one.images).to(device), one.digest) for one in subset.peers)
+    return Images(train, test, peers)
+
+
+def measure(
+    network: nn.Module,
+    images: Images,
+    *,
+    seed: int,
+    steps: int,
+    most: int,
+    peer_pairs: int = 0,
+    progress: Progress | None = None,
+    processes: Processes = ALONE,
+    partial: PartialScores | None = None,
+) -> Measured:
+    """Score a network at `steps` diffusion steps on `most` training and test images, and on `peer_pairs` pairs of each peer.
+
+    The noise of a peer's images belongs to the peer, so that every peer meets it, and each image gets as many draws as
+    make `peer_pairs` pairs.
+    """
+    pair = splits(images.train, images.test, most, seed)
+    shared = [peer for peer in images.peers if len(peer.images) and peer_pairs]
+    sides = [*pair, *(_side(peer, peer_pairs) for peer in shared)]
+    errors = squared_errors(network, sides, steps=steps, progress=progress, processes=processes, partial=partial)
+    by_name = {side.name: found for side, found in zip(sides, errors, strict=True)}
+    membership = _membership(images.peers, sides, by_name, steps) if images.peers else None
+    return Measured(curves(pair, errors[:2], steps), membership, by_name)
+
+
+def of_trajectory(measured: Measured) -> dict[str, Any]:
+    """Return what a point of the trajectory keeps beside the headline: PSNR on each half of the test images and on each peer's."""
+    test = measured.errors["test"]
+    found: dict[str, Any] = {}
+    if test.shape[1] > 1:
+        found["psnr_test_halves"] = tuple(mean(clipped(test[:, first::2])) for first in (0, 1))
+    if measured.membership:
+        found["psnr_peers"] = tuple(mean(peer.psnr) if peer.psnr else None for peer in measured.membership.peers)
+    return found
+
+
+def _side(peer: PeerImages, pairs: int) -> Split:
+    images = peer.images[:pairs]
+    return Split(_name(peer.seed), images, draws_for(len(images), pairs), peer.seed)
+
+
+def _name(seed: int) -> str:
+    return f"peer {seed}"
+
+
+def _membership(peers: Sequence[PeerImages], sides: Sequence[Split], errors: dict[str, Tensor], steps: int) -> Membership:
+    scored = {side.name: side for side in sides}
+    made = []
+    for peer in peers:
+        side = scored.get(_name(peer.seed))
+        made.append(
+            PeerCurve(
+                seed=peer.seed,
+                left=peer.left,
+                images=len(side.images) if side else 0,
+                draws=side.draws if side else 0,
+                sha256=peer.digest,
+                psnr=clipped(errors[side.name]) if side else (),
+            )
+        )
+    return Membership(version=MEMBERSHIP_VERSION, diffusion_steps=tuple(respaced(steps)), peers=tuple(made))
+
+
+def by_image(errors: Tensor) -> np.ndarray:
+    """Return the root of the mean over the draws of each image's squared error, clipped reading: (images, steps), float16."""
+    return errors[0].mean(dim=1).sqrt().numpy().astype(np.float16)
