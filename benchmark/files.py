@@ -23,6 +23,13 @@ def home() -> Path:
     return PROJECT if is_checkout() else Path.cwd()
 
 
+def importing() -> dict[str, str]:
+    """Return the environment in which a child process imports this very package, whatever lies in its working folder."""
+    paths = [str(PROJECT)] if is_checkout() else []  # an installed package is found where it is
+    paths += filter(None, [os.environ.get("PYTHONPATH")])
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)} if paths else {"PYTHONSAFEPATH": "1"}
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old or the new content, never half; survives a power cut."""
     write_bytes(path, text.encode())

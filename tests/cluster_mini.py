@@ -16,7 +16,7 @@ from tests.suites.test_sweep_cluster import kill_at_work, nodes, results  # noqa
 def test_the_mini_suite_with_a_node_killed_gives_the_records_of_the_local_engine(nodes, tmp_path):  # noqa: F811
     made, others = nodes
     rows, console = list(load_suite("mini").rows()), Console(stderr=True, width=160)
-    flags = ("--device", "cpu", "--checkpoint-every", "2")
+    how = {"device": "cpu", "checkpoint_seconds": 2.0}
     with ThreadPoolExecutor(1) as pool:
         killed = pool.submit(kill_at_work, others[0], tmp_path / "cluster", 600.0)
         outcomes = sweep(
@@ -24,17 +24,15 @@ def test_the_mini_suite_with_a_node_killed_gives_the_records_of_the_local_engine
             suite="mini",
             home=tmp_path / "cluster",
             records=tmp_path / "cluster/records",
-            extra_flags=flags,
             engine=Cluster(made.address),
             console=console,
+            **how,
         )
         run = killed.result(1)
     assert [outcome.status for outcome in outcomes] == ["finished"] * len(rows)
     lost = record.read(Path(next(outcome.record for outcome in outcomes if outcome.id == run)))
     assert lost.training.resumed >= 1
-    local = sweep(
-        rows, suite="mini", home=tmp_path / "local", records=tmp_path / "local/records", extra_flags=flags, jobs=cores(), console=console
-    )
+    local = sweep(rows, suite="mini", home=tmp_path / "local", records=tmp_path / "local/records", jobs=cores(), console=console, **how)
     assert [outcome.status for outcome in local] == ["finished"] * len(rows)
     assert results(tmp_path / "cluster/records") == results(tmp_path / "local/records")
     print(f"{len(rows)} rows; the node of run {run} was killed, {lost.training.resumed} resumption; every record is equal.")

@@ -13,23 +13,17 @@ if TYPE_CHECKING:
 
 def place_of(options: argparse.Namespace) -> "Place":
     """Return the place of a run, and set torch up for reproducible numbers."""
-    import torch
-
-    from benchmark.networks.numerics import keep_compiled
+    from benchmark.networks.numerics import reproducible
     from benchmark.run import Place
     from benchmark.running.environment import choose_device
     from benchmark.running.processes import own_device
 
-    if options.threads is not None:
-        if options.threads < 1:
-            raise UsageError(f"--threads {options.threads} must be at least 1.")
-        torch.set_num_threads(options.threads)
+    if options.threads is not None and options.threads < 1:
+        raise UsageError(f"--threads {options.threads} must be at least 1.")
     micro_batch = getattr(options, "micro_batch", None)
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"--micro-batch {micro_batch} must be at least 1.")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.allow_tf32 = False  # scores are fp32
-    keep_compiled(home() / "runs" / "compiled")
+    reproducible(options.threads, home() / "runs" / "compiled")
     return Place(
         home=home(),
         records=records_of(options),

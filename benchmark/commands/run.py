@@ -44,8 +44,8 @@ def add_run(verbs: Any) -> None:
         "bench run --model dit_mini --layout global --dataset dead_leaves8 --subset 64 --recipe mini --half a",
         "bench run --model dit_s1 --layout global --dataset celeba --micro-batch 16 --recompute",
         "bench run --record leaderboard/records/mini/dead_leaves8/dit_mini-global-n16-s0.json --force",
+        "torchrun --nproc-per-node 8 --no-python bench run --model dit_s1 --layout global --dataset celeba",
     )
-    parser.description += ". On several GPUs: torchrun --nproc-per-node 8 -m benchmark.cli run …, and the numbers stay the same."
     spec_flags(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the resolved spec and what it would cost; run nothing")
     parser.add_argument("--force", action="store_true", help="run anew, dropping the run's checkpoints and record")
@@ -284,8 +284,7 @@ def _print_record(result: "Record", place: "Place", options: argparse.Namespace,
         f"{result.psnr_test:.3f}",
         f"{result.psnr_gap:.3f}",
     )
-    title = f"{result.row.model} {result.row.layout} on {result.row.dataset}, N={result.row.subset}, seed {result.row.seed}"
-    title += f", half {result.half}" if result.half else ""
+    title = result.row.title + (f", half {result.half}" if result.half else "")
     print_table(title, ("step", "loss", "PSNR train, dB", "PSNR test, dB", "gap, dB"), [*rows, score])
     if scores := score_rows(result):
         print_table("sample quality", ("score", "value", "samples", "reference", "extractor", "sampling", "version"), scores)

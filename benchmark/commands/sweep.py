@@ -59,8 +59,6 @@ def sweep(options: argparse.Namespace) -> int:
 
     search = registry.roots(options.registry)
     rows = list(spec.load_suite(options.suite, search).rows())
-    extra = [word for root in options.registry for word in ("--registry", str(root.resolve()))]
-    extra += ["--device", options.device] + (["--force"] if options.force else [])
     engine = engine_of(options)
     outcomes = sweeps.sweep(
         rows,
@@ -69,7 +67,7 @@ def sweep(options: argparse.Namespace) -> int:
         records=records_of(options),
         search=search,
         jobs=options.jobs,
-        extra_flags=extra,
+        device=options.device,
         dry_run=options.dry_run,
         force=options.force,
         engine=engine,

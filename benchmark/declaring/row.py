@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One run of a suite, by name; the fields are the flags of `bench run`."""
+    """One run, by name."""
 
     model: str
     layout: str
@@ -13,6 +13,7 @@ class Row(NamedTuple):
     seed: int
     recipe: str
 
-    def flags(self) -> list[str]:
-        """Return the row as command-line flags of `bench run`."""
-        return [word for name, value in self._asdict().items() for word in (f"--{name}", str(value))]
+    @property
+    def title(self) -> str:
+        """The row in words, but for its recipe."""
+        return f"{self.model} {self.layout} on {self.dataset}, N={self.subset}, seed {self.seed}"

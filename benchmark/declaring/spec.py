@@ -83,8 +83,7 @@ class Spec:
     @property
     def title(self) -> str:
         """The run in words: model, layout, dataset, N, seed, half."""
-        half = f", half {self.half}" if self.half else ""
-        return f"{self.model.name} {self.layout.name} on {self.dataset.name}, N={self.subset}, seed {self.seed}{half}"
+        return self.row.title + (f", half {self.half}" if self.half else "")
 
     @property
     def images(self) -> ImageShape:

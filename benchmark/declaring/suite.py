@@ -34,7 +34,7 @@ class Suite:
         """Refuse a row that is declared twice."""
         counts = Counter(self.rows())
         if doubled := next((row for row, count in counts.items() if count > 1), None):
-            raise FieldError(f"blocks declare a row twice: {' '.join(doubled.flags())}")
+            raise FieldError(f"blocks declare a row twice: {doubled.title}, recipe {doubled.recipe}")
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows, block by block, seeds outermost, so that paired rows finish together."""

@@ -30,7 +30,7 @@ def version(name: str, home: Path, *, embedded: bool) -> str:
 
 
 def _dvc(home: Path, *words: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=home, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-P", "-m", "dvc", *words], cwd=home, capture_output=True, text=True, check=False)
     if done.returncode:
         said = " ".join(line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.strip())
         raise BenchError(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from benchmark.errors import BenchError, UsageError
-from benchmark.files import PROJECT
+from benchmark.files import importing
 from benchmark.recording.mirror import SQLITE, progress, shown
 
 MISSING = (
@@ -171,16 +171,14 @@ def _spawn(
     *words: str, store: str, out: int | IO[bytes], errors: IO[bytes], module: str = "benchmark.recording.mirror"
 ) -> subprocess.Popen[bytes]:
     """Start a process with the store in its environment, where no process list shows its password."""
-    root = str(PROJECT)
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    where = {"MLFLOW_TRACKING_URI": store, "MLFLOW_BACKEND_STORE_URI": store, "PYTHONPATH": path}
+    where = {"MLFLOW_TRACKING_URI": store, "MLFLOW_BACKEND_STORE_URI": store}
     return subprocess.Popen(
         [sys.executable, "-P", "-m", module, *words],
         stdin=subprocess.PIPE,
         stdout=out,
         stderr=errors,
         bufsize=0,
-        env=PATIENCE | os.environ | QUIET | where,
+        env=PATIENCE | os.environ | importing() | QUIET | where,
         start_new_session=True,
     )  # a Ctrl-C is the parent's to handle
 

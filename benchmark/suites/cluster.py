@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import logging
 import os
 import signal
@@ -16,11 +15,11 @@ from typing import Any
 
 from benchmark.declaring.row import Row
 from benchmark.errors import BenchError, UsageError
-from benchmark.files import write_text
-from benchmark.suites.engine import Job, Site, without_force
-from benchmark.suites.local import check_jobs, device_named
+from benchmark.files import PROJECT, is_checkout, write_text
+from benchmark.suites.engine import Ended, Job, Site
+from benchmark.suites.local import check_jobs
 from benchmark.suites.store import Store
-from benchmark.suites.worker import Done, Identity, Order, identity
+from benchmark.suites.worker import Done, Identity, Made, Order, identity
 
 ANSWER_SECONDS = 5.0  # for the head of a cluster, to a connection
 PROBE_SECONDS = 15.0  # for Ray there to say that it lives; this includes the import of ray
@@ -51,10 +50,10 @@ class Cluster:
         self.site, self.store = site, Store(self._store) if self._store else None
         if self.store:
             self.store.check()
-        self.ray = _connect(self._address)
+        self.ray = _connect(self._address, PROJECT if is_checkout() else site.home)
         self._silence.enter_context(contextlib.redirect_stdout(io.StringIO()))  # ray writes there when a node dies
         try:
-            room = self._room(device_named(site.flags))
+            room = self._room(site.device)
             self._identity: Identity = identity(site.search)
             self._light()
             self._task = _task(self.ray).options(num_cpus=self._cpus, num_gpus=self._gpus)
@@ -65,10 +64,22 @@ class Cluster:
 
     def launch(self, row: Row, run: str, slot: int) -> Job:
         """Hand the row over."""
-        flags = (*self.site.flags, "--threads", str(self._cpus))
-        home = None if self.store else str(self.site.home)
-        search = tuple(map(str, self.site.search))
-        return _Row(self, Order(row, run, flags, self._identity, search, home, str(self._beacon or ""), self._store))
+        site = self.site
+        order = Order(
+            row=row,
+            run=run,
+            suite=site.suite,
+            device=site.device,
+            threads=self._cpus,
+            checkpoint_seconds=site.checkpoint_seconds,
+            force=site.force,
+            identity=self._identity,
+            folders=tuple(map(str, site.search[1:])),
+            home=None if self.store else str(site.home),
+            beacon=str(self._beacon or ""),
+            store=self._store,
+        )
+        return _Row(self, order)
 
     def submit(self, order: Order) -> Any:
         """Queue an order; return ray's handle of it."""
@@ -116,7 +127,7 @@ class _Row:
         ray = self._cluster.ray
         if self._done is None and ray.wait([self._handle], timeout=0)[0]:
             try:
-                self._done = Done(*ray.get(self._handle))
+                self._done = _done(*ray.get(self._handle))
             except ray.exceptions.TaskCancelledError:
                 self._done = _failed(130, "stopped")
             except (ray.exceptions.RayTaskError, ray.exceptions.RuntimeEnvSetupError) as problem:
@@ -134,20 +145,20 @@ class _Row:
             with contextlib.suppress(self._cluster.ray.exceptions.RayError):
                 self._cluster.ray.cancel(self._handle, force=number != signal.SIGINT)
 
-    def output(self) -> tuple[str, str]:
-        """Return what the row wrote, after bringing its record here."""
+    def ended(self) -> Ended:
+        """Return what the row leaves, after bringing its record here."""
         done, site = self._done or _failed(1, "not ended"), self._cluster.site
-        if done.record is None:
-            return done.out, done.errors + (f"(on the node {done.node})\n" if done.node else "")
+        if done.made is None:
+            return Ended(None, None, done.said + (f"(on the node {done.node})\n" if done.node else ""))
         try:
             if self._cluster.store:
                 self._cluster.store.download(self._order.run, site.home / "runs" / self._order.run)
-            path = site.records / done.record[0]
-            if not path.exists() or path.read_text() != done.record[1]:
-                write_text(path, done.record[1])
+            path = site.records / done.made.path
+            if not path.exists() or path.read_text() != done.made.text:
+                write_text(path, done.made.text)
         except (BenchError, OSError) as problem:
-            return "{}", f"The row is finished, but its results did not come back from {done.node}: {problem}"
-        return json.dumps(json.loads(done.out) | {"record": str(path)}), done.errors
+            return Ended(None, None, done.said, f"the row is finished, but its results did not come back from {done.node}: {problem}")
+        return Ended(str(path), done.made.psnr_gap, done.said)
 
     def _again(self, why: str) -> None:
         self._lost += 1
@@ -158,7 +169,7 @@ class _Row:
             f"The node of run {self._order.run} was lost ({why}). The row goes on from its last "
             f"checkpoint on another one, retry {self._lost} of {self._cluster.retries}."
         )
-        self._order = self._order._replace(flags=tuple(without_force(self._order.flags)))
+        self._order = self._order._replace(force=False)
         self._handle = self._cluster.submit(self._order)
 
     def _look(self) -> None:
@@ -170,8 +181,8 @@ class _Row:
                 store.fetch(run, "metrics.jsonl", self._cluster.site.home / "runs" / run / "metrics.jsonl")
 
 
-def _connect(address: str | None) -> Any:
-    """Return ray, connected; raise BenchError within seconds where there is no such cluster."""
+def _connect(address: str | None, folder: Path) -> Any:
+    """Return ray, connected from `folder`; raise BenchError within seconds where there is no such cluster."""
     address = address or os.environ.get("RAY_ADDRESS")
     if address and address.startswith("ray://"):
         raise UsageError(
@@ -186,7 +197,8 @@ def _connect(address: str | None) -> Any:
     if address and address not in ("auto", "local"):
         _answers(address)
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        with contextlib.chdir(folder):  # ray has every worker import from the folder where it is called
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as problem:
         said = " ".join(str(problem).split())
         raise BenchError(f"The Ray cluster at {address or 'this machine'} cannot be joined: {said}") from None
@@ -206,7 +218,7 @@ def _answers(address: str) -> None:
     except (OSError, OverflowError) as problem:
         raise BenchError(f"No Ray cluster answers at {address}: {problem}. {begin}") from None
     # in a process, because that can be ended
-    probe = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    probe = [sys.executable, "-P", "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
         healthy = subprocess.run(probe, capture_output=True, timeout=PROBE_SECONDS, check=False).returncode == 0
     except subprocess.TimeoutExpired:
@@ -225,11 +237,15 @@ def _task(ray: Any) -> Any:
             from benchmark.suites.worker import Order, work
         except ImportError as problem:
             node = platform.node()
-            return 2, "", f"bench: The node {node} cannot run rows: {problem}. Install the project there.\n", node, None
+            return 2, f"The node {node} cannot run rows: {problem}. Install the project there.\n", node, None
         return tuple(work(Order.from_json(order)))
 
     return ray.remote(max_calls=1, max_retries=0)(row)  # a process of its own for every row; retries are ours
 
 
+def _done(code: int, said: str, node: str, made: tuple[str, str, float] | None) -> Done:
+    return Done(code, said, node, made and Made(*made))
+
+
 def _failed(code: int, why: str) -> Done:
-    return Done(code, "", f"{why}\n", "", None)
+    return Done(code, f"{why}\n", "", None)

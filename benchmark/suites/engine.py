@@ -1,20 +1,34 @@
 """What a sweep asks of whatever runs its rows: this machine, a Ray cluster, a Slurm queue."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from benchmark.declaring.row import Row
 
 
-class Site(NamedTuple):
-    """What the rows of a sweep share."""
+@dataclass(frozen=True)
+class Site:
+    """What the rows of a sweep share; `force`: begin them anew."""
 
     home: Path  # holds runs/ and packed/
     records: Path
-    search: tuple[Path, ...]  # the registry folders
-    flags: tuple[str, ...]  # of every `bench run`
+    search: tuple[Path, ...]  # the registry folders, the project's own first
     note: Callable[[str], None]  # says one thing to the person who waits
+    suite: str
+    device: str = "auto"
+    force: bool = False
+    checkpoint_seconds: float = 60.0
+
+
+class Ended(NamedTuple):
+    """What a row that has ended leaves: its record, or why there is none."""
+
+    record: str | None  # a path
+    psnr_gap: float | None
+    said: str = ""  # what it wrote to stderr
+    why: str = ""  # it ended well and there is no record all the same
 
 
 class Job(Protocol):
@@ -26,8 +40,8 @@ class Job(Protocol):
     def signal(self, number: int) -> None:
         """Pass a signal on; do nothing where the job has ended."""
 
-    def output(self) -> tuple[str, str]:
-        """Return stdout and stderr of a job that has ended."""
+    def ended(self) -> Ended:
+        """Return what a job that has ended leaves."""
 
 
 class Engine(Protocol):
@@ -41,8 +55,3 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Let go of everything, after the last row has ended."""
-
-
-def without_force(words: Iterable[str]) -> list[str]:
-    """Return the flags with which a row that was interrupted goes on, instead of beginning anew once more."""
-    return [word for word in words if word != "--force"]

@@ -1,8 +1,7 @@
 """The rows of a sweep as one Slurm job array, one row a task, through submitit."""
 
 import logging
-import os
-import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,13 +10,17 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmark.declaring.row import Row
 from benchmark.errors import BenchError, UsageError
-from benchmark.suites.engine import Job, Site, without_force
-from benchmark.suites.local import COMMAND, Process, check_jobs
+from benchmark.files import importing
+from benchmark.suites.child import COMMAND, Process, ended, environment, words
+from benchmark.suites.engine import Ended, Job, Site
+from benchmark.suites.local import check_jobs
+from benchmark.suites.sbatch import parsed
 
 STOPPED = 130  # the exit code of a row that was asked to stop
 DEAF = ("sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh")
@@ -25,7 +28,6 @@ ASK_SECONDS = 5.0  # between questions to the queue, for each row
 STOP_SECONDS = 60.0  # for a checkpoint, once Slurm wants the node back; it warns submitit 90 s before
 GONE_SECONDS = 90.0  # between the end of a job and the sight of its result on a shared disk
 REQUEUES = 1000  # of a row whose time was up: the paper's rows need more than one sitting in most queues
-MINUTES = 24 * 60  # of a task, unless --slurm time= says otherwise
 NOTE = "With --slurm cluster=local the same array runs as processes of this machine."
 
 
@@ -33,16 +35,17 @@ class Task:
     """What a task of the array does: run the row; where Slurm takes the node away, save a checkpoint and go on later.
 
     Slurm signals every process of a task alike: the row must not die of the warning that is meant for submitit. On
-    SIGTERM it saves a checkpoint and ends; then only `cancelled`, a file, tells an end that is final.
+    SIGTERM it saves a checkpoint and ends; then only `cancelled`, a file, tells an end that is final. `words` begin the
+    row, `again` lets it go on.
     """
 
-    def __init__(self, words: Sequence[str], home: str, cancelled: str) -> None:
-        self.words, self.home, self.cancelled = list(words), home, cancelled
+    def __init__(self, words: Sequence[str], again: Sequence[str], home: str, cancelled: str) -> None:
+        self.words, self.again, self.home, self.cancelled = list(words), list(again), home, cancelled
         self._process: Process | None = None
 
     def __call__(self) -> tuple[int, str, str]:
         """Run the row; return its exit code, stdout and stderr."""
-        self._process = Process([*DEAF, *self.words], os.environ | {"BENCH_HOME": self.home})
+        self._process = Process([*DEAF, *self.words], environment(self.home))
         try:
             while (code := self._process.poll()) is None:
                 time.sleep(0.2)
@@ -67,7 +70,7 @@ class Task:
             while self._process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.1)
             self._process.signal(signal.SIGKILL)
-        return DelayedSubmission(Task(without_force(self.words), self.home, self.cancelled))
+        return DelayedSubmission(Task(self.again, self.again, self.home, self.cancelled))
 
 
 class Slurm:
@@ -76,7 +79,7 @@ class Slurm:
     def __init__(self, options: Sequence[str] = (), *, cpus: int = 1, gpus: int = 0) -> None:
         if cpus < 1 or gpus < 0:
             raise UsageError(f"--cpus {cpus} must be at least 1 and --gpus {gpus} at least 0.")
-        self._options, self._cpus, self._gpus = _parsed(options), cpus, gpus
+        self._options, self._cpus, self._gpus = parsed(options), cpus, gpus
         self.kind = self._options.pop("cluster", "slurm")
         if self.kind not in ("slurm", "local"):
             raise UsageError(f"--slurm cluster={self.kind}: there is slurm and local.")
@@ -97,9 +100,10 @@ class Slurm:
 
     def launch(self, row: Row, run: str, slot: int) -> Job:
         """Add the row to the array, which is submitted when its first row is asked after."""
-        own = ["--records", str(self.site.records), "--threads", str(self._cpus), "--wait"]
         cancelled = self._folder / f"{uuid.uuid4().hex}.cancelled"
-        job = _Row(self, Task([*COMMAND, *row.flags(), *self.site.flags, *own], str(self.site.home), str(cancelled)))
+        sites = self.site, replace(self.site, force=False)
+        begin, again = ([*COMMAND, *words(row, site, threads=self._cpus, wait=True)] for site in sites)
+        job = _Row(self, Task(begin, again, str(self.site.home), str(cancelled)))
         self._waiting.append(job)
         return job
 
@@ -129,7 +133,7 @@ class Slurm:
         from submitit.slurm.slurm import _make_sbatch_string
 
         folder = home / "runs" / "slurm"
-        command = f"{sys.executable} -u -m submitit.core._submit {folder}"
+        command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
         try:
             return _make_sbatch_string(command=command, folder=folder, map_count=rows, **self._parameters(jobs))
         except TypeError as problem:
@@ -139,10 +143,12 @@ class Slurm:
         submitit = _submitit()
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            requeues = {f"{self.kind}_max_num_timeout": REQUEUES}
-            executor = submitit.AutoExecutor(folder=self._folder, cluster=self.kind, **requeues)
+            made: dict[str, Any] = {f"{self.kind}_max_num_timeout": REQUEUES}
             if self.kind == "local":
-                executor.update_parameters(timeout_min=self._options.get("time", MINUTES), gpus_per_node=self._gpus)
+                made["local_python"] = shlex.join(["env", *(f"{name}={value}" for name, value in importing().items()), sys.executable])
+            executor = submitit.AutoExecutor(folder=self._folder, cluster=self.kind, **made)
+            if self.kind == "local":
+                executor.update_parameters(timeout_min=self._options["time"], gpus_per_node=self._gpus)
             else:
                 executor.update_parameters(**{f"slurm_{key}": value for key, value in self._parameters(jobs).items()})
         except (ValueError, NameError, TypeError, RuntimeError) as problem:
@@ -155,9 +161,11 @@ class Slurm:
         from submitit.slurm.slurm import SlurmExecutor
 
         known = SlurmExecutor._valid_parameters()
-        parameters = {"job_name": "bench", "time": MINUTES, "nodes": 1, "cpus_per_task": self._cpus, "array_parallelism": jobs or 256}
+        parameters = {"job_name": "bench", "nodes": 1, "cpus_per_task": self._cpus, "array_parallelism": jobs or 256}
         parameters |= {"gpus_per_node": self._gpus} if self._gpus else {}
         parameters |= {key: value for key, value in self._options.items() if key in known}
+        exports = [f"export {name}={shlex.quote(value)}" for name, value in importing().items()]
+        parameters["setup"] = [*exports, *parameters.get("setup", [])]
         more = {key.replace("_", "-"): value for key, value in self._options.items() if key not in known}
         return parameters | ({"additional_parameters": more} if more else {})
 
@@ -192,9 +200,9 @@ class _Row:
                 Path(self.task.cancelled).touch()
             self.handle.cancel(check=False)
 
-    def output(self) -> tuple[str, str]:
-        """Return what the row wrote."""
-        return self._result[1:] if self._result else ("", "")
+    def ended(self) -> Ended:
+        """Return what the row leaves."""
+        return ended(*self._result) if self._result else Ended(None, None)
 
     def _read(self) -> tuple[int, str, str]:
         from submitit.core.utils import FailedJobError, UncompletedJobError
@@ -233,33 +241,6 @@ def _submitit() -> Any:
         raise BenchError("submitit is not installed: pip install 'dit-generalization-bench[cluster]'.") from None
     logging.getLogger("submitit").setLevel(logging.ERROR)  # it warns of every cluster without accounting
     return submitit
-
-
-def _parsed(options: Sequence[str]) -> dict[str, Any]:
-    """Return 'key=value' words as sbatch's parameters; whole numbers as such, `setup` as the lines it is."""
-    found: dict[str, Any] = {}
-    for word in options:
-        key, equals, value = word.partition("=")
-        key = key.strip().removeprefix("--").replace("-", "_")
-        if not equals or not key.isidentifier():
-            raise UsageError(f"--slurm {word} must be KEY=VALUE, for example --slurm partition=gpu --slurm time=240.")
-        if key == "setup":
-            found.setdefault("setup", []).append(value)
-        else:
-            found[key] = _minutes(value) if key == "time" else int(value) if value.isdigit() else value
-    return found
-
-
-def _minutes(value: str) -> int:
-    """Return sbatch's time (minutes, H:M:S, D-H, …) in minutes."""
-    if not (found := re.fullmatch(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})", value)):
-        raise UsageError(f"--slurm time={value} must be minutes, H:M:S or D-H:M:S.")
-    parts = [int(part) for part in found["parts"].split(":")]
-    if found["days"]:
-        hours, minutes, seconds = (*parts, 0, 0)[:3]
-        return max(1, int(found["days"]) * 1440 + hours * 60 + minutes + round(seconds / 60))
-    hours, minutes, seconds = (0, *parts, 0)[:3] if len(parts) < 3 else parts
-    return max(1, hours * 60 + minutes + round(seconds / 60))
 
 
 def _reason(problem: BaseException) -> str:

@@ -3,7 +3,6 @@
 sweep() decides what runs and says what became of it; an engine (engine.py) runs it: local.py, cluster.py, slurm.py.
 """
 
-import json
 import signal
 import threading
 import time
@@ -39,11 +38,12 @@ def sweep(
     records: Path,
     jobs: int | None = None,
     search: tuple[Path, ...] = (registry.STOCK,),
-    extra_flags: Sequence[str] = (),
     engine: Engine | None = None,
+    device: str = "auto",
+    checkpoint_seconds: float = 60.0,
+    force: bool = False,
     wait: bool = True,
     store: str | None = None,
-    force: bool = False,
     dry_run: bool = False,
     console: Console | None = None,
 ) -> list[Outcome]:
@@ -60,8 +60,7 @@ def sweep(
         view.plan()
         return [task.outcome for task in tasks]
     engine = engine or Local()
-    flags = ("--suite", suite, "--json", "--no-track", *extra_flags)
-    jobs = engine.open(Site(home, records, search, flags, view.note), jobs)
+    jobs = engine.open(Site(home, records, search, view.note, suite, device, force, checkpoint_seconds), jobs)
 
     def begin(task: Task) -> Job:
         return engine.launch(task.row, task.id, task.slot)
@@ -131,19 +130,16 @@ def _leave(tasks: Sequence[Task], begin: Callable[[Task], Job], engine: Engine) 
 
 
 def _settle(task: Task, code: int) -> None:
-    """Take over what a row that has ended printed; a row without a record has failed, whatever its exit code."""
-    out, errors = task.job.output()
+    """Take over what a row that has ended leaves; a row without a record has failed, whatever its exit code."""
+    ended = task.job.ended()
     task.seconds = time.time() - task.began
-    try:
-        result = json.loads(out) if code == 0 else {}
-        task.record, task.psnr_gap = result["record"], float(result["psnr_gap"])
-        task.status, task.step = "finished", task.steps
-        if not Path(task.record).exists():
-            raise ValueError(f"it names a record that is not there, {task.record}")
-    except (ValueError, KeyError, TypeError) as problem:
-        why = f"it ended with exit code {code}" if code else f"its result cannot be read: {problem}"
-        said = [line for line in errors.splitlines() if line.strip()][-TAIL_LINES:]
-        task.status, task.record, task.psnr_gap, task.problem = "failed", None, None, "\n".join([*said, f"({why})"])
+    if code == 0 and ended.record and Path(ended.record).exists():
+        task.status, task.step, task.record, task.psnr_gap = "finished", task.steps, ended.record, ended.psnr_gap
+        return
+    lost = ended.why or f"its result cannot be read: it names a record that is not there, {ended.record}"
+    said = [line for line in ended.said.splitlines() if line.strip()][-TAIL_LINES:]
+    why = f"it ended with exit code {code}" if code else lost
+    task.status, task.record, task.psnr_gap, task.problem = "failed", None, None, "\n".join([*said, f"({why})"])
 
 
 def _stop(running: Sequence[Task]) -> None:

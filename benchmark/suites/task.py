@@ -46,11 +46,6 @@ class Task:
     problem: str = ""
 
     @property
-    def title(self) -> str:
-        """The row in words."""
-        return f"{self.row.model} {self.row.layout} on {self.row.dataset}, N={self.row.subset}, seed {self.row.seed}"
-
-    @property
     def outcome(self) -> Outcome:
         """The row as the sweep hands it back."""
         status: Status = "waiting" if self.status == "running" else self.status

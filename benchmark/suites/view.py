@@ -58,7 +58,7 @@ class View:
     def plan(self) -> None:
         """Say which rows are finished and which a sweep would run."""
         for task in self._tasks:
-            self.note(f"{task.status:16}  {task.id}  {task.title}")
+            self.note(f"{task.status:16}  {task.id}  {task.row.title}")
 
     def ended(self, task: "Task") -> None:
         """Report a row that has ended; a failed one with its last words."""
@@ -67,10 +67,10 @@ class View:
         count = f"[{done}/{len(self._tasks)}]"
         if task.status == "failed":
             said = "".join(f"\n    {line}" for line in task.problem.splitlines())
-            self.note(f"{count} failed after {duration(task.seconds)}: {task.title}{said}")
+            self.note(f"{count} failed after {duration(task.seconds)}: {task.row.title}{said}")
         elif not self._live:
             rest = f", {duration(left)} left" if left else ""
-            self.note(f"{count} finished in {duration(task.seconds)}, gap {task.psnr_gap:.3f} dB: {task.title}{rest}")
+            self.note(f"{count} finished in {duration(task.seconds)}, gap {task.psnr_gap:.3f} dB: {task.row.title}{rest}")
 
     def stopped(self) -> None:
         """Say what a Ctrl-C leaves behind."""
@@ -90,7 +90,7 @@ class View:
         for task in visible:
             gap = f"{task.psnr_gap:.3f}" if task.psnr_gap is not None else ""
             loss = f"{task.loss:.4f}" if task.loss is not None and task.status == "running" else ""
-            table.add_row(escape(task.title), Text(state(task), COLOURS[task.status]), loss, gap)
+            table.add_row(escape(task.row.title), Text(state(task), COLOURS[task.status]), loss, gap)
         hidden = len(self._tasks) - len(visible)
         return Group(table, *([Text(f"and {hidden} more rows", "dim")] if hidden else []), self._overall())
 

@@ -4,27 +4,25 @@ import _thread
 import hashlib
 import io
 import json
-import os
 import platform
 import sys
 import tempfile
 from collections.abc import Iterable
-from contextlib import (
-    AbstractContextManager,
-    nullcontext,
-    redirect_stderr,
-    redirect_stdout,
-)
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmark import __version__
 from benchmark.declaring import registry
 from benchmark.declaring.row import Row
 from benchmark.errors import BenchError, UsageError
-from benchmark.files import PROJECT
+from benchmark.files import PROJECT, home
 
+if TYPE_CHECKING:
+    from benchmark.running.place import Place
+
+STOPPED = 130  # the exit code of a row that was asked to stop
 PACKAGES = ("torch", "numpy", "safetensors", "gin-config")  # the numbers come from these
 
 
@@ -36,13 +34,17 @@ class Identity(NamedTuple):
 
 
 class Order(NamedTuple):
-    """A row for a node: the flags of `bench run` but --records, and what the head wants to be sure of."""
+    """A row for a node, how it is run, and what the head wants to be sure of."""
 
     row: Row
     run: str  # its id
-    flags: tuple[str, ...]
+    suite: str
+    device: str
+    threads: int
+    checkpoint_seconds: float
+    force: bool  # begin it anew
     identity: Identity
-    search: tuple[str, ...]  # the registry folders
+    folders: tuple[str, ...]  # of the registry, beside the project's own
     home: str | None  # the shared directory; None: the node's own, with the runs in `store`
     beacon: str  # a file that lies in `home`
     store: str | None  # a URL
@@ -55,18 +57,25 @@ class Order(NamedTuple):
     def from_json(cls, text: str) -> "Order":
         """Return the order again."""
         fields = json.loads(text)
-        lists = {name: tuple(fields[name]) for name in ("flags", "search")}
-        return cls(**fields | lists | {"row": Row(**fields["row"]), "identity": Identity(**fields["identity"])})
+        typed = {"row": Row(**fields["row"]), "identity": Identity(**fields["identity"]), "folders": tuple(fields["folders"])}
+        return cls(**fields | typed)
+
+
+class Made(NamedTuple):
+    """A record that a node made: its place below a folder of records, its text, and the gap it holds."""
+
+    path: str
+    text: str
+    psnr_gap: float
 
 
 class Done(NamedTuple):
-    """What became of an order; `record` is its place below a folder of records and its text."""
+    """What became of an order; `said` is what it wrote to stderr, and why it failed."""
 
     code: int
-    out: str
-    errors: str
+    said: str
     node: str
-    record: tuple[str, str] | None
+    made: Made | None
 
 
 def identity(search: Iterable[Path]) -> Identity:
@@ -94,46 +103,71 @@ def difference(wanted: Identity) -> str | None:
 
 def work(order: Order) -> Done:
     """Run a row on this node."""
-    out, errors, made = io.StringIO(), io.StringIO(), None
-    with tempfile.TemporaryDirectory() as records, redirect_stdout(out), redirect_stderr(errors):
+    said, made, code = io.StringIO(), None, 0
+    with tempfile.TemporaryDirectory() as records, redirect_stderr(said):
         try:
-            _refuse(order)
-            code = _run(order, Path(records))
+            search = registry.roots([Path(folder) for folder in order.folders])
+            _refuse(order, search)
+            made = _run(order, search, Path(records))
+        except KeyboardInterrupt:
+            code = STOPPED
+            print("Stopped at a checkpoint.", file=sys.stderr)
         except BenchError as problem:
-            print(f"bench: {problem}", file=sys.stderr)
             code = problem.exit_code
-        if code == 0:
-            path = Path(json.loads(out.getvalue())["record"])
-            made = str(path.relative_to(records)), path.read_text()
-    return Done(code, out.getvalue(), errors.getvalue(), platform.node(), made)
+            print(problem, file=sys.stderr)
+        except OSError as problem:
+            code = 1
+            print(f"{problem.filename or 'a file'}: {problem.strerror or problem}", file=sys.stderr)
+    return Done(code, said.getvalue(), platform.node(), made)
 
 
-def _run(order: Order, records: Path) -> int:
-    """Run the row as the command line would."""
-    from benchmark.cli import main
-    from benchmark.commands.place import home
+def _run(order: Order, search: tuple[Path, ...], records: Path) -> Made:
+    """Run the row, held and kept up to date in the store where there is one."""
+    from benchmark.declaring.spec import AXES, resolve
+    from benchmark.recording import record
+    from benchmark.run import run
+    from benchmark.running.progress import Display
     from benchmark.suites.store import Store, stored
 
-    if order.home:
-        os.environ["BENCH_HOME"] = order.home
+    place, row = _place(order, records), order.row
+    spec = resolve({axis: getattr(row, axis) for axis in AXES}, subset=row.subset, seed=row.seed, search=search)
     upkeep: AbstractContextManager[None] = nullcontext()
-    if order.store:
-        upkeep = stored(
-            Store(order.store),
-            order.run,
-            home() / "runs" / order.run,
-            force="--force" in order.flags,
-            note=lambda text: print(text, file=sys.stderr),
-            interrupt=_thread.interrupt_main,
-        )
-    with upkeep:
-        return main(["run", *order.row.flags(), *order.flags, "--records", str(records), "--wait"])
+    with Display() as display:
+        if order.store:
+            upkeep = stored(
+                Store(order.store),
+                order.run,
+                place.folder(spec),
+                force=order.force,
+                note=display.note,
+                interrupt=_thread.interrupt_main,
+            )
+        with upkeep:
+            result = run(spec, place, display, force=order.force)
+    path = record.path_of(records, result.row)
+    return Made(str(path.relative_to(records)), path.read_text(), result.psnr_gap)
 
 
-def _refuse(order: Order) -> None:
+def _place(order: Order, records: Path) -> "Place":
+    """Return where the row runs on this node: the shared directory, or the node's own."""
+    from benchmark.networks.numerics import reproducible
+    from benchmark.running.environment import choose_device
+    from benchmark.running.place import Place
+
+    where = Path(order.home) if order.home else home()
+    reproducible(order.threads, where / "runs" / "compiled")
+    return Place(
+        home=where,
+        records=records,
+        device=choose_device(order.device),
+        suite=order.suite,
+        checkpoint_seconds=order.checkpoint_seconds,
+        wait=True,
+    )
+
+
+def _refuse(order: Order, search: tuple[Path, ...]) -> None:
     """Raise UsageError, naming the node, where this node lacks what the head has."""
-    from benchmark.commands.place import home
-
     node = f"The node {platform.node()}"
     if how := difference(order.identity):
         raise UsageError(f"{node} {how}, then run the same command again.")
@@ -144,7 +178,7 @@ def _refuse(order: Order) -> None:
         )
     from benchmark.declaring import spec
 
-    entry = spec.load(registry.find("dataset", order.row.dataset, tuple(map(Path, order.search))))
+    entry = spec.load(registry.find("dataset", order.row.dataset, search))
     images = (Path(order.home) if order.home else home()) / "packed" / entry.name / "images.npy"
     if not entry.config.embedded and not images.exists():
         raise UsageError(

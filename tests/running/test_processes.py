@@ -126,19 +126,22 @@ def test_a_lost_process_ends_the_run_and_another_number_resumes_it(home: Path) -
 
 
 def test_torchrun_stops_at_a_checkpoint(home: Path) -> None:
-    """Ctrl-C reaches every process twice: from the terminal and from torchrun."""
+    """Ctrl-C reaches every process twice: from the terminal and from torchrun. A module in the working folder shadows nothing."""
+    (home / "elsewhere").mkdir()
+    (home / "elsewhere/benchmark.py").write_text("raise SystemExit('the wrong benchmark')\n")
     words = [*RUN, "--set", "recipe.steps=100000", "--set", "recipe.trajectory=()", "--checkpoint-every", "0.05"]
     started = subprocess.Popen(
         [
             sys.executable,
+            "-P",
             "-m",
             "torch.distributed.run",
             "--nproc-per-node",
             "2",
             "--master-port",
             str(free_port()),
-            "-m",
-            "benchmark.cli",
+            "--no-python",  # the line of docs/training.md
+            str(Path(sys.executable).with_name("bench")),
             *words,
         ],
         text=True,
@@ -146,6 +149,7 @@ def test_torchrun_stops_at_a_checkpoint(home: Path) -> None:
         stderr=subprocess.PIPE,
         start_new_session=True,
         env=os.environ | {"BENCH_HOME": str(home)},
+        cwd=home / "elsewhere",
     )
     wait_for_step(home, 5, [started])
     os.killpg(started.pid, signal.SIGINT)

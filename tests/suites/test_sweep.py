@@ -20,7 +20,8 @@ from benchmark.errors import UsageError
 from benchmark.recording import record
 from benchmark.recording.record import Record
 from benchmark.suites import sweep as sweeps
-from benchmark.suites.local import Local, Process
+from benchmark.suites.child import Process
+from benchmark.suites.local import Local
 from benchmark.suites.sweep import sweep
 from benchmark.suites.task import Outcome, Task
 from benchmark.suites.view import duration, eta, state
@@ -87,7 +88,7 @@ def place(tmp_path):
         "records": tmp_path / "records",
         "search": SEARCH,
         "engine": Local(command(tmp_path)),
-        "extra_flags": ["--device", "cpu"],
+        "device": "cpu",
     }
 
 
@@ -125,9 +126,10 @@ def test_rows_run_j_at_a_time(place, jobs):
     assert [outcome.row.seed for outcome in outcomes] == list(range(len(folders)))
     argv = json.loads((folders[0] / "argv.json").read_text())
     flags = dict(pairwise(argv))
-    assert rows(1)[0].flags() == argv[:12]
+    assert argv[:12] == [word for axis, name in rows(1)[0]._asdict().items() for word in (f"--{axis}", str(name))]
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     expected = {"--suite": "four", "--threads": str(threads), "--records": str(place["records"]), "--device": "cpu"}
+    expected |= {"--registry": str(ENTRIES.resolve())}
     assert expected.items() <= flags.items() and {"--json", "--no-track"} <= set(argv)
 
 
@@ -175,7 +177,7 @@ def test_interrupt_lets_rows_save_and_leaves_no_process(place, number):
         "from pathlib import Path; from benchmark.declaring import registry; from benchmark.declaring.row import Row; from benchmark.suites.sweep import sweep; from benchmark.suites.local import Local\n"
         f"sweep([Row(*row) for row in {[tuple(row) for row in rows(4)]}], jobs=2, suite='four', home=Path({str(place['home'])!r}),\n"
         f"      records=Path({str(place['records'])!r}), search=registry.roots([Path({str(ENTRIES)!r})]),\n"
-        f"      engine=Local({command(place['home'])}), extra_flags=['--device', 'cpu'])"
+        f"      engine=Local({command(place['home'])}), device='cpu')"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60

@@ -25,7 +25,7 @@ from tests.conftest import ENTRIES
 ray = pytest.importorskip("ray", reason="the cluster extra is not installed")
 psutil = pytest.importorskip("psutil", reason="the cluster extra is not installed")
 SEARCH = registry.roots([ENTRIES])
-FLAGS = ("--registry", str(ENTRIES), "--device", "cpu", "--checkpoint-every", "0.2")
+HOW = {"device": "cpu", "checkpoint_seconds": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -65,17 +65,17 @@ def results(records):
 def run(home, engine, wanted, **more):
     console = quiet()
     outcomes = sweep(
-        wanted, suite="tiny", home=home, records=home / "records", search=SEARCH, extra_flags=FLAGS, engine=engine, console=console, **more
+        wanted, suite="tiny", home=home, records=home / "records", search=SEARCH, engine=engine, console=console, **HOW, **more
     )
     return outcomes, console.file.getvalue()
 
 
 def lengthen(folder, steps):
-    """Write a registry with a recipe that is long enough to be interrupted, and return its flags and search path."""
+    """Write a registry with a recipe that is long enough to be interrupted, and return its search path."""
     (folder / "recipes").mkdir(parents=True)
     text = (ENTRIES / "recipes/tiny.gin").read_text().replace("steps = 40", f"steps = {steps}").replace("20, 40)", f"20, {steps})")
     (folder / "recipes/long.gin").write_text(text)
-    return registry.roots([ENTRIES, folder]), ("--registry", str(folder), *FLAGS)
+    return registry.roots([ENTRIES, folder])
 
 
 def processes(node):
@@ -103,9 +103,8 @@ def test_a_sweep_that_loses_a_node_gives_the_records_of_the_local_engine(nodes, 
     from concurrent.futures import ThreadPoolExecutor
 
     made, others = nodes
-    search, flags = lengthen(tmp_path / "mine", 250)
     wanted = rows(3, "long")
-    common = {"suite": "tiny", "search": search, "extra_flags": flags}
+    common = {"suite": "tiny", "search": lengthen(tmp_path / "mine", 250), **HOW}
     console = quiet()
     with ThreadPoolExecutor(1) as pool:
         killed = pool.submit(kill_at_work, others[0], tmp_path / "cluster")
@@ -143,19 +142,34 @@ def test_runs_under_a_url_move_from_node_to_node(nodes, tmp_path, monkeypatch):
     assert json.loads((tmp_path / f"bucket/{outcomes[0].id}/lease/000001.json").read_text())["released"]
 
 
+def test_workers_import_the_package_whatever_lies_in_the_working_folder(nodes, tmp_path, monkeypatch):
+    made, _ = nodes
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "benchmark.py").write_text("raise SystemExit('the wrong benchmark')\n")
+    monkeypatch.chdir(folder)
+    outcomes, said = run(tmp_path, Cluster(made.address), rows(1))
+    assert outcomes[0].status == "finished", said + outcomes[0].problem
+    assert Path.cwd() == folder
+
+
 def order(tmp_path, **changes):
     home = tmp_path / "shared"
     (home / "runs").mkdir(parents=True, exist_ok=True)
     (home / "runs/.sweep").touch()
     made = Order(
-        rows(1)[0],
-        "0" * 12,
-        ("--json", "--no-track", *FLAGS),
-        worker.identity(SEARCH),
-        tuple(map(str, SEARCH)),
-        str(home),
-        str(home / "runs/.sweep"),
-        None,
+        row=rows(1)[0],
+        run="0" * 12,
+        suite="tiny",
+        device="cpu",
+        threads=1,
+        checkpoint_seconds=0.2,
+        force=False,
+        identity=worker.identity(SEARCH),
+        folders=(str(ENTRIES),),
+        home=str(home),
+        beacon=str(home / "runs/.sweep"),
+        store=None,
     )
     return made._replace(**changes)
 
@@ -177,16 +191,16 @@ def test_a_node_that_differs_from_the_head_refuses_the_row_by_name(tmp_path, cha
     one = order(tmp_path)
     fields = one.identity._asdict()
     done = worker.work(one._replace(identity=Identity(**{name: fields[name] | change.get(name, {}) for name in fields})))
-    assert done.code == 2 and done.record is None
-    assert re.fullmatch(rf"bench: The node {os.uname().nodename} {message}.*\n", done.errors), done.errors
+    assert done.code == 2 and done.made is None
+    assert re.fullmatch(rf"The node {os.uname().nodename} {message}.*\n", done.said), done.said
 
 
 def test_a_node_that_does_not_see_the_directory_or_the_images_says_which(tmp_path):
     one = order(tmp_path)
     done = worker.work(one._replace(beacon=str(tmp_path / "elsewhere/runs/.sweep")))
-    assert done.code == 2 and f"does not see the head's directory {one.home}" in done.errors and "--runs s3://" in done.errors
+    assert done.code == 2 and f"does not see the head's directory {one.home}" in done.said and "--runs s3://" in done.said
     done = worker.work(one._replace(row=one.row._replace(dataset="celeba")))
-    assert done.code == 2 and f"has no file {one.home}/packed/celeba/images.npy" in done.errors
+    assert done.code == 2 and f"has no file {one.home}/packed/celeba/images.npy" in done.said
 
 
 def test_local_version_labels_do_not_make_a_difference():

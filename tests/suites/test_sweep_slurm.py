@@ -20,14 +20,15 @@ from benchmark.errors import UsageError
 from benchmark.recording import record
 from benchmark.suites.cluster import Cluster
 from benchmark.suites.local import Local
-from benchmark.suites.slurm import Slurm, _minutes
+from benchmark.suites.sbatch import limit
+from benchmark.suites.slurm import Slurm
 from benchmark.suites.sweep import sweep
 from tests.conftest import ENTRIES, Bench
 
 pytest.importorskip("submitit", reason="the cluster extra is not installed")
 psutil = pytest.importorskip("psutil", reason="the cluster extra is not installed")
 SEARCH = registry.roots([ENTRIES])
-FLAGS = ("--registry", str(ENTRIES), "--device", "cpu", "--checkpoint-every", "0.2")
+HOW = {"device": "cpu", "checkpoint_seconds": 0.2}
 
 
 def rows(count, recipe="tiny"):
@@ -42,10 +43,9 @@ def run(home, wanted, engine, **more):
         home=home,
         records=home / "records",
         search=more.pop("search", SEARCH),
-        extra_flags=more.pop("extra_flags", FLAGS),
         engine=engine,
         console=console,
-        **more,
+        **HOW | more,
     )
     return outcomes, console.file.getvalue()
 
@@ -64,7 +64,7 @@ def test_the_script_asks_for_what_was_said(tmp_path):
         "--job-name=bench",
     ):
         assert f"#SBATCH {line}\n" in script
-    assert "\nmodule load cuda\nexport A=1\n" in script
+    assert "\nexport PYTHONSAFEPATH=1\n" in script and "\nmodule load cuda\nexport A=1\n" in script
     assert f"-m submitit.core._submit {tmp_path}/runs/slurm" in script
     assert not (tmp_path / "runs").exists()
     checked = subprocess.run(["bash", "-n"], input=script, text=True, check=False)
@@ -76,7 +76,7 @@ def test_the_script_asks_for_what_was_said(tmp_path):
     [("90", 90), ("0:30", 1), ("90:00", 90), ("12:00:00", 720), ("1-12", 2160), ("2-01:30", 2970), ("1-00:00:59", 1441)],
 )
 def test_times_are_read_as_sbatch_reads_them(word, minutes):
-    assert _minutes(word) == minutes
+    assert limit(word) == minutes
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_a_task_whose_time_is_up_saves_a_checkpoint_and_goes_on(tmp_path):
     text = (ENTRIES / "recipes/tiny.gin").read_text().replace("steps = 40", "steps = 400").replace("20, 40)", "20, 400)")
     (mine / "long.gin").write_text(text)
     search = registry.roots([ENTRIES, mine.parent])
-    flags = ("--registry", str(ENTRIES), "--registry", str(mine.parent), "--device", "cpu", "--checkpoint-every", "600", "--force")
-    left, _ = run(tmp_path, rows(1, "long"), Slurm(["cluster=local"]), search=search, extra_flags=flags, wait=False)
+    how = {"search": search, "checkpoint_seconds": 600.0, "force": True}
+    left, _ = run(tmp_path, rows(1, "long"), Slurm(["cluster=local"]), wait=False, **how)
     assert left[0].status == "submitted"
     folder = tmp_path / "runs" / left[0].id
     deadline = time.monotonic() + 300
