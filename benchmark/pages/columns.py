@@ -44,7 +44,7 @@ def main_columns(table: Table) -> list[Column]:
     names = [
         ("rank", lambda row: [rank_words(row.rank)]),
         ("model", lambda row: [row.series.model]),
-        ("layout", lambda row: [row.series.layout]),
+        ("layout", lambda row: [row.series.layout, *([f"other images: {row.series.images}"] if row.series.images else [])]),
     ]
     numbers = [
         ("PSNR train, dB", lambda row: estimate_lines(row.psnr_train)),

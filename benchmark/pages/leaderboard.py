@@ -72,7 +72,7 @@ def as_json(records_dir: Path, columns: Sequence[str] = ()) -> dict[str, Any]:
 
 def _analysed(folder: Path, records: Sequence[Record], columns: Sequence[str]) -> dict[str, dict[str, float]]:
     """Return the numbers of the analyses by record; raise UsageError where no record has a column that is asked for."""
-    found = {record.id: analyses.numbers(folder, record) for record in records} if columns else {}
+    found = {record.id: analyses.numbers(folder, record) for record in records}
     known = {name for numbers in found.values() for name in numbers}
     for column in columns:
         if column not in known:
@@ -95,7 +95,8 @@ def _no_column(column: str, known: set[str], folder: Path) -> UsageError:
 def _page(records_dir: Path, out: Path, published: Path) -> tuple[str, list[plots.Picture]]:
     records = _records(records_dir)
     paper = PAPER.as_posix() if (out / PAPER).is_file() else ""
-    text, pictures = write_page(records, reported.load(published), Path(os.path.relpath(records_dir, out)), paper)
+    numbers = _analysed(records_dir.parent, records, ())
+    text, pictures = write_page(records, reported.load(published), Path(os.path.relpath(records_dir, out)), paper, numbers)
     grids = samples.section(records, out)
     return text + (f"\n{grids}\n" if grids else ""), pictures
 

@@ -9,13 +9,19 @@ from benchmark.pages import columns, prose
 from benchmark.pages.plots import section_pictures
 from benchmark.pages.tables import BASELINE, Row, Table, tabulate
 from benchmark.pages.text import NONE, amount, escaped
+from benchmark.pages.verdicts import Numbers
 from benchmark.recording.published import Published, repeats_paper
 from benchmark.recording.record import METRIC_VERSION, Record, path_of
 from benchmark.recording.style import Picture
 
 
-def write_page(records: Sequence[Record], published: Published, records_from_page: Path, paper: str = "") -> tuple[str, list[Picture]]:
-    """Return the page and its pictures; `records_from_page` is the folder of the records, relative to the page."""
+def write_page(
+    records: Sequence[Record], published: Published, records_from_page: Path, paper: str = "", numbers: Numbers | None = None
+) -> tuple[str, list[Picture]]:
+    """Return the page and its pictures; `records_from_page` is the folder of the records, relative to the page.
+
+    `numbers` are the analyses': claims about them count where those of the page are corrected for their number.
+    """
     tables = tabulate(records)
     sections, pictures = [], []
     for _, group in groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset)):
@@ -25,7 +31,7 @@ def write_page(records: Sequence[Record], published: Published, records_from_pag
         sections.append(_section(section, shown, published, records_from_page))
     parts = [
         prose.opening(records, paper),
-        prose.claims(records),
+        prose.claims(records, numbers),
         prose.not_claimed(records),
         prose.how_to_read(),
         *sections,
@@ -88,8 +94,16 @@ def _notes(table: Table) -> list[str]:
     """Return what a reader must know about single rows."""
     notes = []
     baselines = {row.series.model for row in table.rows if row.series.layout == BASELINE}
+    if table.pairs:
+        pairs = "1 pair of rows" if table.pairs == 1 else f"{table.pairs:,} pairs of rows, corrected for their number (Holm)"
+        notes.append(f"The ranks rest on {pairs}.")
     for row in table.rows:
         name = f"{escaped(row.series.model)} {escaped(row.series.layout)}"
+        if row.series.images:
+            notes.append(
+                f"{name}, {escaped(row.series.images)}: of other images than the other records of this dataset, N and seed. A row of its "
+                "own; it is in no mean, no claim and no picture with them."
+            )
         if row.series.model not in baselines:
             notes.append(f"{name}: no row of this model with the layout {BASELINE}, so there is no difference to show.")
         if row.other_images:

@@ -88,10 +88,7 @@ def _curves(tables: Sequence[Table], labels: dict[tuple[str, str], str]) -> dict
     """Per N and series: PSNR train and test and their gap at every scored diffusion step, means over seeds."""
     panels = []
     for table in tables:
-        lines = {
-            labels[_key(row.series)]: mean_curves(list(row.series.runs.values()))
-            for row in sorted(table.rows, key=lambda row: _order(row.series))
-        }
+        lines = {labels[_key(row.series)]: mean_curves(list(row.series.runs.values())) for _, row in _every_row([table])}
         panels.append({"subset": table.subset, "series": lines})
     return {"panels": panels, "labels": list(labels.values()), "references": _references(tables, labels)}
 
@@ -110,7 +107,8 @@ def _labels(tables: Sequence[Table]) -> dict[tuple[str, str], str]:
 
 
 def _every_row(tables: Iterable[Table]) -> list[tuple[Table, Row]]:
-    return [(table, row) for table in tables for row in sorted(table.rows, key=lambda row: _order(row.series))]
+    """Return the rows in one order; those of other images are on the page, and in no picture."""
+    return [(table, row) for table in tables for row in sorted(table.rows, key=lambda row: _order(row.series)) if not row.series.images]
 
 
 def _key(series: Series) -> tuple[str, str]:

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from benchmark.declaring.spec import AXES
-from benchmark.pages.claims import RULE, Judged, agreeing, declared, judge, verdict
-from benchmark.pages.statistics import Paired
+from benchmark.pages.claims import declared
+from benchmark.pages.statistics import Corrected
 from benchmark.pages.tables import BASELINE
 from benchmark.pages.text import NONE, escaped, interval, plain, signed
+from benchmark.pages.verdicts import RULE, Judged, Numbers, agreeing, judge, left_over, of_the_board, p_words, verdict
 from benchmark.recording.record import METRIC_VERSION, Record
 
 HOW_TO_READ = f"""## How to read
@@ -29,9 +30,12 @@ HOW_TO_READ = f"""## How to read
   it come from the trajectories, which may be scored on fewer images and diffusion steps than the final numbers (each
   section says how many). The second difference asks whether more than slower fitting lowers the gap.
 - **Rank**, by the gap at equal steps, is the range that the paired differences allow: from 1 + the number of rows
-  that are lower by a paired difference whose interval excludes 0, to the number of ranked rows less those that are
-  higher by such a difference. So rows that nothing separates share ranks. A row that shares fewer than two seeds with
+  that are lower by a paired difference that is separated from 0, to the number of ranked rows less those that are
+  higher by such a difference; separated where Holm's correction over all pairs of rows of the table leaves the p-value of the
+  pair's t-test below 0.05. So rows that nothing separates share ranks. A row that shares fewer than two seeds with
   every other row is shown and not ranked.
+- **Other images.** A record whose manifest, test images or training images are not those of the other records of its
+  dataset, N and seed is a row of its own: different images never share a mean.
 - **Parameters** are all of the network's, trainable or not. **FLOPs** are those of one forward pass of one image, two
   per multiply-add.
 - **Metric version** {METRIC_VERSION}: numbers of different versions never share a table.
@@ -47,14 +51,14 @@ def opening(records: Sequence[Record], paper: str = "") -> str:
     return f"# Leaderboard\n\nGenerated from the records by `bench leaderboard`; do not edit it. {held}{beside}"
 
 
-def claims(records: Sequence[Record]) -> str:
+def claims(records: Sequence[Record], numbers: Numbers | None = None) -> str:
     """Return the claims, declared before the runs, with what the records say about each."""
-    judged = judge(records)
+    judged = of_the_board(judge(records, numbers=numbers))
     lines = ["| claim | comparison | at equal steps, dB | at equal PSNR train, dB |", "| --- | --- | --- | --- |"]
     for claim in declared().own:
         mine = [one for one in judged if one.claim == claim]
         for one in mine:
-            what = f"**{claim.name}** {claim.statement}" if one is mine[0] else ""
+            what = f"**{escaped(claim.name)}** {escaped(claim.said)}" if one is mine[0] else ""
             lines.append(
                 f"| {what} | {_comparison(one)} | "
                 f"{escaped(difference_words(one, one.equal_steps))} | {escaped(difference_words(one, one.equal_fit))} |"
@@ -62,7 +66,7 @@ def claims(records: Sequence[Record]) -> str:
     cautions = "\n".join(f"- {line}" for line in cautions_of(judged))
     return (
         "## Claims\n\n"
-        + RULE
+        + "\n\n".join(filter(None, [RULE, left_over(judged)]))
         + "\n\n"
         + "\n".join(lines)
         + (f"\n\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it:\n\n{cautions}" if cautions else "")
@@ -87,11 +91,16 @@ def not_claimed_lines(records: Sequence[Record], suites: Sequence[str] | None = 
     return lines
 
 
-def difference_words(one: Judged, difference: Paired | None) -> str:
-    """Return a paired difference and its verdict in one line of plain text."""
+def difference_words(one: Judged, difference: Corrected | None) -> str:
+    """Return a paired difference, its plain interval, its p-values and its verdict in one line of plain text."""
     if difference is None:
         return verdict(one, None)
-    return f"{signed(difference.estimate.mean)} {interval(difference.estimate, sign=True)}; {verdict(one, difference)}"
+    words = [
+        f"{signed(difference.estimate.mean)} {interval(difference.estimate, sign=True)}",
+        p_words(difference),
+        verdict(one, difference),
+    ]
+    return "; ".join(filter(None, words))
 
 
 def measured_words(one: Judged) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from benchmark.errors import BenchError
 from benchmark.recording.record import Point
@@ -47,6 +48,22 @@ class Paired:
 
 
 @dataclass(frozen=True)
+class Corrected(Paired):
+    """Paired differences that were tested: the two-sided p-value, and Holm's correction of it within its family.
+
+    None where there is no interval: one seed is no test.
+    """
+
+    p: float | None
+    p_holm: float | None
+
+    @property
+    def side(self) -> int:
+        """As of any paired differences, and 0 where the corrected p-value is not below 1 - CONFIDENCE."""
+        return super().side if separated(self.p_holm) else 0
+
+
+@dataclass(frozen=True)
 class EqualFit:
     """The gaps of two runs where both fit their training images equally well; dB."""
 
@@ -62,7 +79,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     if n == 1:
         return Estimate(1, mean, None, None, None)
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    reach = _t_quantile(n - 1) * sd / math.sqrt(n)
+    reach = t_quantile(n - 1) * sd / math.sqrt(n)
     return Estimate(n, mean, sd, mean - reach, mean + reach)
 
 
@@ -73,6 +90,38 @@ def paired(variant: Mapping[int, float], baseline: Mapping[int, float]) -> Paire
         return None
     differences = {seed: variant[seed] - baseline[seed] for seed in seeds}
     return Paired(differences, estimate(list(differences.values())))
+
+
+def p_value(found: Estimate, bounds: Sequence[float] = (0.0,)) -> float | None:
+    """Return the two-sided p-value of a mean against the nearest of `bounds`: the level at which its t-interval just reaches it.
+
+    None where there is no interval.
+    """
+    if found.sd is None:
+        return None
+    apart = min(abs(found.mean - bound) for bound in bounds)
+    if found.sd == 0:
+        return 0.0 if apart > 0 else 1.0
+    return min(1.0, 2 * _t_tail(found.n - 1, apart / (found.sd / math.sqrt(found.n))))
+
+
+def holm(values: Sequence[float | None], family: int | None = None) -> list[float | None]:
+    """Return Holm's step-down correction (Holm 1979): the i-th smallest p-value times (family - i + 1), never falling, at most 1.
+
+    A family larger than the number of values counts tests that were declared and not made, as if their p-values were 1: the
+    correction of a value can only fall once they are made.
+    """
+    known = sorted((value, place) for place, value in enumerate(values) if value is not None)
+    size, found, highest = max(family or 0, len(known)), list[float | None]([None] * len(values)), 0.0
+    for rank, (value, place) in enumerate(known):
+        highest = max(highest, min(1.0, (size - rank) * value))
+        found[place] = highest
+    return found
+
+
+def separated(p_holm: float | None) -> bool:
+    """Whether a corrected p-value is small enough for a verdict."""
+    return p_holm is not None and p_holm < 1 - CONFIDENCE
 
 
 def equal_fit(variant: Sequence[Point], baseline: Sequence[Point]) -> EqualFit | None:
@@ -117,14 +166,22 @@ def best_stop(trajectory: Sequence[Point]) -> float | None:
     return math.fsum(read) / 2
 
 
-def _t_quantile(freedom: int) -> float:
+def t_quantile(freedom: int) -> float:
+    """Return the quantile of the t-distribution that the ends of an interval are made from."""
+    return float(_special().stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
+def _t_tail(freedom: int, above: float) -> float:
+    return float(_special().stdtr(freedom, -above))
+
+
+def _special() -> Any:
+    """Return scipy.special, which has the t-distribution of scipy.stats at a tenth of the import time."""
     try:
-        from scipy.special import (
-            stdtrit,  # the quantile of scipy.stats.t at a tenth of the import time
-        )
+        from scipy import special
     except ImportError:
         raise BenchError(
             "The leaderboard needs scipy and matplotlib, which are not installed here. `make setup` installs "
             "everything; `pip install 'dit-generalization-bench[leaderboard]'` only these."
         ) from None
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    return special

@@ -1,8 +1,9 @@
 """Records to tables: one per metric version, recipe, dataset and N; a row is a model under a layout, over seeds."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 from benchmark.declaring import kinds
@@ -14,7 +15,10 @@ from benchmark.pages.statistics import (
     Paired,
     equal_fit,
     estimate,
+    holm,
+    p_value,
     paired,
+    separated,
 )
 from benchmark.recording.record import Record
 
@@ -28,6 +32,7 @@ class Series:
     model: str
     layout: str
     runs: Mapping[int, Record]
+    images: str = ""  # what tells them from the images of the other rows; '' where they are the same
 
     def values(self, quantity: str) -> dict[int, float]:
         """Return psnr_train, psnr_test or psnr_gap by seed."""
@@ -35,7 +40,7 @@ class Series:
 
     def restricted(self, seeds: Iterable[int]) -> "Series":
         """Return the runs of these seeds only."""
-        return Series(self.model, self.layout, {seed: self.runs[seed] for seed in seeds})
+        return replace(self, runs={seed: self.runs[seed] for seed in seeds})
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Table:
     dataset: str
     subset: int
     rows: tuple[Row, ...]
+    pairs: int  # of rows that were tested for the ranks
 
 
 def tabulate(records: Sequence[Record]) -> list[Table]:
@@ -73,16 +79,54 @@ def tabulate(records: Sequence[Record]) -> list[Table]:
         groups[record.metric_version, recipe, dataset, subset].append(record)
     for group in groups.values():
         _check_steps(group)
-    return [Table(*key, rows=_rows(gather(groups[key]))) for key in sorted(groups)]
+    apart = other_images(ranked)
+    return [_tabulated(key, gather(groups[key], apart)) for key in sorted(groups)]
 
 
-def gather(records: Iterable[Record]) -> list[Series]:
-    """Group the records of one table by model and layout, the baseline layout of every model first."""
-    runs: dict[tuple[str, bool, str], dict[int, Record]] = defaultdict(dict)
+def gather(records: Iterable[Record], apart: Mapping[str, str] | None = None) -> list[Series]:
+    """Group the records of one table by model and layout, the baseline layout of every model first.
+
+    `apart` tells by a record's id what its images are, where they are others than those of the other rows: such records
+    are series of their own, since a mean over different images is a mean of nothing.
+    """
+    runs: dict[tuple[str, bool, str, str], dict[int, Record]] = defaultdict(dict)
     for record in records:
         model, layout, _, _, seed, _ = record.row
-        runs[model, layout != BASELINE, layout][seed] = record
-    return [Series(model, layout, dict(sorted(runs[model, other, layout].items()))) for model, other, layout in sorted(runs)]
+        runs[model, layout != BASELINE, layout, (apart or {}).get(record.id, "")][seed] = record
+    found = sorted(runs.items(), key=lambda item: item[0])
+    return [Series(model, layout, dict(sorted(by_seed.items())), images) for (model, _, layout, images), by_seed in found]
+
+
+def other_images(records: Sequence[Record]) -> dict[str, str]:
+    """Return, by id, the records whose images are not those of the others, and what they are.
+
+    Of one dataset all records rest on one manifest: that of the most records. Under it a seed has one set of test images, and with N
+    one training subset: what more than half of the records of that seed have; where no half agrees, nobody can tell.
+    """
+    apart: dict[str, str] = {}
+    of_dataset = _grouped(records, lambda record: record.row.dataset)
+    for group in of_dataset.values():
+        counts = Counter(record.data.manifest_sha256 for record in group)
+        usual = min(counts, key=lambda digest: (-counts[digest], digest))
+        apart |= {one.id: f"manifest {one.data.manifest_sha256[:8]}" for one in group if one.data.manifest_sha256 != usual}
+    rest = [record for record in records if record.id not in apart]
+    for what, key in (
+        ("test", lambda record: (record.row.dataset, record.row.seed, record.half)),
+        ("train", lambda record: (record.row.dataset, record.row.seed, record.row.subset, record.half)),
+    ):
+        for group in _grouped(rest, key).values():
+            digests = [getattr(record.data, f"{what}_sha256") for record in group]
+            digest, count = Counter(digests).most_common(1)[0]
+            if 2 * count > len(group):
+                apart |= {one.id: f"{what} images {mine[:8]}" for one, mine in zip(group, digests, strict=True) if mine != digest}
+    return apart
+
+
+def _grouped(records: Iterable[Record], key: Callable[[Record], Any]) -> dict[Any, list[Record]]:
+    groups: dict[Any, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[key(record)].append(record)
+    return groups
 
 
 def check_names(records: Sequence[Record]) -> None:
@@ -130,29 +174,35 @@ def at_equal_fit(variant: Series, baseline: Series) -> Paired | None:
     return paired({seed: fit.variant for seed, fit in met.items()}, {seed: fit.baseline for seed, fit in met.items()})
 
 
-def ranks(series: Sequence[Series]) -> list[tuple[int, int] | None]:
-    """Rank by the gap, as the range that the paired differences allow; what nothing separates shares ranks.
+def ranks(series: Sequence[Series]) -> tuple[list[tuple[int, int] | None], int]:
+    """Rank by the gap, as the range that the paired differences allow, and say on how many pairs of series that rests.
 
-    The best rank is 1 + the number of series whose gap is lower by a paired difference that excludes 0, the worst is
-    the number of ranked series less those whose gap is higher by such a difference. (Not being separated is not
-    transitive: single ranks would have to hide that.) A series that shares two seeds with no other has no rank.
+    The best rank is 1 + the number of series whose gap is lower by a paired difference that Holm's correction over all pairs leaves
+    separated from 0, the worst is the number of ranked series less those whose gap is higher by such a difference. (Not being
+    separated is not transitive: single ranks would have to hide that.) A series that shares two seeds with no other has no rank.
     """
-    sides = [
-        [
-            difference.side
-            for other in series
-            if other is not mine and (difference := at_equal_steps(mine, other)) and difference.estimate.n > 1
-        ]
-        for mine in series
+    pairs = {
+        (i, j): difference
+        for i, j in combinations(range(len(series)), 2)
+        if (difference := at_equal_steps(series[i], series[j])) and difference.estimate.n > 1
+    }
+    corrected = dict(zip(pairs, holm([p_value(difference.estimate) for difference in pairs.values()]), strict=True))
+    sides = {pair: difference.side if separated(corrected[pair]) else 0 for pair, difference in pairs.items()}
+    sides |= {(j, i): -side for (i, j), side in sides.items()}
+    against = [[sides[mine, other] for other in range(len(series)) if (mine, other) in sides] for mine in range(len(series))]
+    ranked = sum(map(bool, against))
+    return [(1 + mine.count(1), ranked - mine.count(-1)) if mine else None for mine in against], len(pairs)
+
+
+def _tabulated(key: tuple[str, str, str, int], series: Sequence[Series]) -> Table:
+    baselines = {(mine.model, mine.images): mine for mine in series if mine.layout == BASELINE}
+    found, pairs = ranks(series)
+    rows = [
+        _row(mine, baselines.get((mine.model, mine.images), baselines.get((mine.model, ""))), rank)
+        for mine, rank in zip(series, found, strict=True)
     ]
-    ranked = sum(bool(against) for against in sides)
-    return [(1 + against.count(1), ranked - against.count(-1)) if against else None for against in sides]
-
-
-def _rows(series: Sequence[Series]) -> tuple[Row, ...]:
-    baselines = {mine.model: mine for mine in series if mine.layout == BASELINE}
-    rows = [_row(mine, baselines.get(mine.model), rank) for mine, rank in zip(series, ranks(series), strict=True)]
-    return tuple(sorted(rows, key=lambda row: (row.rank is None, row.psnr_gap.mean, row.series.model, row.series.layout)))
+    rows.sort(key=lambda row: (row.rank is None, row.psnr_gap.mean, row.series.model, row.series.layout, row.series.images))
+    return Table(*key, rows=tuple(rows), pairs=pairs)
 
 
 def _row(mine: Series, baseline: Series | None, rank: tuple[int, int] | None) -> Row:

@@ -7,11 +7,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from benchmark.pages import prose
-from benchmark.pages.claims import Claim, Judged, Numbers, declared, judge, verdict
+from benchmark.pages.claims import Claim, declared
 from benchmark.pages.columns import analysis_columns
-from benchmark.pages.statistics import Estimate, Paired
+from benchmark.pages.statistics import Corrected, Estimate, Paired
 from benchmark.pages.tables import BASELINE, Row, Table, fits, tabulate
 from benchmark.pages.text import mean_sd, one_line, paired_lines, rank_words, signed
+from benchmark.pages.verdicts import Judged, Numbers, judge, left_over, of_the_board, verdict
 from benchmark.recording.record import METRIC_VERSION, Record
 
 if TYPE_CHECKING:
@@ -29,13 +30,14 @@ def render(records: Sequence[Record], names: Sequence[str] = (), numbers: Number
     tables = tabulate(records)
     if not tables:
         return [Text("No ranked record yet: `bench sweep mini` makes the first.")]
-    judged = judge(records)
+    judged = of_the_board(judge(records, numbers=numbers))
     run = [claim for claim in declared().own if any(one.claim == claim and one.equal_steps for one in judged)]
     sections = groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset))
     parts: list[RenderableType] = [_grid(list(group), names, numbers or {}) for _, group in sections]
     if run:
         parts.append(Text("Claims, declared before the runs unless they say otherwise; paired differences in dB", style="bold"))
         parts += [Text(line) for claim in run for line in _claim_lines(claim, judged)]
+        parts += [Text(f"\n{line}") for line in [left_over(judged)] if line]
         parts += [Text("\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it", style="bold")]
         parts += [Text(f"- {line}") for line in prose.cautions_of(judged)]
         parts += [Text("\nWhat these suites do not show", style="bold")]
@@ -47,7 +49,7 @@ def as_json(records: Sequence[Record], names: Sequence[str] = (), numbers: Numbe
     """Return every table and every claim with its estimates; differences by seed; the analyses' numbers that are named."""
     return {
         "tables": [_table_json(table, names, numbers or {}) for table in tabulate(records)],
-        "claims": [_claim_json(one) for one in judge(records)],
+        "claims": [_claim_json(one) for one in of_the_board(judge(records, numbers=numbers))],
     }
 
 
@@ -73,6 +75,7 @@ def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers) -> "G
         extra = analysis_columns(table, names, numbers)
         for place, row in enumerate(table.rows):
             name = f"{row.series.model} {row.series.layout}" if several else row.series.layout
+            name += f"\nother images: {row.series.images}" if row.series.images else ""
             _fill(
                 grid,
                 [
@@ -93,7 +96,7 @@ def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers) -> "G
 
 
 def _claim_lines(claim: Claim, judged: Sequence[Judged]) -> list[str]:
-    lines = [f"{claim.name}: {claim.statement}"]
+    lines = [f"{claim.name}: {claim.said}"]
     for one in (one for one in judged if one.claim == claim):
         lines.append(f"  {one.contrast.title}")
         for when, difference in (("equal steps     ", one.equal_steps), ("equal PSNR train", one.equal_fit)):
@@ -132,8 +135,9 @@ def _table_json(table: Table, names: Sequence[str], numbers: Numbers) -> dict[st
         "recipe": table.recipe,
         "dataset": table.dataset,
         "subset": table.subset,
+        "rank_pairs": table.pairs,
     }
-    baselines = {row.series.model: row.series for row in table.rows if row.series.layout == BASELINE}
+    baselines = {row.series.model: row.series for row in table.rows if row.series.layout == BASELINE and not row.series.images}
     rows = [_row_json(row, baselines) for row in table.rows]
     if names:
         for row, made in zip(table.rows, rows, strict=True):
@@ -151,6 +155,7 @@ def _row_json(row: Row, baselines: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "model": mine.model,
         "layout": mine.layout,
+        "other_images": mine.images or None,
         "rank": row.rank,
         "seeds": list(mine.runs),
         "psnr_train": asdict(row.psnr_train),
@@ -167,7 +172,7 @@ def _claim_json(one: Judged) -> dict[str, Any]:
     contrast = one.contrast
     return {
         "claim": one.claim.name,
-        "statement": one.claim.statement,
+        "statement": one.claim.said,
         "comparison": contrast.title,
         "recipe": contrast.recipe,
         "dataset": contrast.dataset,
@@ -184,4 +189,5 @@ def _paired_json(difference: Paired | None) -> dict[str, Any] | None:
         return None
     mine: Estimate = difference.estimate
     by_seed = {str(seed): value for seed, value in difference.differences.items()}
-    return asdict(mine) | {"by_seed": by_seed, "lower": difference.lower, "higher": difference.higher}
+    tested = {"p": difference.p, "p_holm": difference.p_holm} if isinstance(difference, Corrected) else {}
+    return asdict(mine) | tested | {"by_seed": by_seed, "lower": difference.lower, "higher": difference.higher}

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from benchmark.analysis import WHATS
 from benchmark.declaring.fields import FieldError
@@ -16,13 +17,10 @@ from benchmark.pages.claims import (
     Part,
     Side,
     declared,
-    holds,
-    judge,
-    side_of,
-    verdict,
 )
 from benchmark.pages.report.exhibits import EXHIBITS
-from benchmark.pages.statistics import paired
+from benchmark.pages.statistics import Corrected, paired
+from benchmark.pages.verdicts import holds, judge, p_words, plain_side, side_of, verdict
 from benchmark.recording.published import VARIANTS
 from benchmark.recording.record import Record, Score
 from tests.record_factory import made
@@ -109,7 +107,7 @@ def test_the_rule_by_the_ends_of_the_interval(low: float, high: float, expected:
     found = paired(differences, {0: 0.0, 1: 0.0})
     assert found and found.estimate.low == pytest.approx(low) and found.estimate.high == pytest.approx(high)
     contrast = Contrast("r", "d", "m", Side("x", 1), Side("y", 1), expected=expected, margin=margin)  # type: ignore[arg-type]
-    assert side_of(contrast, found) == side
+    assert plain_side(contrast, found) == side
 
 
 def test_one_difference_holds_on_its_side_only() -> None:
@@ -126,6 +124,38 @@ def test_equality_within_a_margin_is_shown_by_the_whole_interval() -> None:
     assert verdict(one, one.equal_steps) == "shown, equal in 3 of 3 seeds" and "≈" in one.contrast.title
     (one,) = judge(pair([2.01, 2.02, 2.03], [1.0, 1.0, 1.0]), [near])
     assert verdict(one, one.equal_steps) == "contradicted, equal in 0 of 3 seeds"
+
+
+def test_verdicts_are_corrected_for_what_the_suite_declares() -> None:
+    """The same pairs: alone in their suite, among five comparisons of it of which none was run, and in another suite."""
+    records = pair([0.7, 1.1, 0.6], [1.0, 1.5, 1.0])  # -0.3 -0.4 -0.4, p = .0084
+    others = Over(recipe="mini", models=("a", "b", "c", "d", "e"), datasets=("x",), subsets=(1,), layouts=("y",), baseline=Part(subset=2))
+    alone, more, elsewhere = claim(), claim(name="more", over=(others,)), claim(name="else", suite="small", over=(others,))
+    again = claim(name="again", over=(replace(others, subsets=(3,)),))
+
+    def first(*claims: Claim) -> tuple[Corrected, str, int]:
+        one = judge(records, claims)[0]
+        assert one.equal_steps is not None
+        return one.equal_steps, verdict(one, one.equal_steps), side_of(one.contrast, one.equal_steps)
+
+    shown = "shown, lower in 3 of 3 seeds"
+    p = stats.ttest_1samp([-0.3, -0.4, -0.4], 0).pvalue
+    for claims, times, word, side in (
+        ([alone], 1, shown, 1),
+        ([alone, elsewhere], 1, shown, 1),
+        ([alone, more], 6, shown, 1),
+        ([alone, more, again], 11, "not separated (interval alone: shown), lower in 3 of 3 seeds", 0),
+    ):
+        found, words, where = first(*claims)
+        assert (found.p, found.p_holm) == (pytest.approx(p), pytest.approx(times * p)) and (words, where) == (word, side)
+    assert p_words(found) == "p 0.008, Holm 0.090"
+
+
+def test_a_claim_says_what_had_been_seen_of_it() -> None:
+    assert claim(pilot="A pilot had shown it.").said == "It falls. A pilot had shown it." and claim().said == "It falls."
+    said = {one.name: one.said for one in declared().claim}
+    assert all("pilot" in said[name] for name in ("mini-1", "mini-2", "small-1"))
+    assert "looked at twice" in said["mini-1"]
 
 
 def test_a_score_is_compared_in_percent_and_only_with_one_made_the_same_way() -> None:

@@ -5,18 +5,21 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
+from scipy import stats
 
 from benchmark.declaring.spec import load_suite, spec_id
 from benchmark.errors import BenchError
 from benchmark.pages import leaderboard, plots
-from benchmark.pages.claims import declared, judge, verdict
-from benchmark.pages.tables import tabulate
+from benchmark.pages.claims import declared
+from benchmark.pages.tables import other_images, tabulate
 from benchmark.pages.text import amount, escaped
+from benchmark.pages.verdicts import judge, verdict
 from benchmark.recording import published, style
 from benchmark.recording.record import METRIC_VERSION, Record, Score, path_of, write
 from tests.record_factory import made, point, save, suites
@@ -137,18 +140,28 @@ def test_the_page_shows_the_numbers(built: Path) -> None:
     assert (built / "records/mini/dead_leaves8/dit_mini-local_3x3_head-n16-s2.json").is_file()
 
 
+# The gaps of the small suite in tests/record_factory.py, by placement.
+GAPS = {"global": (5.35, 7.17, 6.01), "head": (4.98, 6.81, 5.44), "tail": (5.60, 7.10, 6.20), "mix": (5.52, 7.29, 5.98)}
+
+
 def test_ranks_are_shared_where_nothing_separates(tmp_path: Path) -> None:
     small = tabulate(suites())[-1]
-    # head is separated from global and from mix, but not from tail; nothing else is separated
+    # Of six pairs head - mix (-.54 -.48 -.54, p .0015) is separated after Holm's correction, and head - global (-.37 -.36 -.57,
+    # p .024, whose interval excludes 0) no more: 5 p = .12
+    plain = {(a, b): stats.ttest_1samp([x - y for x, y in zip(GAPS[a], GAPS[b], strict=True)], 0).pvalue for a, b in combinations(GAPS, 2)}
+    assert 6 * plain["head", "mix"] < 0.05 < 5 * plain["global", "head"] and plain["global", "head"] < 0.05
+    assert sorted(plain.values())[1] == plain["global", "head"]
+    assert small.pairs == 6
     assert {row.series.layout: row.rank for row in small.rows} == {
-        "local_3x6_head": (1, 2),
-        "global": (2, 4),
+        "local_3x6_head": (1, 3),
+        "global": (1, 4),
         "local_3x6_mix": (2, 4),
         "local_3x6_tail": (1, 4),
     }
     assert [row.psnr_gap.mean for row in small.rows] == sorted(row.psnr_gap.mean for row in small.rows)
     same = tabulate([made(gap, seed=seed, layout=layout) for layout in ("global", "twin") for seed, gap in enumerate((1.0, 1.2))])
     assert [row.rank for row in same[0].rows] == [(1, 2), (1, 2)]
+    assert "The ranks rest on 6 pairs of rows, corrected for their number (Holm)." in page(suites(), tmp_path)
 
 
 def test_one_seed_is_shown_and_not_ranked(tmp_path: Path) -> None:
@@ -181,6 +194,37 @@ def test_other_images_are_not_paired(tmp_path: Path) -> None:
     row = next(row for row in tabulate(records)[0].rows if row.series.layout == "x")
     assert row.equal_steps is not None and row.equal_steps.differences == pytest.approx({0: -0.1}) and row.other_images == (1,)
     assert "seeds left out of the differences, because global saw other images: 1." in page(records, tmp_path)
+
+
+def with_images(record: Record, **digests: str) -> Record:
+    return replace(record, data=replace(record.data, **digests))
+
+
+def test_different_images_never_share_a_mean(tmp_path: Path) -> None:
+    """A fourth seed of another manifest, and a third record of seed 0 whose images are not those of the two others'."""
+    rows = [made(gap, seed=seed) for seed, gap in enumerate((1.0, 1.2, 0.8))]
+    stranger = with_images(made(9.0, seed=3), manifest_sha256="f" * 64)
+    siblings = [made(0.5, layout=layout) for layout in ("x", "y")]
+    astray = with_images(made(7.0, layout="z"), train_sha256="e" * 64)
+    records = [*rows, stranger, *siblings, astray]
+    assert other_images(records) == {stranger.id: "manifest ffffffff", astray.id: "train images eeeeeeee"}
+    (table,) = tabulate(records)
+    means = {(row.series.layout, row.series.images): (row.psnr_gap.n, row.psnr_gap.mean) for row in table.rows}
+    assert means["global", ""] == (3, pytest.approx(1.0)) and means["global", "manifest ffffffff"] == (1, pytest.approx(9.0))
+    assert means["z", "train images eeeeeeee"] == (1, pytest.approx(7.0))
+    text = page(records, tmp_path)
+    assert "| dit_mini | global<br>other images: manifest ffffffff |" in text
+    assert "dit_mini global, manifest ffffffff: of other images than the other records" in text
+    assert "other images: manifest ffffffff" in " ".join(terminal(tmp_path / "records", 400).split())
+    by_n = [*rows, *(made(0.1, seed=seed, subset=64) for seed in range(4)), stranger]
+    one = next(one for one in judge(by_n) if one.contrast.title == "global: N=64 < N=16")
+    assert one.equal_steps and set(one.equal_steps.differences) == {0, 1, 2}  # no claim rests on it either
+    assert all("9" not in str(line["points"]) for line in plots.pictures(tabulate(by_n))[0].numbers["series"].values())
+
+
+def test_where_no_half_agrees_nobody_can_tell() -> None:
+    assert other_images([made(1.0), made(0.5, layout="x", images="other")]) == {}
+    assert other_images([made(1.0, dataset="a"), with_images(made(1.0, dataset="b"), manifest_sha256="f" * 64)]) == {}
 
 
 def test_other_test_images_are_not_paired_across_n() -> None:
@@ -404,7 +448,11 @@ def test_the_page_lists_every_claim_once_and_what_is_not_claimed(built: Path) ->
     rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
     assert len(rows) == sum(len(claim.contrasts) for claim in declared().own)
     mini_2 = next(row for row in rows if "**mini-2**" in row)
-    assert "| −0.253 [−0.325, −0.182]; shown, lower in 3 of 3 seeds |" in mini_2
+    assert "| −0.253 [−0.325, −0.182]; p 0.004, Holm 0.047; shown, lower in 3 of 3 seeds |" in mini_2
+    assert "not separated (interval alone: shown)" in mini_2  # at equal PSNR train: p 0.013 in a family of five
+    assert "At equal steps the plain intervals of 3 comparisons lie where they were claimed; corrected within their suites 3 are" in section
+    # .0015 .0043 .024 .057 in a family of four: 4 p, 3 p, 2 p, p
+    assert "Corrected over all 4 comparisons of this page that were run, as if it were one suite, 3 would be." in section
     assert sum("natural8 | not run | not run |" in row for row in rows) == 1
     assert "- mini-2: −0.253 dB at equal steps, −0.177 dB at equal PSNR train, sd of the gap of global over" in section
     listed = text.split("## What these suites do not show")[1].split("\n## ")[0]
@@ -425,7 +473,7 @@ def test_verdicts_follow_the_rule() -> None:
         for layout, rise in (("global", 0.0), ("local_3x3_head", 0.5))
         for seed, gap in enumerate((1.0, 2.0, 1.5))
     ]
-    against = next(one for one in judge(higher) if one.claim.name == "mini-2")
+    against = next(one for one in judge(higher, [one for one in declared().claim if one.name == "mini-2"]))
     assert verdict(against, against.equal_steps) == "contradicted, lower in 0 of 3 seeds"
 
 

@@ -238,7 +238,8 @@ def test_stand_ins_are_labelled_and_judged_by_the_leaderboards_rule(own: Path) -
     text = (own / "paper" / "README.md").read_text()
     line = next(row for row in table(text, "## Fig. 6:") if "mini-2" in row[0])
     assert line[0].startswith("**mini-2**, stand-in.") and line[2] == "–"
-    assert line[3] == "−0.253 dB [−0.325, −0.182]; agrees"
+    assert line[3] == "−0.253 dB [−0.325, −0.182]; p 0.004, Holm 0.047; agrees"
+    assert line[4].endswith("; p 0.013, Holm 0.065; not separated (interval alone: agrees)")
     records = suites()
     (one,) = weigh(records, [claim for claim in declared().claim if claim.name == "mini-2"], reported.load(PUBLISHED), {})
     assert one.printed is None and one.verdict(one.judged.equal_fit) == "agrees"
@@ -340,7 +341,7 @@ def analysed(root: Path) -> tuple[str, list[Record]]:
 def test_claims_about_what_networks_do_inside_are_judged_by_the_published_analyses(tmp_path: Path) -> None:
     text, _ = analysed(tmp_path)
     line = next(row for row in table(text, "## Fig. 1:") if "fig1-harmonic-t200" in row[0])
-    assert line[3].startswith("+1.077 [") and line[3].endswith("; agrees")
+    assert line[3].startswith("+1.077 [") and line[3].endswith("; p 0.016, Holm 0.11; not separated (interval alone: agrees)")
     lines = [row for row in table(text, "## Fig. 4:") if "dead_leaves8" in row[1]]
     assert [row[3] for row in lines][:3] == [f"{value} (one seed); same direction, one seed" for value in ("−0.935", "−0.081", "−1.016")]
     build(tmp_path)

@@ -1,5 +1,6 @@
 """Estimates over seeds, paired differences and the difference at equal PSNR train, against hand-worked numbers."""
 
+import itertools
 import math
 import random
 from dataclasses import replace
@@ -7,7 +8,7 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from benchmark.pages.statistics import EqualFit, best_stop, equal_fit, estimate, gap_at, paired
+from benchmark.pages.statistics import Corrected, EqualFit, best_stop, equal_fit, estimate, gap_at, holm, p_value, paired
 from tests.record_factory import point
 
 
@@ -59,6 +60,60 @@ def test_paired_is_the_one_sample_test() -> None:
 def test_side_of_zero(differences: list[float], side: int) -> None:
     found = paired(dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0))
     assert found is not None and found.side == side
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_p_value_is_that_of_the_t_test(n: int) -> None:
+    draw = random.Random(n)
+    values = [draw.gauss(0.4, 1) for _ in range(n)]
+    assert p_value(estimate(values)) == pytest.approx(stats.ttest_1samp(values, 0).pvalue, rel=1e-9)
+    assert p_value(estimate(values[:1])) is None
+    assert [p_value(estimate([value, value])) for value in (0.0, 0.1)] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("mean", [-0.9, -0.3, 0.0, 0.2, 0.45, 0.6])
+def test_p_value_against_a_margin_is_the_level_at_which_the_interval_reaches_it(mean: float) -> None:
+    """Search the confidence at which the nearer end of the interval is at the margin, by halving."""
+    values, margin = [mean - 0.11, mean + 0.02, mean + 0.09], 0.5
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        confidence = (low + high) / 2
+        ends = stats.t.interval(confidence, 2, loc=mean, scale=stats.sem(values))
+        clear = (-margin < ends[0] and ends[1] < margin) or ends[0] >= margin or ends[1] <= -margin
+        low, high = (confidence, high) if clear else (low, confidence)
+    assert p_value(estimate(values), (-margin, margin)) == pytest.approx(1 - low, abs=1e-6)
+
+
+def test_holm_is_the_closed_test_of_bonferronis() -> None:
+    """A hypothesis falls where every family that holds it does (Marcus et al. 1976): the largest Bonferroni p of all such families."""
+    draw = random.Random(7)
+    for size in (1, 2, 5, 7):
+        values = [draw.random() ** 3 for _ in range(size)]
+        families = [family for count in range(1, size + 1) for family in itertools.combinations(range(size), count)]
+        closed = [max(min(1.0, len(family) * min(values[j] for j in family)) for family in families if i in family) for i in range(size)]
+        assert holm(values) == pytest.approx(closed)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.02, None, 0.01]) == [pytest.approx(0.02), None, pytest.approx(0.02)]
+    assert holm([0.02, None, 0.01], 5) == [pytest.approx(0.08), None, pytest.approx(0.05)]  # as if the others' were 1
+    assert holm([0.02, 0.01, 1.0, 1.0, 1.0]) == pytest.approx([0.08, 0.05, 1.0, 1.0, 1.0]) and holm([]) == []
+
+
+def test_what_is_run_later_takes_no_verdict_back() -> None:
+    draw = random.Random(3)
+    for _ in range(200):
+        values = [draw.random() ** 4 for _ in range(6)]
+        before, after = holm(values[:3], 6), holm(values, 6)
+        assert all(b is not None and a is not None and a <= b + 1e-15 for a, b in zip(after, before, strict=False))
+
+
+def test_a_corrected_difference_has_a_side_only_where_the_corrected_value_says_so() -> None:
+    found = paired({0: -0.22, 1: -0.27, 2: -0.27}, dict.fromkeys(range(3), 0.0))
+    assert found is not None and found.side == -1
+    said = [Corrected(found.differences, found.estimate, 0.004, p_holm).side for p_holm in (0.049, 0.051, None)]
+    assert said == [-1, 0, 0]
 
 
 def test_equal_fit_by_hand() -> None:

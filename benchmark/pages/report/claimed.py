@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from benchmark.pages.claims import Claim
 from benchmark.pages.page import markdown_table
 from benchmark.pages.report.evidence import Evidence, count
-from benchmark.pages.statistics import Paired
+from benchmark.pages.statistics import Corrected
 from benchmark.pages.text import NONE, escaped, interval, plain, signed
+from benchmark.pages.verdicts import p_words, plain_side
 
 
 def claims_table(evidence: Sequence[Evidence]) -> str:
@@ -21,7 +22,7 @@ def claims_table(evidence: Sequence[Evidence]) -> str:
         lines += [_waiting_cells(claim, waiting)] if waiting else []
         for place, line in enumerate(lines):
             scale = "paper scale" if claim.of_the_paper else "stand-in"
-            name = f"**{escaped(claim.name)}**, {scale}. {escaped(claim.statement)}" if place == 0 else ""
+            name = f"**{escaped(claim.name)}**, {scale}. {escaped(claim.said)}" if place == 0 else ""
             rows.append([name, *line])
     return markdown_table(["claim", "comparison", "printed", "ours, equal steps", "ours, equal PSNR train"], rows)
 
@@ -63,12 +64,14 @@ def comparisons(evidence: Sequence[Evidence]) -> str:
     return f"{text}\n\n{markdown_table(titles, rows)}\n"
 
 
-def difference_words(one: Evidence, difference: Paired | None) -> str:
-    """Return a paired difference, its interval, and the verdict."""
+def difference_words(one: Evidence, difference: Corrected | None) -> str:
+    """Return a paired difference, its plain interval, its p-values, and the verdict."""
     word = one.verdict(difference)
     if difference is None:
         return word
-    return f"{_apart(one, difference.estimate.mean)} {interval(difference.estimate, sign=True)}; {word}"
+    alone = {1: "agrees", -1: "disagrees", 0: ""}[plain_side(one.contrast, difference)] if word == "not separated" else ""
+    words = [f"{_apart(one, difference.estimate.mean)} {interval(difference.estimate, sign=True)}", p_words(difference)]
+    return "; ".join(filter(None, [*words, word + (f" (interval alone: {alone})" if alone else "")]))
 
 
 def _run_cells(one: Evidence) -> list[str]:

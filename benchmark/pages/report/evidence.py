@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmark.pages.claims import (
-    Claim,
-    Contrast,
+from benchmark.pages.claims import Claim, Contrast, Side
+from benchmark.pages.statistics import Corrected
+from benchmark.pages.verdicts import (
     Judged,
     Numbers,
-    Side,
     agreeing,
     holds,
     judge,
     percent,
     side_of,
 )
-from benchmark.pages.statistics import Paired
 from benchmark.recording.published import VARIANTS, Published, Reported
 from benchmark.recording.record import Record
 
@@ -85,7 +83,7 @@ class Evidence:
         """Whether there is a record of both sides."""
         return self.judged.equal_steps is not None
 
-    def verdict(self, difference: Paired | None) -> str:
+    def verdict(self, difference: Corrected | None) -> str:
         """Say whether a paired difference of the records agrees with the claim, by the claims' rule."""
         if difference is None:
             return "no common level" if self.run and self.contrast.quantity == "psnr_gap" else "not run"

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from benchmark.declaring.spec import load_suite
-from benchmark.pages.claims import Numbers, declared
+from benchmark.pages.claims import declared
 from benchmark.pages.page import markdown_table
 from benchmark.pages.report import inside
 from benchmark.pages.report.claimed import claims_table
@@ -22,6 +22,7 @@ from benchmark.pages.report.evidence import (
 from benchmark.pages.report.exhibits import EXHIBITS, Exhibit, doubt
 from benchmark.pages.report.pictures import Bank
 from benchmark.pages.text import escaped
+from benchmark.pages.verdicts import Numbers
 from benchmark.recording.published import VARIANTS, Published
 from benchmark.recording.record import Record
 from benchmark.recording.style import Picture
@@ -39,10 +40,11 @@ is no reproduction of a figure."""
 HOW_TO_READ = """## How to read
 
 - **The claims** are declared in [registry/claims.toml]({claims}), each with its statistic and its rule; a claim that was
-  declared after its first rows says so. The verdicts follow from the records: **agrees** where the 95% t-interval of the
-  mean paired difference over seeds lies wholly where the claim puts it, **disagrees** where it lies wholly elsewhere, **not
-  separated** otherwise. One seed has no interval: then only the direction is told. The intervals are not corrected for
-  the number of claims.
+  declared after its first rows, or after a pilot, says so. The verdicts follow from the records. The 95% t-interval of the mean paired
+  difference over seeds is printed plain; p is that of the t-test, and Holm's correction of it is over all comparisons that the
+  claims of its suite declare, those not run yet included. **Agrees**: the corrected value is below 0.05 and the interval lies wholly
+  where the claim puts it; **disagrees**: wholly elsewhere; **not separated** otherwise. One seed has no interval: then only the
+  direction is told.
 - **Equal steps** compares the rows after the whole training, as the paper does. **Equal PSNR train** compares them where both
   fit their training images equally well: it asks whether more than slower fitting lowers the gap. It exists for the gap only.
 - **Printed** counts the comparisons whose printed values have the claimed sign. The paper prints no intervals there. Where both

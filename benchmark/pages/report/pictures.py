@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmark.pages.report.evidence import value_of
 from benchmark.pages.statistics import estimate
-from benchmark.pages.tables import Series, gather
+from benchmark.pages.tables import Series, gather, other_images
 from benchmark.recording.curves import mean_curves
 from benchmark.recording.published import Published
 from benchmark.recording.record import METRIC_VERSION, Record
@@ -34,10 +34,12 @@ def dataset_name(dataset: str) -> str:
 
 
 class Bank:
-    """The ranked records of the current metric version, by row."""
+    """The ranked records of the current metric version, by row; those of other images than the others' are left out."""
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self.records = [one for one in records if one.ranked and one.metric_version == METRIC_VERSION]
+        usable = [one for one in records if one.ranked and one.metric_version == METRIC_VERSION]
+        apart = other_images(usable)
+        self.records = [one for one in usable if one.id not in apart]
 
     def series(self, model: str, layout: str, dataset: str, subset: int, recipe: str) -> Series | None:
         """Return the runs of one configuration, by seed."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmark.pages.report.evidence import Evidence
 from benchmark.pages.report.page import Material, glance_rows
-from benchmark.pages.statistics import Paired
+from benchmark.pages.statistics import Corrected
 
 
 def as_json(material: Material) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def _comparison(one: Evidence) -> dict[str, Any]:
     return {
         "claim": claim.name,
         "shows": claim.shows,
-        "statement": claim.statement,
+        "statement": claim.said,
         "scale": "paper" if claim.of_the_paper else "stand-in",
         **asdict(contrast),
         "printed": printed,
@@ -45,7 +45,8 @@ def _comparison(one: Evidence) -> dict[str, Any]:
     }
 
 
-def _paired(difference: Paired | None) -> dict[str, Any] | None:
+def _paired(difference: Corrected | None) -> dict[str, Any] | None:
     if difference is None:
         return None
-    return asdict(difference.estimate) | {"by_seed": {str(seed): value for seed, value in difference.differences.items()}}
+    tested = {"p": difference.p, "p_holm": difference.p_holm}
+    return asdict(difference.estimate) | tested | {"by_seed": {str(seed): value for seed, value in difference.differences.items()}}
