@@ -6,11 +6,13 @@ spec -> packed images -> subset -> network -> training -> PSNR -> record, everyt
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -21,12 +23,12 @@ from benchmark.files import write_text
 from benchmark.images import datasets
 from benchmark.networks.attention import set_kernel
 from benchmark.networks.diffusion import random_key
-from benchmark.networks.numerics import recompute
+from benchmark.networks.numerics import keep_compiled, recompute, reproducible
 from benchmark.recording import record
 from benchmark.recording.record import METRIC_VERSION, Point, Record
 from benchmark.running.hold import only_one
 from benchmark.running.lease import Lease
-from benchmark.running.place import Place
+from benchmark.running.place import Place, here
 from benchmark.running.progress import Display
 from benchmark.running.signals import stop_requested
 from benchmark.scoring.measure import measure, of_trajectory, on_device
@@ -91,11 +93,14 @@ def score_loaded(spec: Spec, place: Place, display: Display, network: nn.Module)
     return record_of(spec, place, Training(network, network, None, []), score(spec, place, display, network, subset), subset)
 
 
-def trained_network(spec: Spec, place: Place, display: Display, subset: datasets.Subset, weights_sha256: str) -> nn.Module:
-    """Return the network of a finished run as it was scored, from its last checkpoint or fitted anew."""
+def trained_network(spec: Spec, place: Place, display: Display, subset: datasets.Subset | None, weights_sha256: str) -> nn.Module:
+    """Return the network of a finished run as it was scored, from its last checkpoint or fitted anew.
+
+    Only a fit needs the subset; it is loaded for one where it is None.
+    """
     folder, network = place.folder(spec), _built(spec, place)
     if hasattr(network, "fit"):
-        return _fit(network, place, subset).ema
+        return _fit(network, place, subset or load_subset(spec, place, display)).ema
     saved = checkpoint.last(folder / "checkpoints", display.note)
     if saved is None:
         raise BenchError(f"The run {folder.name} has no checkpoint left in {folder}/checkpoints. Run it again with --force.")
@@ -277,3 +282,24 @@ def _clear(folder: Path) -> None:
     for child in folder.iterdir():
         if child.name not in ("lock", "lease"):
             shutil.rmtree(child) if child.is_dir() else child.unlink()
+
+
+class _Callable(ModuleType):
+    """`benchmark.run` is this module to the instrument, and to a notebook the function that runs one spec.
+
+    One name cannot be both in a package: importing the module sets the attribute `benchmark.run` to it, whatever stood
+    there. So the module itself can be called.
+    """
+
+    def __call__(self, spec: Spec, *, device: str = "auto", records: Path | None = None, force: bool = False) -> Record:
+        """Train and score a spec as `bench run` does, and return its record; the same call again resumes, or returns it at once.
+
+        The record goes into `records` (default: the leaderboard's), unless the spec has overrides. `force` runs anew.
+        """
+        place = here(device, records)
+        keep_compiled(place.home / "runs" / "compiled")
+        with Display() as display, reproducible():
+            return run(spec, place, display, force=force)
+
+
+sys.modules[__name__].__class__ = _Callable

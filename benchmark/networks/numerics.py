@@ -27,6 +27,18 @@ def tf32(wanted: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
+@contextmanager
+def reproducible() -> Iterator[None]:
+    """Compute as the command line does for the time of the block: deterministic algorithms, fp32 convolutions without TF32."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with tf32(False):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
 def blocks(network: nn.Module) -> list[nn.Module]:
     """Return the blocks of a network: what its outermost module lists hold; the network itself where it has none."""
 

@@ -1,11 +1,13 @@
 """PSNR over the diffusion steps: the curves of one run or of many, as numbers and as a picture."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from benchmark.recording.record import Record
+from benchmark.errors import UsageError
+from benchmark.recording.record import Psnr, Record
 from benchmark.recording.style import (
     COLOURS,
     DASHED,
@@ -16,6 +18,7 @@ from benchmark.recording.style import (
     legend,
     marker,
     short,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +37,22 @@ def run_picture(record: Record) -> Picture:
 def run_svg(record: Record) -> str:
     """Draw the picture of one run."""
     return drawn(run_picture(record), draw)
+
+
+def figure_of(curves: Psnr | Record | Mapping[str, Psnr | Record]) -> "Figure":
+    """Return a figure of the curves by label; records of several N stand in panels of their own."""
+    named = curves if isinstance(curves, Mapping) else {curves.row.layout if isinstance(curves, Record) else "": curves}
+    if not named:
+        raise UsageError("There are no curves to draw.")
+    panels: dict[int | None, dict[str, Any]] = defaultdict(dict)
+    for label, one in named.items():
+        measured, subset = (one.psnr, one.row.subset) if isinstance(one, Record) else (one, None)
+        steps, clipped = list(measured.diffusion_steps), measured.clipped
+        lines = {"train": list(clipped.train), "test": list(clipped.test), "gap": list(clipped.gap)}
+        panels[subset][label] = {"diffusion_steps": steps, "seeds": 1, **lines}
+    order = sorted(panels, key=lambda subset: subset or 0)
+    numbers = {"panels": [{"subset": subset, "series": panels[subset]} for subset in order], "labels": list(named), "references": []}
+    return shown(numbers, draw, "PSNR and gap over the diffusion steps")
 
 
 def mean_curves(records: Sequence[Record]) -> dict[str, Any]:
@@ -57,7 +76,8 @@ def draw(figure: "Figure", numbers: dict[str, Any]) -> None:
             _curve(grid[0][column], index, lines["diffusion_steps"], lines["train"])
             _curve(grid[0][column], index, lines["diffusion_steps"], lines["test"], dashed=True)
             _curve(grid[1][column], index, lines["diffusion_steps"], lines["gap"])
-        grid[0][column].set_title(f"N = {panel['subset']:,}", fontsize=9)
+        if panel["subset"] is not None:
+            grid[0][column].set_title(f"N = {panel['subset']:,}", fontsize=9)
         grid[1][column].set_xlabel("diffusion step t")
     _fit_to_trained(grid[0][0], numbers, ("train", "test"))
     _fit_to_trained(grid[1][0], numbers, ("gap",))

@@ -4,6 +4,7 @@ The schema is published as benchmark/recording/record.schema.json, which a test 
 """
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +25,11 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # names become paths
 
 NonNegative = Annotated[float, Range(least=0)]
 Values = tuple[float, ...]
+
+
+def mean(values: Values) -> float:
+    """Return the mean over the diffusion steps."""
+    return math.fsum(values) / len(values)
 
 
 @checked
@@ -65,6 +71,21 @@ class Psnr:
         for name in ("clipped", "unclipped", "literal", "noise_mse"):
             if len(getattr(self, name).train) != len(self.diffusion_steps):
                 raise FieldError(f"{name} needs one value for each of the {len(self.diffusion_steps)} diffusion steps")
+
+    @property
+    def psnr_train(self) -> float:
+        """Mean over the diffusion steps on training images, clipped reading, dB."""
+        return mean(self.clipped.train)
+
+    @property
+    def psnr_test(self) -> float:
+        """Mean over the diffusion steps on test images, clipped reading, dB."""
+        return mean(self.clipped.test)
+
+    @property
+    def psnr_gap(self) -> float:
+        """The headline: the mean over the diffusion steps of max(train - test, 0), dB."""
+        return mean(self.clipped.gap)
 
 
 @checked

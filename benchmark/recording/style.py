@@ -62,6 +62,23 @@ def drawn(picture: Picture, draw: Draw) -> str:
         return as_svg(figure, {"Title": picture.alt, "Identifier": picture.digest})
 
 
+def shown(numbers: dict[str, Any], draw: Draw, alt: str) -> "Figure":
+    """Return a figure for a notebook, which shows it as SVG; it may be changed and saved like any other."""
+    with styled(alt) as blank:
+        from matplotlib.figure import Figure
+
+        class Shown(Figure):
+            """A figure that a notebook shows without pyplot."""
+
+            def _repr_svg_(self) -> str:
+                with styled(alt):
+                    return as_svg(self, {"Title": alt})
+
+        figure = Shown(layout=blank.get_layout_engine())
+        draw(figure, numbers)
+        return figure
+
+
 @contextmanager
 def styled(salt: str) -> "Iterator[Figure]":
     """Give an empty figure in the one style of all pictures, to be drawn and saved inside; `salt` makes its SVG repeatable."""

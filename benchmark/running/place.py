@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 
 from benchmark.declaring.spec import Spec
+from benchmark.files import home
+from benchmark.running.environment import choose_device
 from benchmark.running.processes import ALONE, Processes
 
 
@@ -27,3 +29,8 @@ class Place:
     def folder(self, spec: Spec) -> Path:
         """Return the folder of a run."""
         return self.home / "runs" / spec.id
+
+
+def here(device: str = "auto", records: Path | None = None) -> Place:
+    """Return the place of a single process that a person has not described further."""
+    return Place(home=home(), records=records or home() / "leaderboard" / "records", device=choose_device(device))

@@ -22,8 +22,9 @@ from benchmark.contract import (
     checked,
 )
 from benchmark.declaring.spec import from_record
-from benchmark.errors import BenchError, UsageError
+from benchmark.errors import BenchError, UsageError, unknown
 from benchmark.images.packing import digest
+from benchmark.networks.denoiser import device_of
 from benchmark.networks.diffusion import random_key
 from benchmark.recording import record
 from benchmark.running.progress import Display
@@ -63,6 +64,13 @@ class Request:
             raise FieldError(f"eta = {self.eta:g} belongs to the sampler 'ddim'; '{self.sampler}' has no such choice")
 
 
+def request_of(count: int, sampler: str, steps: int | None, *, eta: float = 0.0, seed: int = 0) -> Request:
+    """Return a request whose steps are the sampler's usual ones where none are named; raise UsageError for another sampler."""
+    if sampler not in DEFAULT_STEPS:
+        raise unknown("sampler", sampler, DEFAULT_STEPS)
+    return Request(count=count, sampler=sampler, steps=DEFAULT_STEPS[sampler] if steps is None else steps, eta=eta, seed=seed)
+
+
 class Samples(NamedTuple):
     """The samples asked for, mapped from disk: (count, C, R, R) uint8; `info` is what samples.json says of them."""
 
@@ -80,7 +88,7 @@ def sample_run(
     spec = from_record(stored.spec, overrides=stored.overrides, assumed=stored.assumed, search=search)
 
     def network() -> nn.Module:
-        return run.trained_network(spec, place, display, run.load_subset(spec, place, display), stored.weights_sha256)
+        return run.trained_network(spec, place, display, None, stored.weights_sha256)
 
     classes, dropped = (getattr(spec.model.config, field, 0) for field in ("num_classes", "class_dropout"))
     return samples(
@@ -164,6 +172,14 @@ def draw_samples(
             "Nothing of it was kept; score the run with `bench evaluate` to see at which steps it fails."
         )
     return grey_levels(x).cpu().numpy()
+
+
+def draw_batches(network: nn.Module, request: Request, shape: ImageShape, batch: int, progress: Progress) -> np.ndarray:
+    """Return the samples of a request as uint8 (count, C, R, R), drawn on the network's device and kept nowhere else."""
+    starts = range(0, request.count, batch)
+    numbers = [range(start, min(start + batch, request.count)) for start in starts]
+    device = device_of(network)
+    return np.concatenate([draw_samples(network, request, part, shape, device, progress=progress) for part in numbers])
 
 
 def grey_levels(x: Tensor) -> Tensor:

@@ -11,11 +11,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from benchmark.networks.denoiser import Estimate
 from benchmark.networks.diffusion import STEPS, alphas_cumprod, respaced
 
 Predict = Callable[[Tensor, int], Tensor]
 Draw = Callable[[], Tensor]  # standard normal noise, shape and device of x
-Estimate = Callable[[Tensor, Tensor], Tensor]  # x (N, C, R, R), t (N,) -> eps_hat
 
 SAMPLERS = ("ancestral", "ddim", "dpm")
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from benchmark.images.datasets import Subset
 from benchmark.networks.diffusion import respaced
-from benchmark.recording.record import MEMBERSHIP_VERSION, Membership, PeerCurve, Psnr
+from benchmark.recording.record import MEMBERSHIP_VERSION, Membership, PeerCurve, Psnr, mean
 from benchmark.running.processes import ALONE, Processes
 from benchmark.scoring.partial import PartialScores
-from benchmark.scoring.psnr import Progress, Split, clipped, curves, draws_for, mean, splits, squared_errors
+from benchmark.scoring.psnr import Progress, Split, clipped, curves, draws_for, splits, squared_errors
 
 
 class PeerImages(NamedTuple):

@@ -125,11 +125,6 @@ def clipped(errors: Tensor) -> tuple[float, ...]:
     return _readings(errors)["clipped"]
 
 
-def mean(values: tuple[float, ...]) -> float:
-    """Return the mean over the diffusion steps."""
-    return math.fsum(values) / len(values)
-
-
 def _decibel(mse: float) -> float:
     """Return 10 (log10 M^2 - log10 MSE) with M = 2 (Eq. 4), at most 100 dB."""
     return 10 * (math.log10(4) - math.log10(max(mse, SMALLEST_MSE)))

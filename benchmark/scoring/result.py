@@ -20,7 +20,6 @@ from benchmark.running.place import Place
 from benchmark.running.progress import Display
 from benchmark.scoring.measure import Measured, by_image
 from benchmark.scoring.partial import PARTIAL
-from benchmark.scoring.psnr import mean
 from benchmark.training import checkpoint
 from benchmark.training.state import Training
 
@@ -84,8 +83,7 @@ def rescored(before: Record, scored: Scored) -> Record:
 
 def headline(curves: Psnr) -> dict[str, float]:
     """Return the headline: the means of the clipped reading over the diffusion steps, in dB."""
-    sides = {"psnr_train": curves.clipped.train, "psnr_test": curves.clipped.test, "psnr_gap": curves.clipped.gap}
-    return {name: mean(values) for name, values in sides.items()}
+    return {"psnr_train": curves.psnr_train, "psnr_test": curves.psnr_test, "psnr_gap": curves.psnr_gap}
 
 
 def save(result: Record, folder: Path, display: Display, scored: Scored) -> None:

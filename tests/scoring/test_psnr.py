@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.networks.diffusion import random_key
+from benchmark.recording.record import mean
 from benchmark.scoring.partial import PartialScores
-from benchmark.scoring.psnr import mean, psnr, splits
+from benchmark.scoring.psnr import psnr, splits
 
 
 class Toy(nn.Module):

@@ -1,0 +1,71 @@
+"""Any function (x, t) -> eps as a network that is scored and sampled like one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark.errors import UsageError
+
+Images = np.ndarray | Tensor  # (N, C, R, R) uint8
+Estimate = Callable[[Tensor, Tensor], Tensor]  # x (N, C, R, R), t (N,) -> eps_hat (N, C, R, R)
+
+
+class Denoiser(nn.Module):
+    """A noise estimate of any origin, held to its shape."""
+
+    def __init__(self, estimate: Estimate) -> None:
+        super().__init__()
+        self.estimate = estimate  # registers a network's parameters, and eval() reaches it
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        noise = self.estimate(x, t)
+        if not isinstance(noise, Tensor) or noise.shape != x.shape:
+            what = f"a tensor of shape {tuple(noise.shape)}" if isinstance(noise, Tensor) else f"a {type(noise).__name__}"
+            raise UsageError(f"The denoiser must return the noise, a tensor of the shape of x, {tuple(x.shape)}; it returned {what}.")
+        return noise
+
+
+def as_network(estimate: Estimate) -> Denoiser:
+    """Return a network that gives this estimate of the noise; refuse what cannot be called."""
+    if not callable(estimate):
+        raise UsageError(f"A denoiser is called with (x, t) and returns the noise; a {type(estimate).__name__} cannot be called.")
+    return estimate if isinstance(estimate, Denoiser) else Denoiser(estimate)
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return where a network's weights lie; the CPU where it has none."""
+    first = next(chain(network.parameters(), network.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network in evaluation mode for the time of the block; every part of it goes back to its own mode."""
+    before = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
+
+
+def pair_of_images(train: Images, test: Images, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return both sides (N, C, R, R) uint8 as tensors on a device; refuse what is anything else, and sides of other shapes."""
+    first, second = _uint8(train, "training").to(device), _uint8(test, "test").to(device)
+    if first.shape[1:] != second.shape[1:]:
+        raise UsageError(
+            f"The training images are {tuple(first.shape[1:])}, the test images {tuple(second.shape[1:])}: both must be alike."
+        )
+    return first, second
+
+
+def _uint8(images: Images, what: str) -> Tensor:
+    tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+    if tensor.dtype != torch.uint8 or tensor.dim() != 4 or tensor.shape[2] != tensor.shape[3] or not len(tensor):
+        raise UsageError(f"The {what} images must be uint8 of shape (N, C, R, R); these are {tensor.dtype} of shape {tuple(tensor.shape)}.")
+    return tensor
