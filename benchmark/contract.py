@@ -53,6 +53,7 @@ __all__ = [
     "ImageError",
     "ImageShape",
     "Layout",
+    "LeftOut",
     "Pattern",
     "Positive",
     "Range",
@@ -193,13 +194,23 @@ class ImageError(Exception):
     """One image of a source cannot be read; the message names it and says why."""
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """What a source does not take for one reason: how many, and the first of their names."""
+
+    reason: str
+    count: int
+    first: tuple[str, ...]
+
+
 @runtime_checkable
 class Source(Protocol):
     """An opened source of images: `ids` in a stable order, and the image of each.
 
     `fingerprint` is a sha256 that changes when the source does, without decoding an image. `read` is called from
-    several threads, or several forked processes, at once. Two members are optional: `close()` is called once no image is
-    read any more; `in_parts = True` says that images come in large parts that should be unpacked once, for threads alone.
+    several threads, or several forked processes, at once. Optional members: `close()` is called once no image is
+    read any more; `in_parts = True` says that images come in large parts that should be unpacked once, for threads alone;
+    `left_out: Sequence[LeftOut]` is what lies there and is not taken.
     """
 
     ids: Sequence[str]
@@ -216,7 +227,9 @@ class Dataset(Protocol):
 
     `preprocessing` names the version of what turns the source into bytes: change it when the bytes change. Optional:
     `official_count`, how many images the official distribution holds (a source with another number is remarked on);
-    `follows`, the name of the dataset whose order this one takes: with the same ids it has the same subsets.
+    `follows`, the name of the dataset whose order this one takes (with the same ids it has the same subsets);
+    `held_out_from`, how the ids of those images begin that are for testing alone: the held-out images are taken from
+    them, and none of the others of them is trained on.
 
     A dataset made from another one has a field `of: Entry` and a method `derive(images: Source) -> Source`, which is
     called with the packed images of that dataset in place of `open`; it is `embedded`: what it needs is here.

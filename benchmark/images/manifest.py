@@ -56,6 +56,9 @@ class Manifest:
     duplicates: tuple[tuple[str, ...], ...]  # ids of images with the same bytes
     ids_sha256: str | None = added(None)  # of ids.json, where that file holds the ids
     follows: str | None = added(None)  # the dataset whose order the subsets take
+    held_out: Positive | None = added(None)  # images for testing, where they are not HELD_OUT
+    held_out_from: str | None = added(None)  # how the ids begin of the images that are for testing alone
+    left_out: dict[str, Positive] = added({})  # of an embedded dataset: how many images its own rule left out, by reason
     made_of: str | None = added(None)  # sha256 of the images of another dataset that these were made from
 
     def validate(self) -> None:

@@ -76,7 +76,7 @@ def pack(
             raise BenchError(_unreadable(name, tally.skipped))
         if not tally.kept:
             raise BenchError(f"Dataset '{name}': none of the {len(tally.skipped)} images can be read. {_named(tally.skipped)}.")
-        made = _described(dataset, facts, tally)
+        made = _described(dataset, source, facts, tally)
         accept(made)
         _put(home, made, tally.kept, pinned=pinned)
         return made
@@ -153,8 +153,9 @@ def _stream(
     return tally
 
 
-def _described(dataset: Dataset, facts: dict[str, Any], tally: Tally) -> Manifest:
+def _described(dataset: Dataset, source: Source, facts: dict[str, Any], tally: Tally) -> Manifest:
     """Return the manifest of what was written aside."""
+    left_out = {one.reason: one.count for one in getattr(source, "left_out", ())} if dataset.embedded else {}
     ids, follows = _compact(tally.kept), getattr(dataset, "follows", None)
     many = ids is not None and len(ids) > manifest.LISTED
     return Manifest(
@@ -167,6 +168,8 @@ def _described(dataset: Dataset, facts: dict[str, Any], tally: Tally) -> Manifes
         ids=None if many else ids,
         ordering=FOLLOWING if follows else ORDERING,
         follows=follows,
+        held_out_from=getattr(dataset, "held_out_from", None),
+        left_out=left_out,
         sha256=tally.sha256.hexdigest(),
         skipped=tuple(tally.skipped),
         duplicates=tuple(tuple(tally.kept[i] for i in group) for group in tally.groups.values()),

@@ -17,7 +17,7 @@ from benchmark.errors import UsageError
 from benchmark.images.manifest import Manifest
 from benchmark.images.packing import Packed, digest
 
-HELD_OUT = 300  # PSNR test images: the first of the order, never trained on
+HELD_OUT = 300  # PSNR test images, unless the dataset says otherwise: the first of the order, never trained on
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,21 +55,27 @@ def order(dataset_name: str, seed: int, ids: Sequence[str]) -> list[int]:
     return sorted(range(len(ids)), key=keys.__getitem__)
 
 
+def held_out(described: Manifest) -> int:
+    """Return how many images of a dataset are held out for testing."""
+    return described.held_out or HELD_OUT
+
+
 def ordered(packed: Packed, dataset_name: str, seed: int) -> list[int]:
     """Return the indices of a dataset's images in its order, or in that of the dataset that it follows."""
     return order(packed.manifest.follows or dataset_name, seed, packed.ids)
 
 
 def subset(packed: Packed, dataset_name: str, size: int, seed: int, half: Half | None = None) -> Subset:
-    """Take the first HELD_OUT images of the order as test images and the next `size`, or those of a half, for training.
+    """Take the first held-out images of the order as test images and the next `size`, or those of a half, for training.
 
+    Where a dataset says which images are for testing alone, the two are the first of those and the first of the others.
     Subsets of one seed nest, and none holds an image with the bytes of a test image. Half 'a' takes the pool's images
     0, 2, 4, … and half 'b' 1, 3, 5, …, of a pool that holds no bytes twice: the halves share no image, and together the
     two of size N are the first 2N of that pool. `dataset_name` is the entry's; a dataset that follows another has its subsets.
     """
     described, ids = packed.manifest, packed.ids
     test, pool, dropped = _split(packed, dataset_name, seed, half)
-    _check_size(dataset_name, size, described, _room(pool, half), half)
+    _check_size(dataset_name, size, described, len(test), _room(pool, half), half)
     train = (pool[get_args(Half).index(half) :: 2] if half else pool)[:size]
     train_images, test_images = packed.images[train], packed.images[test]
     return Subset(
@@ -90,8 +96,8 @@ def subset(packed: Packed, dataset_name: str, size: int, seed: int, half: Half |
 
 def training_indices(packed: Packed, dataset_name: str, size: int, seed: int) -> list[int]:
     """Return the indices of the subset of that size; no image is read."""
-    _, pool, _ = _split(packed, dataset_name, seed, None)
-    _check_size(dataset_name, size, packed.manifest, len(pool), None)
+    test, pool, _ = _split(packed, dataset_name, seed, None)
+    _check_size(dataset_name, size, packed.manifest, len(test), len(pool), None)
     return pool[:size]
 
 
@@ -103,10 +109,14 @@ def largest(packed: Packed, dataset_name: str, seed: int, half: Half | None = No
 def _split(packed: Packed, dataset_name: str, seed: int, half: Half | None) -> tuple[list[int], list[int], int]:
     """Return the indices of the test images, those of the pool, and how many copies left the pool."""
     described, ids = packed.manifest, packed.ids
-    indices = ordered(packed, dataset_name, seed)
-    test, rest = indices[:HELD_OUT], indices[HELD_OUT:]
-    held_out = {ids[i] for i in test}
-    known = {image_id for group in described.duplicates if not held_out.isdisjoint(group) for image_id in group}
+    indices, number, begin = ordered(packed, dataset_name, seed), held_out(described), described.held_out_from
+    if begin is None:
+        test, rest = indices[:number], indices[number:]
+    else:
+        test = [i for i in indices if ids[i].startswith(begin)][:number]
+        rest = [i for i in indices if not ids[i].startswith(begin)]
+    tested = {ids[i] for i in test}
+    known = {image_id for group in described.duplicates if not tested.isdisjoint(group) for image_id in group}
     pool = [i for i in rest if ids[i] not in known]
     if half:
         pool = _distinct(pool, ids, described)
@@ -124,26 +134,32 @@ def _distinct(pool: list[int], ids: Sequence[str], described: Manifest) -> list[
     return [i for i in pool if ids[i] not in group_of or first.setdefault(group_of[ids[i]], i) == i]
 
 
-def _check_size(dataset_name: str, size: int, described: Manifest, room: int, half: Half | None) -> None:
+def _check_size(dataset_name: str, size: int, described: Manifest, tests: int, room: int, half: Half | None) -> None:
     """Raise UsageError where a subset of that size does not fit into the `room` images of the pool or of its half."""
-    wanted = HELD_OUT + (2 * size if half else size)
+    number = held_out(described)
+    wanted = number + (2 * size if half else size)
     more = f"--set dataset.count={wanted}" if "count" in described.config else "a dataset with more images"
-    if described.count < (least := HELD_OUT + (2 if half else 1)):
+    if described.held_out_from is None and described.count < (least := number + (2 if half else 1)):
         raise UsageError(
-            f"The dataset '{dataset_name}' has {described.count} images; {HELD_OUT} are held out for "
+            f"The dataset '{dataset_name}' has {described.count} images; {number} are held out for "
             f"testing, so at least {least} are needed. Use {more}."
+        )
+    if tests < number:
+        raise UsageError(
+            f"The dataset '{dataset_name}' has {tests} images for testing alone (their ids begin with "
+            f"'{described.held_out_from}'), and {number} are needed."
         )
     if size < 1:
         raise UsageError(f"--subset {size} must be at least 1.")
     if size > room and half:
         raise UsageError(
             f"--subset {size} --half {half} is more than the {room} images that each half of the dataset "
-            f"'{dataset_name}' has ({described.count} less {HELD_OUT} held out, less exact duplicates, in "
+            f"'{dataset_name}' has ({described.count} less {number} held out, less exact duplicates, in "
             f"two). Use at most {room}, or {more}."
         )
     if size > room:
         raise UsageError(
             f"--subset {size} is more than the {room} images that the dataset '{dataset_name}' has for "
-            f"training ({described.count} less {HELD_OUT} held out, less their exact duplicates). "
+            f"training ({described.count} less {number} held out, less their exact duplicates). "
             f"Use at most {room}, or {more}."
         )

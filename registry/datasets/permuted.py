@@ -50,6 +50,11 @@ class Permuted:
         """The dataset whose order this one takes."""
         return getattr(self.of.config, "follows", None) or self.of.name
 
+    @property
+    def held_out_from(self) -> str | None:
+        """Which images of the other dataset are for testing alone."""
+        return getattr(self.of.config, "held_out_from", None)
+
     def open(self, root: Path | None = None) -> PermutedSource:
         """Return the permuted images of a dataset that is embedded; raise ImageError where a root folder is given."""
         if root is not None:

@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar, overload
 
-from benchmark.contract import ImageError
+from benchmark.contract import ImageError, LeftOut
 
 SHOWN = 5  # names that an error lists of what lies at a root
 
@@ -120,6 +120,25 @@ class Recent(Generic[T]):
             while len(self._held) > 2 and sum(sizes) > self._most:
                 self._held.popitem(last=False)
                 sizes.pop(0)
+
+
+class Leftovers:
+    """What a source does not take, by reason: counted, and the first names kept."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._first: dict[str, list[str]] = {}
+
+    def add(self, reason: str, name: str, count: int = 1) -> None:
+        """Count one thing (or what it holds) as left out."""
+        self._counts[reason] = self._counts.get(reason, 0) + count
+        first = self._first.setdefault(reason, [])
+        if len(first) < SHOWN:
+            first.append(name)
+
+    def listed(self) -> tuple[LeftOut, ...]:
+        """Return every reason, in the order in which it was first met."""
+        return tuple(LeftOut(reason, count, tuple(self._first[reason])) for reason, count in self._counts.items())
 
 
 def fingerprint(sizes: Iterable[tuple[str, int]]) -> str:
