@@ -17,6 +17,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
+from benchmark.declaring.equivalence import OtherCode
 from benchmark.declaring.spec import Spec, from_record
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_text
@@ -49,6 +50,7 @@ def run(
     """
     processes, folder = place.processes, place.folder(spec)
     if not force and (done := processes.ask_first(lambda: finished(spec, place))):
+        check_code(f"The record of {spec.title}", done.code, spec, place)
         return _published(done, spec, place)
     check_trainable(spec)
     subset = processes.in_turn(lambda: load_subset(spec, place, display))
@@ -76,6 +78,7 @@ def evaluate(folder: Path, place: Place, display: Display, search: tuple[Path, .
     """Score the last checkpoint of a finished run again, without training, and replace its record's PSNR."""
     before = record.read(folder / "record.json")
     spec = from_record(before.spec, overrides=before.overrides, assumed=before.assumed, search=search)
+    check_code(f"The run {folder.name}", before.code, spec, place)
     with only_one(folder):
         subset = load_subset(spec, place, display)
         network = trained_network(spec, place, display, subset, before.weights_sha256)
@@ -108,6 +111,12 @@ def trained_network(spec: Spec, place: Place, display: Display, subset: datasets
         raise BenchError(f"The checkpoint of {folder.name} is not the one its record was made from. Run it again with --force.")
     network.load_state_dict(saved.ema)
     return network.eval()
+
+
+def check_code(what: str, code: str, spec: Spec, place: Place) -> None:
+    """Raise OtherCode where `what` was made by code that is not known to give the numbers of this code."""
+    if not place.accept_old_code and not spec.same_numbers(code):
+        raise OtherCode(what, code, spec.code)
 
 
 def check_trainable(spec: Spec) -> None:
@@ -153,10 +162,13 @@ def load_subset(spec: Spec, place: Place, display: Display) -> datasets.Subset:
 def describe(spec: Spec, place: Place, subset: datasets.Subset) -> None:
     """Write spec.json, the run's own description; refuse to resume a run whose images have changed since."""
     path = place.folder(spec) / "spec.json"
+    before = json.loads(path.read_text()) if path.exists() else None
+    if before:
+        check_code(f"The unfinished run {spec.id}", before.get("code", ""), spec, place)
     images = {"train_sha256": subset.digest, "test_sha256": subset.test_digest}
-    if path.exists() and (before := json.loads(path.read_text()).get("data")) != images:
+    if before and before.get("data") != images:
         raise BenchError(
-            f"The images of run {spec.id} have changed since it began ({before} then, {images} now). Start it anew with --force."
+            f"The images of run {spec.id} have changed since it began ({before.get('data')} then, {images} now). Start it anew with --force."
         )
     document = {
         "id": spec.id,
@@ -165,6 +177,7 @@ def describe(spec: Spec, place: Place, subset: datasets.Subset) -> None:
         "assumed": spec.assumed,
         "suite": place.suite,
         "data": images,
+        "code": spec.code,
     }
     write_text(path, json.dumps(document, indent=1) + "\n")
 
@@ -240,9 +253,17 @@ def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subse
                 lease.check()  # before the step's results are written: this process may have slept while another took over
             return stop()
 
-        hooks = Hooks(report=report, measure=point, warn=display.note, stop=stopping, checkpoint_seconds=place.checkpoint_seconds)
+        def resumes(code: str) -> None:
+            check_code(f"The checkpoint of run {spec.id}", code, spec, place)
+            if not spec.same_numbers(code):
+                training.notes.append(f"began with other code ({code[:12] or 'not recorded'})")
+
+        hooks = Hooks(
+            resumes=resumes, report=report, measure=point, warn=display.note, stop=stopping, checkpoint_seconds=place.checkpoint_seconds
+        )
         work = Work(recipe, spec.seed, processes, place.micro_batch, warn=display.note)
         training = start(network, recipe)
+        training.code = spec.code
         if place.recompute:
             recompute(network)  # the EMA copy, which is only scored, keeps its own blocks
         return train(training, images.train, recipe, seed=spec.seed, folder=folder / "checkpoints", hooks=hooks, work=work)

@@ -1,13 +1,16 @@
 """Where a command works: the home folder, the records, a run's folder, the device."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.commands.output import duration, near
 from benchmark.errors import UsageError
 from benchmark.files import home
 
 if TYPE_CHECKING:
+    from benchmark.recording.record import Record
     from benchmark.run import Place
 
 
@@ -34,6 +37,7 @@ def place_of(options: argparse.Namespace) -> "Place":
         recompute=getattr(options, "recompute", False),
         attention_kernel=getattr(options, "attention_kernel", "auto"),
         wait=getattr(options, "wait", False),
+        accept_old_code=getattr(options, "accept_old_code", False),
     )
 
 
@@ -43,12 +47,42 @@ def records_of(options: argparse.Namespace) -> Path:
     return named.resolve() if named else home() / "leaderboard" / "records"
 
 
-def run_folder(name: str) -> Path:
-    """Return the folder of a run, named by path, id or the id's first digits."""
+def run_folder(name: str, records: Path | None = None) -> Path:
+    """Return the folder of a run, named by path, id or the id's first digits; a record without one is said to be that."""
     if (Path(name) / "spec.json").exists():
         return Path(name).resolve()
     found = [path.parent for path in (home() / "runs").glob("*/spec.json") if path.parent.name.startswith(name)]
-    if len(found) != 1:
-        count = "No run's" if not found else f"{len(found)} runs'"
-        raise UsageError(f"{count} id begins with '{name}'. `bench list runs` names them.")
-    return found[0]
+    if len(found) == 1:
+        return found[0]
+    if not found and (only := _record_of(name, records or home() / "leaderboard" / "records")):
+        path, stored = only
+        if (folder := home() / "runs" / stored.id / "spec.json").exists():
+            return folder.parent
+        raise UsageError(
+            f"{stored.id} has its record here, {near(path)}, and not its weights: nothing can be drawn from it or measured in it. "
+            f"{training_words(path, stored.training.wall_seconds)} Then the same command works."
+        )
+    count = "No run's" if not found else f"{len(found)} runs'"
+    raise UsageError(f"{count} id begins with '{name}'. `bench list runs` names them.")
+
+
+def training_words(path: Path, seconds: float) -> str:
+    """Say what trains the row of a record, and about how long."""
+    return f"`bench run --record {near(path)} --force` trains it, in about {duration(seconds)} where the record was made."
+
+
+def _record_of(name: str, records: Path) -> "tuple[Path, Record] | None":
+    """Return the record at a path, or the only one whose id begins with `name`."""
+    from benchmark.recording import record
+
+    if Path(name).suffix == ".json" and Path(name).is_file():
+        return Path(name), record.read(Path(name))
+    found = [path for path in sorted(records.rglob("*.json")) if _id_in(path).startswith(name)] if name else []
+    return (found[0], record.read(found[0])) if len(found) == 1 else None
+
+
+def _id_in(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

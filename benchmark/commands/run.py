@@ -1,7 +1,7 @@
 """`bench run` and `bench evaluate`: one row."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,11 @@ from benchmark.commands.flags import (
     store_flag,
 )
 from benchmark.commands.output import duration, near, print_json, print_table
-from benchmark.commands.place import home, place_of, run_folder
+from benchmark.commands.place import home, place_of, run_folder, training_words
 from benchmark.commands.quality import quality_flags, score_rows, wanted
 from benchmark.commands.weights import evaluate_weights, weights_flags
 from benchmark.declaring import registry
-from benchmark.errors import UsageError
+from benchmark.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
     from benchmark.declaring.spec import Spec
@@ -49,6 +49,9 @@ def add_run(verbs: Any) -> None:
     spec_flags(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the resolved spec and what it would cost; run nothing")
     parser.add_argument("--force", action="store_true", help="run anew, dropping the run's checkpoints and record")
+    parser.add_argument(
+        "--accept-old-code", action="store_true", help="resume or return what other code made, though its numbers may not be this code's"
+    )
     parser.add_argument("--checkpoint-every", type=float, metavar="SECONDS", default=60.0, help="(default: 60)")
     parser.add_argument("--suite", metavar="NAME", help="the suite this row belongs to, for tracking")
     parser.add_argument("--wait", action="store_true", help="where another process works on this run, wait for it to end")
@@ -123,12 +126,25 @@ def run(options: argparse.Namespace) -> int:
             _mirror(options, folder, mirrors)
 
         with _mirrored(mirrors, display):
-            result = runs.run(spec, place, display, force=options.force, started=started)
+            result = _ran(lambda: runs.run(spec, place, display, force=options.force, started=started))
         if done:
             display.note(f"{title}: already finished")
     if processes.first:
         _print_record(result, place, options, "already finished" if done else "finished")
     return 0
+
+
+def _ran(run: "Callable[[], Record]") -> "Record":
+    """Run, and say what to type where other code has made what is there."""
+    from benchmark.declaring.equivalence import OtherCode
+
+    try:
+        return run()
+    except OtherCode as problem:
+        raise BenchError(
+            f"{problem} --force trains it again; --accept-old-code takes it as it is; `bench reproduce --equivalent SUITE` shows, row by "
+            "row of a suite, whether this code gives the same numbers, and writes it down."
+        ) from None
 
 
 @contextmanager
@@ -168,7 +184,7 @@ def evaluate(options: argparse.Namespace) -> int:
         if metrics and request:
             result = quality.evaluate(folder, metrics, request, place, display, search, options.batch)
         if rescore:
-            result = runs.evaluate(folder, place, display, search)
+            result = _ran(lambda: runs.evaluate(folder, place, display, search))
     _print_record(result, place, options, "scored again")
     return 0
 
@@ -289,6 +305,8 @@ def _print_record(result: "Record", place: "Place", options: argparse.Namespace,
     if scores := score_rows(result):
         print_table("sample quality", ("score", "value", "samples", "reference", "extractor", "sampling", "version"), scores)
     print(f"The record: {near(path)}{_note(path == published, status, result.half)}")
+    if status == "already finished" and result.training.steps and not (place.home / "runs" / result.id / "checkpoints").is_dir():
+        print(f"Its weights are not here. {training_words(path, result.training.wall_seconds)}")
 
 
 def _note(published: bool, status: str, half: str | None) -> str:

@@ -1,6 +1,7 @@
 """`bench suite` and `bench reproduce`: the rows of a suite, their stages, and running them again."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.flags import (
@@ -14,11 +15,12 @@ from benchmark.commands.flags import (
 from benchmark.commands.output import duration, near, print_json, print_table
 from benchmark.commands.place import home, place_of, records_of
 from benchmark.declaring import registry
-from benchmark.errors import BenchError
-from benchmark.files import PROJECT, PUBLISHED
+from benchmark.errors import BenchError, UsageError
+from benchmark.files import PROJECT, PUBLISHED, is_checkout
 
 if TYPE_CHECKING:
     from benchmark.suites.cost import Cost
+    from benchmark.suites.reproduce import Bench
 
 
 def add_suite(verbs: Any) -> None:
@@ -43,11 +45,21 @@ def add_suite(verbs: Any) -> None:
         actions,
         "write",
         suite_write,
-        "make dvc.yaml, params.yaml and pipelines/ from the suites",
+        "make the DVC stages of a suite: dvc.yaml and params.yaml, or pipelines/SUITE/",
         "bench suite write",
+        "bench suite write paper_table1",
         "bench suite write --check",
     )
+    write.add_argument("suite", metavar="SUITE", nargs="?", default="mini", help="a name from `bench list suites` (default: mini)")
     write.add_argument("--check", action="store_true", help="change nothing; fail where a file is not what the suites give")
+    code = command(
+        actions,
+        "code",
+        suite_code,
+        "write the digests of the code that a suite's numbers rest on, for its DVC stages",
+        "bench suite code mini",
+    )
+    code.add_argument("suite", metavar="SUITE", help="a name from `bench list suites`")
     verify = command(
         actions,
         "verify",
@@ -67,10 +79,17 @@ def add_reproduce(verbs: Any) -> None:
         reproduce,
         "run a row again under build/ and hold it against the committed record",
         "bench reproduce --model dit_mini --layout global --dataset dead_leaves8 --subset 16 --recipe mini",
+        "bench reproduce --equivalent mini_biases",
     )
     for axis in ("model", "layout", "dataset", "recipe"):
-        parser.add_argument(f"--{axis}", metavar="NAME", required=True, help=f"a name from `bench list {axis}s`")
-    parser.add_argument("--subset", type=int, metavar="N", required=True, help="training images")
+        parser.add_argument(f"--{axis}", metavar="NAME", help=f"a name from `bench list {axis}s`")
+    parser.add_argument("--subset", type=int, metavar="N", help="training images")
+    parser.add_argument(
+        "--equivalent",
+        metavar="SUITE",
+        help="run one row of each family of a suite's records whose code has changed since, and write into the ledger which are "
+        "equal to the last bit (registry/equivalent_code.toml)",
+    )
     parser.add_argument("--seed", type=int, metavar="K", default=0, help="(default: 0)")
     half_flag(parser)
     parser.add_argument(
@@ -153,13 +172,22 @@ def suite_write(options: argparse.Namespace) -> int:
     """`bench suite write`."""
     from benchmark.suites import pipeline
 
-    changed = pipeline.stale(PROJECT) if options.check else pipeline.write(PROJECT)
+    changed = pipeline.stale(PROJECT, options.suite) if options.check else pipeline.write(PROJECT, options.suite)
     for path in changed:
-        print(f"{path}: {'not what the suites give' if options.check else 'written' if (PROJECT / path).exists() else 'removed'}")
+        print(f"{path}: {'not what the suites give' if options.check else 'written'}")
     if options.check and changed:
         raise BenchError(f"{len(changed)} of the generated files are stale. `bench suite write` makes them; commit them.")
     if not changed:
-        print("Every dvc.yaml and params.yaml is what the suites give.")
+        print(f"The stages of {options.suite} are what the suites give.")
+    return 0
+
+
+def suite_code(options: argparse.Namespace) -> int:
+    """`bench suite code`."""
+    from benchmark.suites import pipeline
+
+    for path in pipeline.write_code(options.suite, PROJECT):
+        print(f"{path.read_text().strip()[:12]}  {near(path)}")
     return 0
 
 
@@ -178,21 +206,18 @@ def reproduce(options: argparse.Namespace) -> int:
     """`bench reproduce`."""
     from benchmark.declaring import spec
     from benchmark.running.progress import Display
-    from benchmark.suites import pipeline
     from benchmark.suites import reproduce as reproductions
 
     search = registry.roots(options.registry)
+    if options.equivalent:
+        return _equivalent(options, search)
     names = {axis: getattr(options, axis) for axis in spec.AXES}
+    if missing := [name for name in (*names, "subset") if getattr(options, name) is None]:
+        raise UsageError(f"--{missing[0]} is missing: name a row, or a suite with --equivalent SUITE.")
     resolved = spec.resolve(names, subset=options.subset, seed=options.seed, half=options.half, search=search)
     tolerance = reproductions.TOLERANCE if options.tolerance is None else options.tolerance
     committed_in = records_of(options)
-    place = place_of(options)
-    bench = reproductions.Bench(
-        home=place.home,
-        records=place.home / pipeline.BUILD / "records",
-        device=place.device,
-        checkpoint_seconds=place.checkpoint_seconds,
-    )
+    bench = _bench(options)
     with Display() as display:
         result = reproductions.reproduce(
             resolved,
@@ -200,7 +225,6 @@ def reproduce(options: argparse.Namespace) -> int:
             display,
             committed_in=committed_in,
             tolerance=tolerance,
-            code=pipeline.code_digest(resolved.row, PROJECT, search),
             publish=options.publish,
             force=options.force,
         )
@@ -227,6 +251,33 @@ def reproduce(options: argparse.Namespace) -> int:
             f"Apart, in dB: {apart}; allowed: {tolerance} of the gap, {2 * tolerance} of train and test."
         )
     return 0
+
+
+def _bench(options: argparse.Namespace) -> "Bench":
+    from benchmark.suites.reproduce import BUILD, Bench
+
+    place = place_of(options)
+    return Bench(home=place.home, records=place.home / BUILD / "records", device=place.device, checkpoint_seconds=place.checkpoint_seconds)
+
+
+def _equivalent(options: argparse.Namespace, search: tuple[Path, ...]) -> int:
+    from benchmark.declaring import equivalence, spec
+    from benchmark.running.progress import Display
+    from benchmark.suites.equivalent import prove
+
+    if not is_checkout():
+        raise UsageError("--equivalent writes the project's own ledger: it needs a checkout.")
+    rows = list(spec.load_suite(options.equivalent, search).rows())
+    with Display() as display:
+        found = prove(rows, _bench(options), display, committed_in=records_of(options), search=search)
+    if options.json:
+        print_json([one._asdict() for one in found])
+    else:
+        lines = [(one.family, one.rows, one.outcome, one.row, one.note) for one in found]
+        print_table(f"code of the records of {options.equivalent}", ("family", "records", "outcome", "row that was run", "note"), lines)
+        if any(one.outcome == "equal" for one in found):
+            print(f"Proofs are in {equivalence.LEDGER}; commit it with the records.")
+    return 1 if any(one.outcome in ("different", "failed") for one in found) else 0
 
 
 def _total(found: "list[Cost]") -> dict[str, Any]:

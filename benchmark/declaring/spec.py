@@ -7,7 +7,7 @@ import json
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from benchmark.contract import (
     ImageShape,
     Layout,
 )
-from benchmark.declaring import imports, kinds, registry
+from benchmark.declaring import closure, equivalence, imports, kinds, registry
 from benchmark.declaring.fields import from_json, hints, to_json
 from benchmark.declaring.recipe import External, Recipe
 from benchmark.declaring.row import Row
@@ -50,6 +50,7 @@ class Spec:
     half: Half | None = None  # of the strong-generalization test: 'a' and 'b' share no training image
     overrides: tuple[str, ...] = ()  # `--set` words; already in the configurations, so no part of the identity
     assumed: tuple[str, ...] = ()  # 'axis.field: reason' for every value that is not the paper's own word
+    folders: tuple[Path, ...] = field(default=(), compare=False)  # of the entries' code, where it lies outside the project
 
     def to_json(self) -> dict[str, Any]:
         """Return the identity of the run as plain JSON."""
@@ -74,6 +75,15 @@ class Spec:
     def id(self) -> str:
         """The first 12 hex digits of the sha256 of the canonical JSON."""
         return spec_id(self.to_json())
+
+    @property
+    def code(self) -> str:
+        """The digest of the code that its numbers rest on (closure.py); no part of the identity."""
+        return closure.digest(closure.family_of(self.to_json(), AXES), self.folders)
+
+    def same_numbers(self, code: str) -> bool:
+        """Tell whether code of that digest is this code, or is known to give the same numbers."""
+        return equivalence.same_numbers(code, self.code, equivalence.family_name(self.to_json()))
 
     @property
     def row(self) -> Row:
@@ -136,7 +146,10 @@ def resolve(
         if value < least:
             raise UsageError(f"--{flag} {value} must be at least {least}.")
     assumed = tuple(f"{axis}.{field}: {why}" for axis, file in files.items() for field, why in file.assumed.items())
-    spec = Spec(**loaded, subset=subset, seed=seed, half=half, overrides=tuple(sorted(overrides)), assumed=assumed)
+    folders = tuple(dict.fromkeys(file.path.parent for file in files.values()))
+    spec = Spec(
+        **loaded, subset=subset, seed=seed, half=half, overrides=tuple(sorted(overrides)), assumed=assumed, folders=_outside(folders)
+    )
     return _sensible(spec)
 
 
@@ -210,6 +223,7 @@ def from_record(
         half=document.get("half"),
         overrides=tuple(overrides),
         assumed=tuple(assumed),
+        folders=_outside(folders),
     )
     return _sensible(spec)
 
@@ -233,6 +247,10 @@ def _rebuilt(stored: Mapping[str, Any], folders: Sequence[Path]) -> Entry:
     cls, fields = _class(kind, folders), dict(stored["config"])
     others = {field: _rebuilt(fields[field], folders) for field, hint in hints(cls).items() if hint is Entry and field in fields}
     return Entry(stored["name"], kind, from_json(cls, fields | others))
+
+
+def _outside(folders: Sequence[Path]) -> tuple[Path, ...]:
+    return tuple(folder for folder in folders if not folder.is_relative_to(PROJECT))
 
 
 def _kind(file: registry.EntryFile, cls: type) -> str:

@@ -224,6 +224,7 @@ class Record:
     environment: Environment
     created: str
     membership: Membership | None = added(None)
+    code: str = added("")  # digest of the code that the numbers rest on (declaring/closure.py)
 
     def validate(self) -> None:
         """Refuse a record that contradicts itself."""

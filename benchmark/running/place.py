@@ -24,6 +24,7 @@ class Place:
     micro_batch: int | None = None  # images at a time in each process; None: all of its share, while memory lasts
     recompute: bool = False  # activations in the backward pass, to save memory
     attention_kernel: str = "auto"
+    accept_old_code: bool = False  # resume or return what other code made
     wait: bool = False  # for another process that works on the run, instead of refusing
 
     def folder(self, spec: Spec) -> Path:

@@ -70,6 +70,7 @@ def record_of(spec: Spec, place: Place, trained: Training, scored: Scored, subse
         "data": images,
         "weights_sha256": checkpoint.weights_digest(trained.ema.state_dict()),
         "environment": environment.describe(),
+        "code": spec.code,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return _with_measured(fields, scored.measured)

@@ -33,7 +33,7 @@ class Cost:
     hours_here: float | None  # None where no step was timed
     hours_h100: float  # in the recipe's precision
     hours_h100_bf16: float  # with the training in bf16
-    state: State  # done, 'another configuration' (a record of that name describes other fields), open
+    state: State  # done, older code, another configuration (a record of that name describes other fields), open
 
 
 def costs(
@@ -97,4 +97,7 @@ def _state(spec: Spec, records: Path) -> State:
     path = path_of(records, spec.row)
     if not path.exists():
         return "open"
-    return "done" if spec.describes(record.read(path).spec) else "another configuration"
+    found = record.read(path)
+    if not spec.describes(found.spec):
+        return "another configuration"
+    return "done" if spec.same_numbers(found.code) else "older code"

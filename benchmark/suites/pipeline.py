@@ -1,19 +1,17 @@
-"""Suites to DVC stages: dvc.yaml and params.yaml of the default suite, pipelines/<suite>/ for every other one.
+"""Suites to DVC stages: dvc.yaml and params.yaml of the default suite, pipelines/<suite>/ for any other one, on demand.
 
-A stage is one row. It depends on its own entries with the modules that they import, on the modules that define its
-numbers and on its packed images, so that editing one entry runs only its rows again.
+A stage is one row. It depends on its own entries, on the digest of the code that its numbers rest on (written by a stage
+of its own) and on its packed images, so that an edit runs only the rows again whose numbers it may change.
 """
 
-import ast
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.declaring import registry
+from benchmark.declaring import closure, equivalence, registry
 from benchmark.declaring.row import Row
-from benchmark.declaring.spec import load, load_suite
-from benchmark.errors import BenchError
+from benchmark.declaring.spec import AXES, Spec, load, load_suite, resolve
+from benchmark.files import write_text
 from benchmark.recording.record import RECORDS, path_of
 
 DEFAULT = "mini"  # what plain `dvc repro` does
@@ -21,24 +19,7 @@ MOST_STAGES = 96  # of one dvc.yaml: DVC reads the whole lock file at every stag
 BUILD = Path("build")
 VERDICTS = BUILD / "verdicts"
 
-# Beside a row's own entries: what turns them and the images into numbers.
-NUMBERS = tuple(
-    Path("benchmark") / f"{name}.py"
-    for name in (
-        "declaring/recipe",
-        "images/subsets",
-        "networks/diffusion",
-        "networks/numerics",
-        "training/step",
-        "training/loop",
-        "training/state",
-        "scoring/psnr",
-        "scoring/partial",
-        "scoring/result",
-        "run",
-    )
-)
-KERNELS = "benchmark.networks.attention"  # a folder: whoever imports it depends on all of it
+CODE = BUILD / "code"
 PACKING = tuple(Path("benchmark") / f"images/{name}.py" for name in ("manifest", "packing", "partial", "reading"))
 
 # This checkout's code and its own environment where there is one, whatever the shell has been told.
@@ -57,6 +38,11 @@ class Pipeline:
     page_of: tuple[Row, ...]  # every row of the suite, where this file holds its leaderboard stage
 
     @property
+    def code_folder(self) -> Path:
+        """Where the digests of its rows' code are written."""
+        return CODE / (self.folder.name or self.suite)
+
+    @property
     def to_root(self) -> str:
         """The project's folder as seen from this one."""
         return "/".join([".."] * len(self.folder.parts)) or "."
@@ -68,41 +54,25 @@ def stage_name(row: Row, suite_recipe: str) -> str:
     return name if row.recipe == suite_recipe else f"{row.recipe}-{name}"
 
 
-def code_of(row: Row, root: Path, search: tuple[Path, ...] = (registry.STOCK,)) -> list[Path]:
-    """Return the files that define a row's numbers, images apart, relative to `root` where they lie below it."""
-    files: list[Path] = []
-    for axis in ("model", "layout", "dataset", "recipe"):
-        entry = registry.find(axis, getattr(row, axis), search).path
-        files += [entry] if axis == "dataset" else [entry, *modules_of(entry, root)]
-    files += [root / path for path in NUMBERS]
-    return [_below(path, root) for path in dict.fromkeys(files)]
+def code_name(row: Row) -> str:
+    """Return the name under which the digest of a row's code is written: rows of all N and seeds share it."""
+    return f"{row.model}-{row.layout}-{row.dataset}-{row.recipe}"
 
 
-def code_digest(row: Row, root: Path, search: tuple[Path, ...] = (registry.STOCK,)) -> str:
-    """Return the sha256 over the files of `code_of`."""
-    digest = hashlib.sha256()
-    for path in code_of(row, root, search):
-        for file in sorted((root / path).glob("*.py")) if (root / path).is_dir() else [root / path]:
-            digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
+def write_code(suite: str, root: Path) -> list[Path]:
+    """Write the digests of the code of a suite's rows under build/code/, which its stages depend on; return the files.
 
-
-def modules_of(entry: Path, root: Path) -> list[Path]:
-    """Return the modules of the registry that an entry's .gin file imports, directly or through another one.
-
-    The attention kernels are one folder among them, where one of these modules imports it.
+    Code that is known to give the same numbers has one digest (declaring/equivalence.py), so that it runs no row again.
     """
-    names = [line.split()[1] for line in entry.read_text(encoding="utf-8").splitlines() if line.startswith("import ")]
-    found: list[Path] = []
-    while names:
-        name = names.pop(0)
-        if name.startswith(KERNELS) and (folder := root / KERNELS.replace(".", "/")).is_dir() and folder not in found:
-            found.append(folder)
-        path = root / f"{name.replace('.', '/')}.py" if "." in name else entry.parent / f"{name}.py"
-        if path.is_file() and path not in found and not name.startswith("benchmark."):
-            found.append(path)
-            names += _imports(path)
-    return found
+    written = []
+    for pipeline in pipelines(root):
+        for row in _one_of_each(pipeline.rows) if pipeline.suite == suite else ():
+            spec = _resolved(row, root)
+            code = closure.digest(_kinds(spec), spec.folders, root)
+            path = root / pipeline.code_folder / code_name(row)
+            write_text(path, equivalence.first(code, equivalence.family_name(spec.to_json()), root) + "\n")
+            written.append(path)
+    return written
 
 
 def pipelines(root: Path) -> list[Pipeline]:
@@ -132,89 +102,70 @@ def pipelines(root: Path) -> list[Pipeline]:
     return made
 
 
-def files_of(root: Path) -> dict[Path, str]:
-    """Return every generated file, relative to `root`, with its text."""
+def files_of(root: Path, suite: str = DEFAULT) -> dict[Path, str]:
+    """Return the generated files of a suite, and of those whose stages some of its rows are, with their texts."""
+    every = pipelines(root)
+    rows = set(load_suite(suite, (root / "registry",)).rows())
     texts: dict[Path, str] = {}
-    for pipeline in pipelines(root):
-        groups = _groups(pipeline, root)
-        texts[pipeline.folder / "params.yaml"] = _params(pipeline, groups, root)
-        texts[pipeline.folder / "dvc.yaml"] = _stages(pipeline, groups, root)
+    for pipeline in every:
+        if pipeline.suite == suite or rows & set(pipeline.rows):
+            texts[pipeline.folder / "params.yaml"] = _params(pipeline, root)
+            texts[pipeline.folder / "dvc.yaml"] = _stages(pipeline, root)
     return texts
 
 
-def stale(root: Path) -> list[Path]:
-    """Return the generated files that are missing, differ from what the suites give, or belong to no suite."""
-    texts = files_of(root)
-    wrong = [path for path, text in texts.items() if not (root / path).is_file() or (root / path).read_text() != text]
-    return wrong + [path for path in _generated(root) if path not in texts]
+def stale(root: Path, suite: str = DEFAULT) -> list[Path]:
+    """Return the generated files of a suite that are missing or differ from what the suites give."""
+    return [path for path, text in files_of(root, suite).items() if not (root / path).is_file() or (root / path).read_text() != text]
 
 
-def write(root: Path) -> list[Path]:
-    """Write the generated files that differ and remove those that belong to no suite; return what changed."""
-    from benchmark.files import write_text
-
-    texts, changed = files_of(root), stale(root)
+def write(root: Path, suite: str = DEFAULT) -> list[Path]:
+    """Write the generated files of a suite that differ; return which."""
+    texts, changed = files_of(root, suite), stale(root, suite)
     for path in changed:
-        if path in texts:
-            write_text(root / path, texts[path])
-        else:
-            (root / path).unlink()
+        write_text(root / path, texts[path])
     return changed
-
-
-def _generated(root: Path) -> Iterator[Path]:
-    for path in sorted(root.glob("pipelines/*/*.yaml")):
-        yield path.relative_to(root)
 
 
 def _embedded(dataset: str, root: Path) -> bool:
     return bool(load(registry.find("dataset", dataset, (root / "registry",))).config.embedded)
 
 
-def _groups(pipeline: Pipeline, root: Path) -> dict[str, tuple[list[Path], list[Row]]]:
-    """Return the rows by the modules that they import; DVC's foreach takes fixed dependencies only."""
-    by_code: dict[tuple[Path, ...], list[Row]] = {}
-    known: dict[tuple[str, str, str], tuple[Path, ...]] = {}
-    for row in pipeline.rows:
-        names = (row.model, row.layout, row.recipe)
-        if names not in known:
-            known[names] = tuple(path for path in code_of(row, root, (root / "registry",)) if path.suffix != ".gin")
-        by_code.setdefault(known[names], []).append(row)
-    if len(by_code) <= 1:
-        return {"run": (list(modules), rows) for modules, rows in by_code.items()}
-    named: dict[str, tuple[list[Path], list[Row]]] = {}
-    for modules, rows in by_code.items():
-        name = "_".join(["run", *(path.stem for path in modules[:1])])
-        named[name if name not in named else f"{name}_{len(named)}"] = (list(modules), rows)
-    return named
+def _resolved(row: Row, root: Path) -> Spec:
+    return resolve({axis: getattr(row, axis) for axis in AXES}, subset=row.subset, seed=row.seed, search=(root / "registry",))
 
 
-def _params(pipeline: Pipeline, groups: dict[str, tuple[list[Path], list[Row]]], root: Path) -> str:
+def _kinds(spec: Spec) -> dict[str, str]:
+    return closure.family_of(spec.to_json(), AXES)
+
+
+def _one_of_each(rows: Sequence[Row]) -> list[Row]:
+    return list({code_name(row): row for row in reversed(rows)}.values())[::-1]
+
+
+def _params(pipeline: Pipeline, root: Path) -> str:
     recipe = load_suite(pipeline.suite, (root / "registry",)).recipe
     lines = [
         f"# The rows of the suite {pipeline.suite}, from registry/suites/{pipeline.suite}.gin. Written by `bench suite write`; do not edit."
     ]
-    for group, (_, rows) in groups.items():
-        lines.append(f"{group}:")
-        for row in rows:
-            fields = ", ".join(f"{flag}: {getattr(row, flag)}" for flag in FLAGS)
-            lines.append(f"  {stage_name(row, recipe)}: {{{fields}}}")
+    if pipeline.rows:
+        lines.append("run:")
+    for row in pipeline.rows:
+        fields = ", ".join(f"{flag}: {getattr(row, flag)}" for flag in FLAGS)
+        lines.append(f"  {stage_name(row, recipe)}: {{{fields}}}")
     if pipeline.packs:
         lines += ["pack:", *(f"  - {name}" for name in pipeline.packs)]
     return "\n".join(lines) + "\n"
 
 
-def _stages(pipeline: Pipeline, groups: dict[str, tuple[list[Path], list[Row]]], root: Path) -> str:
+def _stages(pipeline: Pipeline, root: Path) -> str:
     lines = [
         f"# The stages of the suite {pipeline.suite}. Written by `bench suite write`; do not edit. docs/reproduce.md explains them.",
         "stages:",
     ]
     if pipeline.packs:
-        modules = [
-            _below(path, root)
-            for name in pipeline.packs
-            for path in modules_of(registry.find("dataset", name, (root / "registry",)).path, root)
-        ]
+        kinds = {load(registry.find("dataset", name, (root / "registry",))).kind for name in pipeline.packs}
+        modules = [_below(path, root) for kind in sorted(kinds) for path in closure.files({"dataset": kind}, (), root, roots=())]
         deps = [
             "data/${item}.json",
             "registry/datasets/${item}.gin",
@@ -222,14 +173,23 @@ def _stages(pipeline: Pipeline, groups: dict[str, tuple[list[Path], list[Row]]],
             *map(str, PACKING),
         ]
         lines += _foreach("pack", pipeline, f"{BENCH} data pack ${{item}}", deps, "packed/${item}")
-    default = pipeline.suite == DEFAULT
-    end = "--device cpu --threads 1" if default else "--publish"
-    for group, (modules, _) in groups.items():
+    if pipeline.rows:
+        code = {path for row in _one_of_each(pipeline.rows) for path in closure.files(_kinds(_resolved(row, root)), (), root)}
+        lines += [
+            "  code:",
+            f"    wdir: {pipeline.to_root}",
+            f"    cmd: {BENCH} suite code {pipeline.suite}",
+            *_list("    ", "deps", [str(equivalence.LEDGER), *sorted(str(_below(path, root)) for path in code)]),
+            *_list("    ", "outs", [str(pipeline.code_folder / code_name(row)) for row in _one_of_each(pipeline.rows)]),
+        ]
+        default = pipeline.suite == DEFAULT
+        end = "--device cpu --threads 1" if default else "--publish"
         flags = " ".join(f"--{flag} ${{item.{flag}}}" for flag in FLAGS)
         entries = [f"registry/{folder}/${{item.{axis}}}.gin" for axis, folder in registry.FOLDERS.items() if axis != "suite"]
         row_file = "${item.recipe}/${item.dataset}/${item.model}-${item.layout}-n${item.subset}-s${item.seed}.json"
-        deps = [*entries, *map(str, modules), "packed/${item.dataset}", *([f"{RECORDS}/{row_file}"] if default else [])]
-        lines += _foreach(group, pipeline, f"{BENCH} reproduce {flags} {end}", deps, f"{VERDICTS}/{row_file}")
+        digest = str(pipeline.code_folder / "${item.model}-${item.layout}-${item.dataset}-${item.recipe}")
+        deps = [*entries, digest, "packed/${item.dataset}", *([f"{RECORDS}/{row_file}"] if default else [])]
+        lines += _foreach("run", pipeline, f"{BENCH} reproduce {flags} {end}", deps, f"{VERDICTS}/{row_file}")
     if pipeline.page_of:
         lines += [
             "  leaderboard:",
@@ -255,21 +215,6 @@ def _foreach(name: str, pipeline: Pipeline, command: str, deps: Sequence[str], o
 
 def _list(indent: str, key: str, values: Sequence[str]) -> list[str]:
     return [f"{indent}{key}:", *(f"{indent}  - {value}" for value in values)]
-
-
-def _imports(path: Path) -> list[str]:
-    """Return the names of the modules that a module imports, each `from package import name` as both readings."""
-    found: list[str] = []
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except SyntaxError as problem:
-        raise BenchError(f"{path}, line {problem.lineno}: {problem.msg}.") from None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return found
 
 
 def _below(path: Path, root: Path) -> Path:

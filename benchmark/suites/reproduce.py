@@ -25,7 +25,6 @@ from benchmark.suites.pipeline import BUILD, VERDICTS
 
 TOLERANCE = 0.15  # dB, of the gap; docs/reproduce.md says what it was measured from
 SCORES = {"psnr_gap": 1, "psnr_train": 2, "psnr_test": 2}  # in tolerances: what moves both sides cancels in the gap
-CODE = "code.sha256"
 
 
 @dataclass(frozen=True)
@@ -52,19 +51,16 @@ def reproduce(
     *,
     committed_in: Path,
     tolerance: float,
-    code: str,
     publish: bool = False,
     force: bool = False,
 ) -> Reproduction:
     """Run a spec from nothing, or from where a reproduction by the same code was stopped; compare and write a verdict.
 
-    tolerance: dB, of psnr_gap; psnr_train and psnr_test may differ by twice that. code: the digest of the files that
-    define the numbers; a run begun by other code starts anew. publish: where no record of this configuration is
+    tolerance: dB, of psnr_gap; psnr_train and psnr_test may differ by twice that. A run begun by other code
+    starts anew. publish: where no record of this configuration is
     committed, make this one it. Raise BenchError, and write no verdict, where the fresh numbers are not the committed.
     """
-    stamp = place.folder(spec) / CODE
-    same_code = stamp.is_file() and stamp.read_text() == code
-    fresh = run.run(spec, place, display, force=force or not same_code, started=lambda folder: write_text(stamp, code))
+    fresh = run.run(spec, place, display, force=force or not resumable(spec, place))
     path = path_of(committed_in, spec.row, spec.half)
     committed = record.read(path) if path.exists() else None
     if committed and not spec.describes(committed.spec):
@@ -81,6 +77,14 @@ def reproduce(
     result = Reproduction(fresh, committed, "recorded" if committed else "new")
     write_text(path_of(place.home / VERDICTS, spec.row, spec.half), json.dumps(verdict(result), indent=1) + "\n")
     return result
+
+
+def resumable(spec: Spec, place: Bench) -> bool:
+    """Tell whether a reproduction that was stopped, or finished, is by this very code."""
+    try:
+        return bool(json.loads((place.folder(spec) / "spec.json").read_text(encoding="utf-8"))["code"] == spec.code)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def differences(committed: Record, fresh: Record, tolerance: float) -> list[str]:

@@ -90,7 +90,7 @@ def _task(row: Row, home: Path, records: Path, search: tuple[Path, ...], force: 
     path = record.path_of(records, row)
     with suppress(BenchError):  # a damaged record is for `bench run` to report
         if not force and path.exists() and spec.describes((found := record.read(path)).spec):
-            task.status, task.step = "already finished", task.steps
+            task.status, task.step = "already finished" if spec.same_numbers(found.code) else "older code", task.steps
             task.psnr_gap, task.record = found.psnr_gap, str(path)
     return task
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from benchmark.declaring.row import Row
 from benchmark.suites.engine import Job
 
-Status = Literal["waiting", "running", "finished", "already finished", "submitted", "failed"]
+Status = Literal["waiting", "running", "finished", "already finished", "older code", "submitted", "failed"]
 
 
 class Outcome(NamedTuple):

@@ -15,8 +15,16 @@ from rich.text import Text
 if TYPE_CHECKING:
     from benchmark.suites.task import Task
 
-COLOURS = {"running": "cyan", "finished": "green", "already finished": "dim", "failed": "bold red", "waiting": "dim", "submitted": "cyan"}
-ENDED = ("finished", "already finished", "failed")
+COLOURS = {
+    "running": "cyan",
+    "finished": "green",
+    "already finished": "dim",
+    "older code": "yellow",
+    "failed": "bold red",
+    "waiting": "dim",
+    "submitted": "cyan",
+}
+ENDED = ("finished", "already finished", "older code", "failed")
 
 
 class View:
@@ -96,7 +104,7 @@ class View:
 
     def _visible(self, room: int) -> list["Task"]:
         """Return the rows that fit, in the order of the suite: those at work first, then failed, next and done ones."""
-        urgency = ("running", "failed", "waiting", "finished", "already finished")
+        urgency = ("running", "failed", "older code", "waiting", "finished", "already finished")
         chosen = sorted(range(len(self._tasks)), key=lambda i: (urgency.index(self._tasks[i].status), i))[: max(1, room)]
         return [self._tasks[i] for i in sorted(chosen)]
 

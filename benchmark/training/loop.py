@@ -39,6 +39,7 @@ class Hooks:
     measure: Callable[[nn.Module, int, float], Point]  # EMA network, step, mean loss since the last point
     warn: Callable[[str], None]
     stop: Callable[[], bool]  # asked after every step
+    resumes: Callable[[str], None] = lambda code: None  # told the digest of the code that wrote the checkpoint
     checkpoint_seconds: float = 60.0
 
 
@@ -66,6 +67,7 @@ def train(
     processes, device = work.processes, images.device
     if saved := processes.ask_first(lambda: checkpoint.last(folder, hooks.warn)):
         training.restore(saved)
+        hooks.resumes(saved.state.get("code", ""))
     training.network.train()
     processes.spread((training.network, training.ema))
     work.notes = training.notes

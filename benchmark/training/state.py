@@ -27,6 +27,7 @@ class Training:
     wall_seconds: float = 0.0  # spent training, over all sittings
     resumed: int = 0
     micro_batch: int = 0  # images at a time, as memory allowed; 0: all
+    code: str = ""  # digest of the code that trains; the one that began it is told by the checkpoint
     notes: list[str] = field(default_factory=list)  # what was done another way than asked
 
     def save(self, folder: Path) -> Path:
@@ -38,6 +39,7 @@ class Training:
             "wall_seconds": self.wall_seconds,
             "resumed": self.resumed,
             "notes": self.notes,
+            "code": self.code,
             "trajectory": [vars(point).copy() for point in self.trajectory],
         }
         return checkpoint.save(folder, Checkpoint(self.step, self.network.state_dict(), self.ema.state_dict(), state))
