@@ -68,7 +68,7 @@ def write_code(suite: str, root: Path) -> list[Path]:
     for pipeline in pipelines(root):
         for row in _one_of_each(pipeline.rows) if pipeline.suite == suite else ():
             spec = _resolved(row, root)
-            code = closure.digest(_kinds(spec), spec.folders, root)
+            code = closure.digest(_kinds(spec), (), root)
             path = root / pipeline.code_folder / code_name(row)
             write_text(path, equivalence.first(code, equivalence.family_name(spec.to_json()), root) + "\n")
             written.append(path)

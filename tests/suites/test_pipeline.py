@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark.declaring import registry
+from benchmark.declaring import equivalence, registry
 from benchmark.declaring.registry import STOCK
 from benchmark.declaring.row import Row
-from benchmark.declaring.spec import load_suite
+from benchmark.declaring.spec import AXES, load_suite, resolve
 from benchmark.suites import pipeline
 
 ROOT = STOCK.parent
@@ -42,101 +42,55 @@ def test_every_row_is_one_stage_and_no_file_has_too_many() -> None:
 
 def test_params_hold_the_rows_as_yaml_reads_them() -> None:
     for one in pipeline.pipelines(ROOT):
-        params = yaml.safe_load((ROOT / one.folder / "params.yaml").read_text()) or {}
-        rows = [Row(**fields) for group, named in params.items() if group != "pack" for fields in named.values()]
+        params = yaml.safe_load(pipeline.files_of(ROOT, one.suite)[one.folder / "params.yaml"]) or {}
+        rows = [Row(**fields) for fields in params.get("run", {}).values()]
         assert sorted(rows) == sorted(one.rows)
         assert params.get("pack", []) == list(one.packs)
 
 
 def test_every_dependency_but_images_and_verdicts_is_there() -> None:
-    """A stage of the default suite names no file that the checkout lacks."""
+    """A stage of the default suite names no file that the checkout lacks, and its rows' code is what their numbers rest on."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    code = [dep for dep in stages["run"]["do"]["deps"] if "$" not in dep]
-    assert {"benchmark/training/loop.py", "benchmark/training/step.py", "benchmark/networks/numerics.py"} <= set(code)
-    assert "benchmark/networks/attention" in code  # the kernels that registry/backbones/attention.py imports, whichever is chosen
-    assert "registry/backbones/attention.py" in code  # imported by dit.py, not by the entry
-    assert all((ROOT / dep).exists() for dep in code)
+    code = stages["code"]["deps"]
+    assert {"benchmark/training/loop.py", "benchmark/scoring/psnr.py", "benchmark/networks/attention/bands.py"} <= set(code)
+    assert {"registry/backbones/attention.py", str(equivalence.LEDGER)} <= set(code)
+    assert all((ROOT / dep).exists() for dep in [*code, *(dep for dep in stages["run"]["do"]["deps"] if "$" not in dep)])
+    assert set(stages["code"]["outs"]) == {f"build/code/mini/{pipeline.code_name(row)}" for row in load_suite("mini").rows()}
     assert stages["leaderboard"]["deps"] == [
         f"build/verdicts/mini/dead_leaves8/{r.model}-{r.layout}-n{r.subset}-s{r.seed}.json" for r in load_suite("mini").rows()
     ]
 
 
-def test_the_code_of_a_row_is_its_entries_and_what_they_import() -> None:
-    code = {str(path) for path in pipeline.code_of(MINI, ROOT)}
-    assert {
-        "registry/backbones/dit_mini.gin",
-        "registry/layouts/local_3x3_head.gin",
-        "registry/datasets/dead_leaves8.gin",
-        "registry/recipes/mini.gin",
-        "registry/backbones/dit.py",
-        "registry/backbones/attention.py",
-        "registry/layouts/windows.py",
-        "benchmark/scoring/psnr.py",
-    } <= code
-    assert "registry/backbones/unet.py" not in code
-    assert "benchmark/networks/attention" in code and "benchmark/networks/attention" not in {
-        str(path) for path in pipeline.code_of(MINI._replace(model="unet_mini", layout="global"), ROOT)
-    }
-    assert "registry/datasets/dead_leaves.py" not in code  # its images are a dependency by their bytes
-
-
-def test_the_digest_of_the_code_changes_with_each_of_its_files_only(tmp_path: Path) -> None:
-    before = pipeline.code_digest(MINI, ROOT)
-    assert before == pipeline.code_digest(MINI._replace(seed=4, subset=64), ROOT)
-    assert before != pipeline.code_digest(MINI._replace(layout="global"), ROOT)
-    backbones = tmp_path / "backbones"
-    backbones.mkdir()
-    (backbones / "mine.gin").write_text("# mine\nimport my_net\n\nNet.width = 1\n")
-    (backbones / "my_net.py").write_text("import my_part\n")
-    (backbones / "my_part.py").write_text("x = 1\n")
-    row, search = MINI._replace(model="mine"), (STOCK, tmp_path)
-    mine = pipeline.code_digest(row, ROOT, search)
-    (backbones / "my_part.py").write_text("x = 2\n")
-    assert pipeline.code_digest(row, ROOT, search) != mine
-    (backbones / "my_part.py").write_text("x = 1\n")
-    assert pipeline.code_digest(row, ROOT, search) == mine
-
-
-def test_the_digest_of_the_code_changes_with_a_kernel(tmp_path: Path) -> None:
+def test_a_suite_is_written_with_those_that_own_some_of_its_rows(tmp_path: Path) -> None:
     for folder in ("benchmark", "registry"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    search = (tmp_path / "registry",)
-    dit, unet = MINI, MINI._replace(model="unet_mini", layout="global")
-    before = [pipeline.code_digest(row, tmp_path, search) for row in (dit, unet)]
+    written = pipeline.write(tmp_path, "mini_scale")
+    assert {str(path) for path in written} >= {"pipelines/mini_scale/dvc.yaml", "pipelines/mini_biases/dvc.yaml", "dvc.yaml"}
+    assert not any("paper" in str(path) for path in written)
+    assert pipeline.stale(tmp_path, "mini_scale") == [] and pipeline.write(tmp_path, "mini_scale") == []
+
+
+def test_the_digests_of_the_code_follow_an_edit_and_a_proof(tmp_path: Path) -> None:
+    for folder in ("benchmark", "registry"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / equivalence.LEDGER).write_text("")
+    before = {path.name: path.read_text() for path in pipeline.write_code("mini", tmp_path)}
+    spec = resolve({axis: getattr(MINI, axis) for axis in AXES}, subset=16, seed=0)
     kernel = tmp_path / "benchmark/networks/attention/windows.py"
-    kernel.write_text(kernel.read_text() + "# another kernel\n")
-    after = [pipeline.code_digest(row, tmp_path, search) for row in (dit, unet)]
-    assert after[0] != before[0] and after[1] == before[1]
-
-
-def test_every_module_of_the_training_and_the_scoring_is_a_dependency() -> None:
-    """What run, train, step and psnr import of the instrument is a dependency of every row, or named here as no number."""
-    no_number = {
-        "artifacts",
-        "attention",
-        "checkpoint",
-        "cost",
-        "data",
-        "distributed",
-        "environment",
-        "errors",
-        "hold",
-        "leaderboard",
-        "lease",
-        "memory",
-        "place",
-        "progress",
-        "record",
-        "signals",
-        "spec",
-    }
-    imported = {
-        name.split(".")[1]
-        for module in ("run", "train", "step", "psnr", "diffusion")
-        for name in pipeline._imports(ROOT / f"benchmark/{module}.py")
-        if name.startswith("benchmark.")
-    }
-    assert imported - {path.stem for path in pipeline.NUMBERS} <= no_number
+    kernel.write_text(kernel.read_text() + "# said again\n")
+    assert {path.name: path.read_text() for path in pipeline.write_code("mini", tmp_path)} == before
+    kernel.write_text(kernel.read_text() + "OTHER = 1\n")
+    after = {path.name: path.read_text() for path in pipeline.write_code("mini", tmp_path)}
+    assert set(after) == set(before) and all(after[name] != before[name] for name in before)
+    family, name = equivalence.family_name(spec.to_json()), pipeline.code_name(MINI)
+    proof = equivalence.Proof(
+        family=family, before=before[name].strip(), after=after[name].strip(), row="a row", weights_sha256="1", curves_sha256="2",
+        torch="2", processor="a processor", date="2026-01-01",
+    )  # fmt: skip
+    equivalence.add([proof], tmp_path)
+    joined = {path.name: path.read_text() for path in pipeline.write_code("mini", tmp_path)}
+    assert joined[name] == before[name], "shown to be equivalent: its stages stay as they are"
+    assert all(joined[other] == after[other] for other in after if other != name), "a proof speaks for its family only"
 
 
 def test_the_paper_suites_are_the_rows_that_it_prints() -> None:
