@@ -50,7 +50,9 @@ def check(
     return [
         Verdict(path, tuple(_outcomes(rules)))
         for path, records in _walk(paths)
-        for rules in [_entry_rules(path, search, light, compiled) if path.suffix == ".gin" else check_record.rules(path, records, where)]
+        for rules in [
+            _entry_rules(path, search, light, compiled) if path.suffix == ".gin" else check_record.rules(path, records, where, search)
+        ]
     ]
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from benchmark.declaring import registry
+from benchmark.declaring.equivalence import standing
+from benchmark.declaring.spec import AXES
 from benchmark.errors import BenchError, NotRun
 from benchmark.images import manifest
 from benchmark.images.packing import Packed, open_images
@@ -13,7 +16,7 @@ from benchmark.recording.record import Record
 Rules = Iterator[tuple[str, Callable[[], str]]]
 
 
-def rules(path: Path, records: Path | None, home: Path) -> Rules:
+def rules(path: Path, records: Path | None, home: Path, search: tuple[Path, ...] = ()) -> Rules:
     """Yield the rules of the record at `path`, found under the folder `records`; the images are those under `home`."""
     read: list[Record] = []
 
@@ -26,6 +29,18 @@ def rules(path: Path, records: Path | None, home: Path) -> Rules:
     yield "record", valid
     if read:
         yield "images", lambda: check_images(read[0], home)
+        yield "code", lambda: check_code(read[0], search)
+
+
+def check_code(made: Record, search: tuple[Path, ...]) -> str:
+    """Say that a record's code is this code or equivalent to it; raise NotRun where it is older, or not here to be compared."""
+    folders = [root / registry.FOLDERS[axis] for root in search if root != registry.STOCK for axis in AXES]
+    found = standing(made.code, made.spec, AXES, folders)
+    if found == "code not here":
+        raise NotRun("the code of its entries is not here")
+    if found == "older code":
+        raise NotRun("older code: nothing shows that the code that is here gives these numbers")
+    return found
 
 
 def check_images(made: Record, home: Path) -> str:

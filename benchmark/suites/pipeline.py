@@ -164,7 +164,8 @@ def _stages(pipeline: Pipeline, root: Path) -> str:
         "stages:",
     ]
     if pipeline.packs:
-        kinds = {load(registry.find("dataset", name, (root / "registry",))).kind for name in pipeline.packs}
+        packed = [load(registry.find("dataset", name, (root / "registry",))).to_json() for name in pipeline.packs]
+        kinds = {kind for one in packed for kind in closure.family_of({"dataset": one}, ["dataset"]).values()}
         modules = [_below(path, root) for kind in sorted(kinds) for path in closure.files({"dataset": kind}, (), root, roots=())]
         deps = [
             "data/${item}.json",

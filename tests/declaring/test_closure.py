@@ -31,7 +31,7 @@ NUMBERS = [
     ("benchmark/training/loop.py", "weight_decay=recipe.weight_decay", "weight_decay=0.1"),
     ("benchmark/training/loop.py", "betas=recipe.betas", "betas=(0.5, 0.5)"),
     ("benchmark/networks/attention/windows.py", "//", "%"),
-    ("registry/layouts/windows.py", 'self.placement == "tail"', 'self.placement == "head"'),
+    ("registry/layouts/windows.py", 'placement == "tail":', 'placement == "head":'),
     ("registry/backbones/dit.py", "SiLU", "GELU"),
     ("registry/backbones/timesteps.py", "LONGEST_PERIOD = 10000", "LONGEST_PERIOD = 1000"),
     ("registry/datasets/dead_leaves.py", "OVERSAMPLING = 4", "OVERSAMPLING = 5"),

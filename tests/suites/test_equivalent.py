@@ -74,7 +74,7 @@ def test_an_edit_is_refused_until_it_is_shown_to_change_no_number(tree: Path) ->
     (finding,) = json.loads(proved.stdout)
     assert finding["outcome"] == "equal" and finding["rows"] == 2
     ledger = (tree / "registry/equivalent_code.toml").read_text()
-    assert code in ledger and record.read(made).weights_sha256 in ledger
+    assert code in ledger and any(record.read(path).weights_sha256 in ledger for path in made.parent.glob("*.json"))
     for seed in ("0", "1"):  # one row speaks for its family
         again = bench(tree, "run", *ROW, "--seed", seed, "--no-track")
         assert again.returncode == 0 and "already finished" in again.stderr
