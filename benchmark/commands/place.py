@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def place_of(options: argparse.Namespace) -> "Place":
     """Return the place of a run, and set torch up for reproducible numbers."""
-    from benchmark.networks.numerics import reproducible
+    from benchmark.networks.numerics import set_up
     from benchmark.run import Place
     from benchmark.running.environment import choose_device
     from benchmark.running.processes import own_device
@@ -26,7 +26,7 @@ def place_of(options: argparse.Namespace) -> "Place":
     micro_batch = getattr(options, "micro_batch", None)
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"--micro-batch {micro_batch} must be at least 1.")
-    reproducible(options.threads, home() / "runs" / "compiled")
+    set_up(options.threads, home() / "runs" / "compiled")
     return Place(
         home=home(),
         records=records_of(options),

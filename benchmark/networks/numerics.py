@@ -50,16 +50,21 @@ def blocks(network: nn.Module) -> list[nn.Module]:
     return [block for each in lists for block in within(each)] or [network]
 
 
-def reproducible(threads: int | None, compiled: Path) -> None:
-    """Set torch up for reproducible numbers, on so many CPU threads (None: its own choice).
+def set_up(threads: int | None, compiled: Path) -> None:
+    """Set torch up for reproducible numbers in the whole process, on so many CPU threads (None: its own choice).
 
-    What torch.compile makes is kept in `compiled`, unless TORCHINDUCTOR_CACHE_DIR names another folder.
+    What torch.compile makes is kept in `compiled`.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.allow_tf32 = False  # scores are fp32
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled))
+    keep_compiled(compiled)
+
+
+def keep_compiled(folder: Path) -> None:
+    """Keep what torch.compile makes in a folder, unless TORCHINDUCTOR_CACHE_DIR names another one."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 def compile_blocks(network: nn.Module, how: str, device: torch.device) -> str | None:

@@ -150,12 +150,12 @@ def _run(order: Order, search: tuple[Path, ...], records: Path) -> Made:
 
 def _place(order: Order, records: Path) -> "Place":
     """Return where the row runs on this node: the shared directory, or the node's own."""
-    from benchmark.networks.numerics import reproducible
+    from benchmark.networks.numerics import set_up
     from benchmark.running.environment import choose_device
     from benchmark.running.place import Place
 
     where = Path(order.home) if order.home else home()
-    reproducible(order.threads, where / "runs" / "compiled")
+    set_up(order.threads, where / "runs" / "compiled")
     return Place(
         home=where,
         records=records,
