@@ -26,7 +26,7 @@ NUMBERS = [
     ("benchmark/images/subsets.py", "300", "299"),
     ("benchmark/scoring/psnr.py", "math.log10(4)", "math.log10(2)"),
     ("benchmark/scoring/psnr.py", '"psnr"', '"psnr2"'),
-    ("benchmark/scoring/result.py", "curves.clipped.gap", "curves.unclipped.gap"),
+    ("benchmark/scoring/result.py", '"psnr_gap": curves.psnr_gap', '"psnr_gap": curves.psnr_test'),
     ("benchmark/training/step.py", "recipe.ema", "recipe.ema * 1"),
     ("benchmark/training/loop.py", "weight_decay=recipe.weight_decay", "weight_decay=0.1"),
     ("benchmark/training/loop.py", "betas=recipe.betas", "betas=(0.5, 0.5)"),
