@@ -17,7 +17,8 @@ from benchmark.recording.published import VARIANTS
 FILE = STOCK / "claims.toml"
 ANALYSES = ("jacobian", "attention", "representations", "receptive-field")
 PSNR = ("psnr_gap", "psnr_train", "psnr_test")
-MEASURES = (*PSNR, "membership_gap", "psnr_best_stop")
+WORTH = {"worth_psnr_test": "psnr_test", "worth_psnr_gap": "psnr_gap", "worth_membership_gap": "membership_gap"}  # log2 of N* / N
+MEASURES = (*PSNR, "membership_gap", "psnr_best_stop", *WORTH)
 Expected = Literal["lower", "higher", "equal", "not lower"]
 
 

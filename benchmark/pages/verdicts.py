@@ -1,12 +1,14 @@
 """Records to verdicts: every comparison of the claims, its paired differences, and what they decide, corrected for their number."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmark.errors import BenchError
-from benchmark.pages.claims import PSNR, Claim, Contrast, Side, declared
+from benchmark.pages.claims import PSNR, WORTH, Claim, Contrast, Side, declared
+from benchmark.pages.equivalence import worth
 from benchmark.pages.membership import membership_gaps
 from benchmark.pages.statistics import (
     Corrected,
@@ -165,6 +167,8 @@ def _compared(records: Rows, contrast: Contrast, numbers: Numbers) -> tuple[Pair
     variant, baseline = _series(records, contrast, contrast.variant), _series(records, contrast, contrast.baseline)
     if variant is None or baseline is None:
         return None, None, None
+    if contrast.quantity in WORTH:
+        return _worths(records, contrast, list(variant.runs)), None, None
     met = at_equal_fit(variant, baseline) if contrast.quantity == "psnr_gap" else None
     seeds, _ = common_seeds(variant, baseline)
     sides = [_values(side, seeds, contrast.quantity, numbers) for side in (variant, baseline)]
@@ -174,6 +178,28 @@ def _compared(records: Rows, contrast: Contrast, numbers: Numbers) -> tuple[Pair
         mine, theirs = {seed: percent(mine[seed], theirs[seed]) for seed in same}, dict.fromkeys(same, 0.0)
     of_baseline = [value for value, _ in _values(baseline, list(baseline.runs), contrast.quantity, numbers).values()]
     return paired(mine, theirs), met, estimate(of_baseline) if of_baseline else None
+
+
+def _worths(records: Rows, contrast: Contrast, seeds: Sequence[int]) -> Paired | None:
+    """Return log2 of what the variant is worth in training images, by seed; a bound counts as what it is a bound of."""
+    quantity = WORTH[contrast.quantity]
+    ladders = [_ladders(records, contrast, side, quantity) for side in (contrast.variant, contrast.baseline)]
+    found = {
+        seed: math.log2(mine.factor)
+        for seed in seeds
+        if (mine := worth(*(side.get(seed, {}) for side in ladders), contrast.variant.subset, rises=quantity == "psnr_test"))
+    }
+    return paired(found, dict.fromkeys(found, 0.0))
+
+
+def _ladders(records: Rows, contrast: Contrast, side: Side, quantity: str) -> dict[int, dict[int, float]]:
+    """Return the quantity by seed and N, on one side of a comparison."""
+    found: dict[int, dict[int, float]] = {}
+    for subset in sorted({subset for _, _, _, subset, _ in records}):
+        series = _series(records, contrast, replace(side, subset=subset))
+        for seed, (value, _) in (_values(series, list(series.runs), quantity, {}) if series else {}).items():
+            found.setdefault(seed, {})[subset] = value
+    return found
 
 
 def _tested(contrast: Contrast, difference: Paired | None) -> Corrected | None:

@@ -60,7 +60,9 @@ def test_every_claim_is_about_an_exhibit_and_only_the_papers_recipes_count_as_it
 
 
 def test_the_claims_of_the_leaderboard_are_those_of_the_own_suites_about_psnr() -> None:
-    assert [one.name for one in declared().own] == [
+    own = [one for one in declared().own if one.suite not in ("mini_control", "mini_ladder", "natural16")]
+    assert len(own) == len(declared().own) - 22
+    assert [one.name for one in own] == [
         "mini-1",
         "mini-2",
         "natural8",
@@ -262,3 +264,12 @@ def test_not_lower_is_shown_where_the_interval_lies_above_minus_the_margin(diffe
     records = on("dead_leaves8", ([1 + d for d in differences], [1.0] * 3))
     (one,) = judge(records, [claim(expected="not lower", margin=0.05)])
     assert verdict(one, one.equal_steps).startswith(word)
+
+
+def test_what_a_layout_is_worth_in_images_is_read_off_the_baselines_ladder() -> None:
+    """Gaps of 2, 1 and 0.5 dB at N = 8, 16 and 32 under global; 0.75 at 16 is half way to 32: x 2 ** 0.5, log2 of it 0.5."""
+    ladder = [made(gap, subset=n, seed=seed) for seed in (0, 1, 2) for n, gap in ((8, 2.0), (16, 1.0), (32, 0.5))]
+    variant = [made(gap, subset=16, seed=seed, layout="local_3x3_head") for seed, gap in enumerate((0.75, 0.625, 0.1))]
+    (one,) = judge([*ladder, *variant], [claim(statistic="worth_psnr_gap", expected="higher")])
+    assert dict(one.equal_steps.differences) == pytest.approx({0: 0.5, 1: 0.75, 2: 1.0})  # the last lies beyond the ladder
+    assert verdict(one, one.equal_steps) == "shown, higher in 3 of 3 seeds"
