@@ -27,6 +27,7 @@ class Recipe:
     ema: Beta = 0.9999
     precision: Literal["fp32", "bf16"] = "fp32"  # of the training step; evaluation is always fp32
     tf32: bool = added(False)  # fp32 matrix products of the training step with TF32 inputs, on a GPU that has it
+    flips: bool = added(False)  # augmentation: every image of a batch is mirrored left to right with probability 1/2
     compile: Literal["none", "blocks", "graphs"] = added("none")  # the network block by block; graphs: and as CUDA graphs
     psnr_steps: Annotated[int, Range(least=1, most=1000)] = 50  # evenly respaced diffusion steps
     psnr_images: Positive = 300  # K of Eq. 4, per split

@@ -168,7 +168,11 @@ def draw(images: Tensor, step: int, work: Work) -> Batch:
     index = torch.randint(len(images), (size,), device=device)
     t = torch.randint(diffusion.STEPS, (size,), device=device)
     noise = torch.randn((size, *images.shape[1:]), device=device)
-    return Batch(diffusion.scaled(images[index[share]]), t[share], noise[share], share.start)
+    drawn = images[index[share]]
+    if work.recipe.flips:  # drawn last: the images, steps and noise are those of the same step without flips
+        turned = torch.rand(size, device=device)[share] < 0.5
+        drawn = torch.where(turned[:, None, None, None], drawn.flip(3), drawn)
+    return Batch(diffusion.scaled(drawn), t[share], noise[share], share.start)
 
 
 def _seed(device: torch.device, key: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmark.contract import Attention, ImageShape
 from benchmark.declaring import registry
 from benchmark.declaring.recipe import Recipe
-from benchmark.declaring.spec import load
+from benchmark.declaring.spec import load, resolve
 from benchmark.errors import BenchError, UsageError
 from benchmark.networks import diffusion, numerics
 from benchmark.networks.memory import Fitting, out_of_memory
@@ -84,6 +84,28 @@ def _of_rank(network: nn.Module, rank: int) -> dict[str, Tensor]:
             return flags
 
     return gradients(network, work(processes=Deaf(rank, 3), micro_batch=2))
+
+
+def test_flips_mirror_half_of_the_images_and_change_nothing_else() -> None:
+    plain, flipped = ([draw(IMAGES, step, work(flips=flips)) for step in range(200)] for flips in (False, True))
+    mirrored = 0
+    for one, two in zip(plain, flipped, strict=True):
+        assert torch.equal(one.t, two.t) and torch.equal(one.noise, two.noise)
+        for image, other in zip(one.x0, two.x0, strict=True):
+            assert torch.equal(other, image) or [row[::-1] for row in image.flatten(0, 1).tolist()] == other.flatten(0, 1).tolist()
+            mirrored += not torch.equal(other, image)
+    assert 630 < mirrored < 770  # of 1,400: 3.7 standard deviations
+    for rank in range(2):
+        part = draw(IMAGES, 7, work(flips=True, processes=Processes(rank, 2)))
+        assert torch.equal(part.x0, flipped[7].x0[part.first : part.first + len(part.t)])
+
+
+def test_a_recipe_without_flips_is_the_one_that_it_was() -> None:
+    names = {"model": "dit_mini", "layout": "global", "dataset": "dead_leaves8", "recipe": "mini"}
+    off = resolve(names, subset=16, seed=0)
+    on = resolve(names, subset=16, seed=0, overrides=["recipe.flips=True"])
+    assert "flips" not in off.to_json()["recipe"]["config"] and on.to_json()["recipe"]["config"]["flips"] is True
+    assert off.id == resolve(names, subset=16, seed=0, overrides=["recipe.flips=False"]).id != on.id
 
 
 def test_shares_of_a_batch_are_the_batch() -> None:
