@@ -235,7 +235,10 @@ def _with_entries(cls: type, bound: dict[str, Any], file: registry.EntryFile, wi
     def loaded(field: str, value: str) -> Entry:
         if value in names:
             raise FieldError(f"{field} = {value!r} makes it a part of itself")
-        return load(registry.find(file.axis, value, registry.roots([file.path.resolve().parents[1]])), names)
+        beside = (file.path.resolve().parents[1],)  # a name that stands beside the file is that one
+        return load(
+            registry.find(file.axis, value, beside if value in registry.entries(file.axis, beside) else registry.roots(beside)), names
+        )
 
     others = {field for field, hint in hints(cls).items() if hint is Entry and isinstance(bound.get(field), str)}
     return bound | {field: loaded(field, bound[field]) for field in others}
