@@ -19,6 +19,7 @@ from benchmark.commands import (
     report,
     run,
     sample,
+    site,
     suite,
     sweep,
     tracking,
@@ -78,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
         suite.add_reproduce,
         leaderboard.add,
         report.add,
+        site.add,
         tracking.add,
     ):
         add(verbs)

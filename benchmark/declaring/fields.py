@@ -5,6 +5,7 @@ type never gets past the constructor, whether it came from gin, from a flag or f
 """
 
 import dataclasses
+import functools
 import math
 import types
 from collections.abc import Callable, Mapping
@@ -84,6 +85,7 @@ def checked(cls: type[T]) -> type[T]:
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
 
+@functools.cache
 def hints(cls: type) -> dict[str, Any]:
     """Return the resolved annotation of every dataclass field of `cls`, in order."""
     resolved = get_type_hints(cls, include_extras=True)

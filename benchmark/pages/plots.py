@@ -1,19 +1,15 @@
 """Tables to pictures (SVG): the numbers of each first, so that their digest can be checked without drawing."""
 
-import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmark.pages.statistics import Paired
 from benchmark.pages.tables import Row, Series, Table
+from benchmark.pages.text import slug
 from benchmark.recording.curves import mean_curves
 from benchmark.recording.style import Picture, drawn, short
-
-if TYPE_CHECKING:
-    pass
 
 
 def pictures(tables: Sequence[Table]) -> list[Picture]:
@@ -27,7 +23,7 @@ def pictures(tables: Sequence[Table]) -> list[Picture]:
 def section_pictures(tables: Sequence[Table]) -> list[Picture]:
     """Return the pictures of the tables of one metric version, recipe and dataset."""
     first = tables[0]
-    folder = PurePosixPath("figures", *map(_slug, (first.metric_version, first.recipe, first.dataset)))
+    folder = PurePosixPath("figures", *map(slug, (first.metric_version, first.recipe, first.dataset)))
     labels = _labels(tables)
     found = []
     if len(tables) > 1:
@@ -117,9 +113,3 @@ def _key(series: Series) -> tuple[str, str]:
 
 def _order(series: Series) -> tuple[str, bool, str]:
     return series.model, series.layout != "global", series.layout
-
-
-def _slug(name: str) -> str:
-    """Return a name as one safe path component, different for different names."""
-    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
-    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

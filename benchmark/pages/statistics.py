@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from benchmark.errors import BenchError
@@ -166,16 +167,17 @@ def best_stop(trajectory: Sequence[Point]) -> float | None:
     return math.fsum(read) / 2
 
 
+@cache
 def t_quantile(freedom: int) -> float:
     """Return the quantile of the t-distribution that the ends of an interval are made from."""
-    return float(_special().stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    return float(special().stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def _t_tail(freedom: int, above: float) -> float:
-    return float(_special().stdtr(freedom, -above))
+    return float(special().stdtr(freedom, -above))
 
 
-def _special() -> Any:
+def special() -> Any:
     """Return scipy.special, which has the t-distribution of scipy.stats at a tenth of the import time."""
     try:
         from scipy import special

@@ -3,22 +3,21 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 from benchmark.declaring import kinds
 from benchmark.declaring.spec import AXES
 from benchmark.errors import BenchError
+from benchmark.pages.ranking import NOT_RUN, ranges
 from benchmark.pages.statistics import (
     EqualFit,
     Estimate,
     Paired,
     equal_fit,
     estimate,
-    holm,
-    p_value,
     paired,
-    separated,
 )
 from benchmark.recording.record import Record
 
@@ -181,17 +180,15 @@ def ranks(series: Sequence[Series]) -> tuple[list[tuple[int, int] | None], int]:
     separated from 0, the worst is the number of ranked series less those whose gap is higher by such a difference. (Not being
     separated is not transitive: single ranks would have to hide that.) A series that shares two seeds with no other has no rank.
     """
-    pairs = {
-        (i, j): difference
-        for i, j in combinations(range(len(series)), 2)
-        if (difference := at_equal_steps(series[i], series[j])) and difference.estimate.n > 1
-    }
-    corrected = dict(zip(pairs, holm([p_value(difference.estimate) for difference in pairs.values()]), strict=True))
-    sides = {pair: difference.side if separated(corrected[pair]) else 0 for pair, difference in pairs.items()}
-    sides |= {(j, i): -side for (i, j), side in sides.items()}
-    against = [[sides[mine, other] for other in range(len(series)) if (mine, other) in sides] for mine in range(len(series))]
-    ranked = sum(map(bool, against))
-    return [(1 + mine.count(1), ranked - mine.count(-1)) if mine else None for mine in against], len(pairs)
+    seeds = sorted({seed for one in series for seed in one.runs})
+    gaps = np.full((len(series), len(seeds)), np.nan)
+    images = np.full((len(series), len(seeds)), NOT_RUN)
+    known: dict[tuple[str, str], int] = {}
+    for place, one in enumerate(series):
+        for seed, run in one.runs.items():
+            gaps[place, seeds.index(seed)] = run.psnr_gap
+            images[place, seeds.index(seed)] = known.setdefault((run.data.test_sha256, run.data.train_sha256), len(known))
+    return ranges(gaps, images)
 
 
 def _tabulated(key: tuple[str, str, str, int], series: Sequence[Series]) -> Table:

@@ -1,5 +1,6 @@
 """Numbers and foreign names to text. A cell is a list of lines; Markdown and terminal join them in their own way."""
 
+import hashlib
 import re
 import unicodedata
 
@@ -12,6 +13,18 @@ _FOREIGN = re.compile(r"[^\w \-.,;:=()\[\]/+'%–—−±]|\](?=[(\[:])")
 def one_line(text: str) -> str:
     """Return foreign text on one line, without control, format or direction characters."""
     return " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in text).split())
+
+
+def short_text(text: str, most: int = 120) -> str:
+    """Return foreign text on one line, cut where it is too long to be read in a table."""
+    line = one_line(text[: 4 * most])
+    return line if len(line) <= most and len(text) <= 4 * most else line[: most - 1] + "…"
+
+
+def slug(name: str, most: int = 60) -> str:
+    """Return a name as one safe path component, different for different names."""
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:most]
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def escaped(text: str) -> str:

@@ -6,6 +6,7 @@ The schema is published as benchmark/recording/record.schema.json, which a test 
 import json
 import math
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ MEMBERSHIP_VERSION = "membership-1"
 RECORDS = Path("leaderboard/records")
 
 Seconds = Annotated[float, Range(least=0)]
+LARGEST_FILE, LARGEST_NUMBER = 8_000_000, 1e100
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # names become paths
 
 NonNegative = Annotated[float, Range(least=0)]
@@ -243,7 +245,7 @@ class Record:
             if abs(getattr(self, name) - sum(values) / len(values)) > 1e-6:
                 raise FieldError(f"{name} = {getattr(self, name)} is not the mean of its curve ({sum(values) / len(values)})")
 
-    @property
+    @cached_property
     def row(self) -> Row:
         """The run by name, as a suite declares it."""
         names = {axis: self.spec[axis]["name"] for axis in AXES}
@@ -277,7 +279,10 @@ def write(record: Record, path: Path) -> None:
 def read(path: Path) -> Record:
     """Read and validate a record; raise BenchError naming the file and the field."""
     try:
-        return from_json(Record, json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant))
+        if path.stat().st_size > LARGEST_FILE:
+            raise FieldError(f"it has {path.stat().st_size:,} bytes; a record has at most {LARGEST_FILE:,}")
+        text = path.read_text(encoding="utf-8")
+        return from_json(Record, json.loads(text, parse_constant=_refuse_constant, parse_int=_whole, parse_float=_number))
     except FileNotFoundError:
         raise UsageError(f"There is no record at {path}. `bench list runs` names the runs that have one.") from None
     except (OSError, UnicodeDecodeError) as problem:
@@ -302,6 +307,20 @@ def read_all(records: Path) -> list[Record]:
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a record."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Record"} | json_schema(Record)
+
+
+def _whole(text: str) -> int:
+    if len(text) > 19:
+        raise FieldError(f"a whole number of {len(text)} digits is no count")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    """Return a number; refuse one that no measurement gives and whose square no computer holds."""
+    value = float(text)
+    if not abs(value) < LARGEST_NUMBER:
+        raise FieldError(f"{text[:40]} is larger than any measurement")
+    return value
 
 
 def _refuse_constant(name: str) -> float:

@@ -1,0 +1,174 @@
+"""One row, a model under a layout at one N: what its page says, and the numbers that its charts and comparisons are made from."""
+
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from benchmark.pages import samples
+from benchmark.pages.site.pictures import Gallery
+from benchmark.pages.site.view import day, flat
+from benchmark.pages.standing import Standing
+from benchmark.pages.tables import Series
+from benchmark.pages.text import amount, escaped, one_line, plain, short_text
+from benchmark.recording import analyses, verification
+from benchmark.recording.curves import mean_curves
+from benchmark.recording.record import Record, path_of
+
+ANALYSES = {
+    "jacobian": "Jacobian of the denoised image",
+    "attention": "Attention maps",
+    "representations": "Representations",
+    "receptive-field": "Receptive field",
+}
+
+
+def script(series: Series, page: str, samples_at: str) -> dict[str, Any]:
+    """Return the numbers of a row: its mean curves, and by seed what is paired with another row's."""
+    first = _any(series)
+    return {
+        "page": page,
+        "title": title(series),
+        "subset": first.row.subset,
+        "curves": mean_curves(list(series.runs.values())),
+        "seeds": {str(seed): _by_seed(run) for seed, run in series.runs.items()},
+        "spec": {key: value for key, value in flat(dict(first.spec)).items() if key != "seed"},
+        "code": code(first),
+        "samples": samples_at,
+    }
+
+
+def title(series: Series) -> str:
+    """Return what a row is called."""
+    return f"{short_text(series.model)} {short_text(series.layout)}, N = {_any(series).row.subset:,}"
+
+
+def command(record: Record, registry: str = "") -> str:
+    """Return the command that runs a record's row again."""
+    row = record.row
+    words = ["bench", "run", "--model", row.model, "--layout", row.layout, "--dataset", row.dataset, "--recipe", row.recipe]
+    words += ["--subset", str(row.subset), "--seed", str(row.seed)]
+    words += [part for override in record.overrides for part in ("--set", override)]
+    return shlex.join(words + (["--registry", registry] if registry else []))
+
+
+def code(record: Record) -> dict[str, str]:
+    """Return the digests of the code behind a record, '' keys never; empty where the record carries none."""
+    stored = getattr(record, "code", None)
+    return flat(stored) if stored else {}
+
+
+def page(series: Series, standing: Standing, leaderboard: Path, gallery: Gallery) -> dict[str, Any]:
+    """Return what the template of a row's page shows."""
+    runs = list(series.runs.values())
+    first = runs[0]
+    submitted = standing.who(runs)
+    registry = f"submissions/{submitted.name}/registry" if submitted and submitted.sources else ""
+    return {
+        "title": title(series),
+        "model": one_line(series.model),
+        "layout": one_line(series.layout),
+        "row": first.row,
+        "metric_version": one_line(first.metric_version),
+        "ranked": first.ranked,
+        "badges": standing.badges(runs),
+        "submitted": submitted,
+        "command": one_line(command(first, registry)),
+        "spec": flat({name: first.spec[name] for name in ("model", "layout", "dataset", "recipe")}),
+        "assumed": sorted({one_line(line)[:500] for run in runs for line in run.assumed}),
+        "seeds": [_seed_row(run) for run in runs],
+        "facts": _facts(first),
+        "digests": [_digests(run) for run in runs],
+        "code": code(first),
+        "scores": _scores(runs),
+        "verified": [(run.row.seed, found) for run in runs if (found := standing.verification(run))],
+        "proves": verification.PROVES,
+        "pictures": _pictures(runs, leaderboard, gallery),
+        "samples": sample_grid(runs, leaderboard, gallery),
+    }
+
+
+def sample_grid(runs: list[Record], leaderboard: Path, gallery: Gallery) -> str:
+    """Return the samples of the first seed that has some, under the site; '' where none has."""
+    found = (samples.grid_path(leaderboard, run) for run in runs)
+    return next((gallery.file(path)[0] for path in found if path.is_file()), "")
+
+
+def record_path(record: Record) -> str:
+    """Return where the download of a record lies under the site."""
+    return path_of(Path("records"), record.row, record.half).as_posix()
+
+
+def _by_seed(run: Record) -> dict[str, Any]:
+    return {
+        "test": run.data.test_sha256[:16],
+        "train": run.data.train_sha256[:16],
+        "gap": run.psnr_gap,
+        "psnr_train": run.psnr_train,
+        "psnr_test": run.psnr_test,
+        "trajectory": [[point.step, point.psnr_train, point.psnr_test, point.psnr_gap] for point in run.trajectory],
+    }
+
+
+def _seed_row(run: Record) -> dict[str, str]:
+    return {
+        "seed": str(run.row.seed),
+        "gap": plain(run.psnr_gap),
+        "test": plain(run.psnr_test),
+        "train": plain(run.psnr_train),
+        "hours": f"{(run.training.wall_seconds + run.training.evaluation_seconds) / 3600:.3g}",
+        "day": day(run.created),
+        "record": record_path(run),
+        "name": Path(record_path(run)).name,
+    }
+
+
+def _facts(run: Record) -> dict[str, str]:
+    spent, where = run.training, run.environment
+    said = {
+        "parameters": f"{amount(spent.parameters)} ({amount(spent.parameters_trainable)} trained)",
+        "FLOPs of a forward pass": amount(spent.forward_flops),
+        "training steps": f"{spent.steps:,}",
+        "device": spent.device,
+        "processes, threads": f"{spent.processes}, {spent.threads}",
+        "peak memory": f"{amount(spent.peak_memory_bytes)}B",
+        "resumed": f"{spent.resumed} times",
+        "notes": "; ".join(spent.notes),
+    }
+    said |= {field.name: str(getattr(where, field.name)) for field in fields(where)}
+    return {name: short_text(value, 300) for name, value in said.items() if value}
+
+
+def _digests(run: Record) -> dict[str, str]:
+    return {
+        "seed": str(run.row.seed),
+        "spec": run.id,
+        "weights": short_text(run.weights_sha256),
+        "training images": short_text(run.data.train_sha256),
+        "test images": short_text(run.data.test_sha256),
+    }
+
+
+def _scores(runs: list[Record]) -> list[dict[str, str]]:
+    return [
+        {"seed": str(run.row.seed), "name": short_text(name), "value": plain(score.value), "of": short_text(f"{score.samples:,} samples, {score.version}")}
+        for run in runs
+        for name, score in run.scores.items()
+    ]
+
+
+def _pictures(runs: list[Record], leaderboard: Path, gallery: Gallery) -> list[dict[str, Any]]:
+    """Return the pictures of the analyses of the first seed that has some."""
+    for run in runs:
+        folder = analyses.published_folder(leaderboard, run.row)
+        drawn = sorted(folder.glob("*.svg")) if folder.is_dir() else []
+        if drawn:
+            return [
+                {"title": f"{ANALYSES.get(path.stem, path.stem)}, seed {run.row.seed}", "alt": escaped(path.stem), "paths": gallery.file(path)}
+                for path in drawn
+            ]
+    return []
+
+
+def _any(series: Series) -> Record:
+    return next(iter(series.runs.values()))

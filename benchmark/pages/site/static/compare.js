@@ -1,0 +1,87 @@
+// Any two rows, paired by seed.
+(function () {
+  "use strict";
+  const form = document.getElementById("choice");
+  const rows = bench.taken("rows"); // [page, board, title]
+  const said = document.getElementById("said");
+  const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(3);
+
+  function fill(select, values, wanted) {
+    select.replaceChildren(...values.map(([value, title]) => bench.element("option", title, { value })));
+    if (values.some(([value]) => value === wanted)) select.value = wanted;
+  }
+
+  function choose() {
+    const inside = rows.filter((row) => row[1] === form.board.value).map(([page, , title]) => [page, title]);
+    const state = bench.state();
+    fill(form.a, inside, state.get("a"));
+    fill(form.b, inside, state.get("b"));
+    if (form.a.value === form.b.value && inside.length > 1) form.b.value = inside.find(([page]) => page !== form.a.value)[0];
+  }
+
+  function table(id, head, lines, nothing) {
+    const host = document.getElementById(id);
+    if (!lines.length) { host.replaceChildren(bench.element("caption", nothing)); return; }
+    const top = document.createElement("thead"), line = document.createElement("tr"), body = document.createElement("tbody");
+    line.append(...head.map((title) => bench.element("th", title, { scope: "col" })));
+    top.append(line);
+    for (const cells of lines) {
+      const made = document.createElement("tr");
+      made.append(...cells.map((cell, place) => { const one = bench.element(place ? "td" : "th", null, place ? {} : { scope: "row" }); one.append(bench.element("bdi", cell)); return one; }));
+      body.append(made);
+    }
+    host.replaceChildren(top, body);
+  }
+
+  function differing(one, other) {
+    const keys = [...new Set([...Object.keys(one), ...Object.keys(other)])];
+    return keys.filter((key) => one[key] !== other[key]).map((key) => [key, one[key] ?? "–", other[key] ?? "–"]);
+  }
+
+  function samples(a, b) {
+    const host = document.getElementById("samples");
+    host.hidden = !(a.samples && b.samples);
+    host.querySelector(".pair").replaceChildren(...(host.hidden ? [] : [a, b].map((row) => {
+      const figure = bench.element("figure");
+      figure.append(bench.element("img", null, { src: bench.root + row.samples, alt: "Samples of " + row.title }), bench.element("figcaption", row.title));
+      return figure;
+    })));
+  }
+
+  function show(a, b) {
+    const lines = statistics.paired(a, b).map((one) => {
+      if (!one.estimate) return [one.name, "–", "no common level or seed", "0", ""];
+      const { mean, low, high, n } = one.estimate;
+      const word = low === null ? "one seed: no interval" : low > 0 ? "higher" : high < 0 ? "lower" : "not separated";
+      return [one.name, signed(mean) + " dB", low === null ? "–" : `[${signed(low)}, ${signed(high)}]`, String(n), word];
+    });
+    document.getElementById("compared").hidden = false;
+    table("differences", ["reading", "difference", "95% interval", "seeds", a.title + " is"], lines, "");
+    said.textContent = `${a.title} less ${b.title}. ${statistics.common(a, b).length} seeds in common.`;
+    charts.curves([a, b]);
+    charts.trajectory([a, b]);
+    samples(a, b);
+    table("specs", ["field", a.title, b.title], differing(a.spec, b.spec), "Nothing: the same spec.");
+    const known = Object.keys(a.code).length && Object.keys(b.code).length;
+    table("code", ["part", a.title, b.title], known ? differing(a.code, b.code) : [], known ? "Nothing: the same code." : "Not known: a record of one of them carries no digest of its code.");
+  }
+
+  async function compare() {
+    bench.keep(new URLSearchParams({ a: form.a.value, b: form.b.value }));
+    const [a, b] = await Promise.all([form.a.value, form.b.value].map((page) => bench.load(page + ".js", page)));
+    show(a, b);
+  }
+
+  function start() {
+    const first = rows.find((row) => row[0] === bench.state().get("a")) || rows[0];
+    if (!first) { said.textContent = "There is no row yet."; return; }
+    fill(form.board, [...new Set(rows.map((row) => row[1]))].map((board) => [board, board]), first[1]);
+    choose();
+    compare();
+  }
+
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("change", (event) => { if (event.target === form.board) choose(); compare(); });
+  window.addEventListener("hashchange", () => { if (bench.state().get("a") !== form.a.value || bench.state().get("b") !== form.b.value) start(); });
+  start();
+})();
