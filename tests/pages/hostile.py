@@ -22,9 +22,7 @@ TEXTS = (
 
 def hostile(text: str, seed: int = 0, layout: str = "global") -> Record:
     """Make a record that says `text` wherever a record may say anything."""
-    score = Score(
-        value=1e99, sd=None, samples=10, extractor=text, weights_digest=text, reference_digest=text, version=text, sampling=text
-    )
+    score = Score(value=1e99, sd=None, samples=10, extractor=text, weights_digest=text, reference_digest=text, version=text, sampling=text)
     plain = made(1.0 + seed / 10, seed=seed, layout=layout, assumed=(f"layout.border: {text}", text), scores={text: score})
     config = plain.spec["model"]["config"] | {text: {text: [text]}}
     spec = plain.spec | {"model": plain.spec["model"] | {"config": config, "kind": text}}
@@ -32,5 +30,13 @@ def hostile(text: str, seed: int = 0, layout: str = "global") -> Record:
     spent = replace(plain.training, device=text, notes=(text,), wall_seconds=9e98, forward_flops=10**18, parameters=10**18)
     data = replace(plain.data, manifest_sha256=text)
     return replace(
-        plain, spec=spec, id=spec_id(spec), environment=where, training=spent, data=data, weights_sha256=text, created=text, metric_version=text
+        plain,
+        spec=spec,
+        id=spec_id(spec),
+        environment=where,
+        training=spent,
+        data=data,
+        weights_sha256=text,
+        created=text,
+        metric_version=text,
     )

@@ -2,8 +2,8 @@
 
 import json
 import re
-from itertools import combinations
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -64,7 +64,9 @@ def test_no_page_asks_the_network_for_anything(made_site: Path) -> None:
     for page in made_site.rglob("*.html"):
         seen = Seen(page)
         assert not [link for link in seen.links if link.startswith("//")]
-        assert all(not re.match(r"https?:", link) for link in re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="([^"]*)"', page.read_text()))
+        assert all(
+            not re.match(r"https?:", link) for link in re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="([^"]*)"', page.read_text())
+        )
 
 
 def test_nothing_of_a_record_becomes_markup(made_site: Path) -> None:
@@ -140,7 +142,9 @@ def test_record_of_a_hundred_megabytes_is_refused_before_it_is_read(tmp_path: Pa
 
 
 def test_ranks_are_those_of_every_pair_by_itself() -> None:
-    records = [made(0.2 * place + 0.011 * seed * (1 + place % 3), model=f"m{place}", seed=seed) for place in range(9) for seed in range(place % 5)]
+    records = [
+        made(0.2 * place + 0.011 * seed * (1 + place % 3), model=f"m{place}", seed=seed) for place in range(9) for seed in range(place % 5)
+    ]
     records += [made(0.5 + seed, model="other_images", seed=seed, images="others") for seed in range(3)]
     records += [made(0.7, model=f"same_{place}", seed=seed) for place in range(2) for seed in range(3)]
     series = gather(records)

@@ -238,7 +238,11 @@ def test_csv_and_json_hold_what_is_shown(visit: Visit) -> None:
     with page.expect_download() as waiting:
         page.click("#json")
     objects = json.loads(Path(waiting.value.path()).read_text())["rows"]
-    table = next(one for one in tabulate(board()) if (one.metric_version, one.recipe, one.dataset, one.subset) == ("psnr-1", "mini", "dead_leaves8", 16))
+    table = next(
+        one
+        for one in tabulate(board())
+        if (one.metric_version, one.recipe, one.dataset, one.subset) == ("psnr-1", "mini", "dead_leaves8", 16)
+    )
     wanted = {(row.series.model, row.series.layout): row for row in table.rows if row.series.model == "dit_mini"}
     assert len(rows) == len(objects) == len(wanted) == 2
     for flat, one in zip(rows, objects, strict=True):
@@ -249,7 +253,9 @@ def test_csv_and_json_hold_what_is_shown(visit: Visit) -> None:
         assert (one["rank"]["best"], one["rank"]["worst"]) == row.rank == (int(flat["rank_best"]), int(flat["rank_worst"]))
 
 
-@pytest.mark.parametrize(("a", "b"), [("local_3x3_head-n16", "global-n16"), ("global-n64", "global-n16"), ("global-n512", "local_3x3_head-n512")])
+@pytest.mark.parametrize(
+    ("a", "b"), [("local_3x3_head-n16", "global-n16"), ("global-n64", "global-n16"), ("global-n512", "local_3x3_head-n512")]
+)
 def test_two_rows_compared_are_what_the_statistics_say(visit: Visit, a: str, b: str) -> None:
     stem = "rows/mini/dead_leaves8/dit_mini-"
     page = visit.open(f"compare.html#a={stem}{a}&b={stem}{b}")
@@ -307,5 +313,7 @@ def test_keyboard_alone_reaches_everything(visit: Visit) -> None:
     reached = set()
     for _ in range(60):
         page.keyboard.press("Tab")
-        reached.add(page.evaluate("(e => e.id || e.name || e.closest('th')?.innerText.trim() || e.type || e.tagName)(document.activeElement)"))
+        reached.add(
+            page.evaluate("(e => e.id || e.name || e.closest('th')?.innerText.trim() || e.type || e.tagName)(document.activeElement)")
+        )
     assert {"board", "n", "model", "layout", "parameters", "hours", "q", "more", "rank", "gap, dB", "checkbox"} <= reached

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from benchmark.errors import BenchError, UsageError
 from benchmark.pages import prose
 from benchmark.pages.report.inside import Analyses
@@ -75,8 +77,6 @@ class _Site:
     """One building of the site into a folder of its own."""
 
     def __init__(self, sources: Sources, out: Path) -> None:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
         self.sources, self.out = sources, out
         self.templates = Environment(
             loader=PackageLoader("benchmark.pages.site"),

@@ -31,7 +31,9 @@ def _classic(module: str) -> str:
     found = _EXPORTS.search(module)
     exported = dict(reversed(pair.split(" as ")) for pair in found.group(1).split(",") if " as " in pair) if found else {}
     if not found or "default" not in exported:
-        raise BenchError("The table bundle of the installed itables exports no default: `make setup` installs the version that is known to.")
+        raise BenchError(
+            "The table bundle of the installed itables exports no default: `make setup` installs the version that is known to."
+        )
     body = module[: found.start()] + f"window.DataTable={exported['default']};" + module[found.end() :]
     return f"(function(){{{body}\n}})();\n"
 

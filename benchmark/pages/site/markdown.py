@@ -7,6 +7,8 @@ from html import escape
 from typing import Any
 from urllib.parse import unquote
 
+from markdown_it import MarkdownIt
+
 Find = Callable[[str], tuple[str, str] | None]
 
 _HEADING_ID = re.compile(r"[^\w\- ]")
@@ -18,8 +20,6 @@ def html(text: str, links: Mapping[str, str], find: Find = lambda source: None) 
     `links` gives where a relative link leads on the site; one that leads nowhere there is text. `find` gives the paths
     of a picture for light and for dark. Raw HTML is the page's own (<br>, anchors): text from records was escaped in it.
     """
-    from markdown_it import MarkdownIt
-
     parser = MarkdownIt("commonmark").enable("table")
     parser.add_render_rule("image", lambda _, tokens, i, options, env: _picture(tokens[i], find))
     parser.add_render_rule("table_open", lambda _, tokens, i, *rest: _table(tokens, i))

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmark.pages import samples
 from benchmark.pages.site.pictures import Gallery
-from benchmark.pages.site.view import day, flat
+from benchmark.pages.site.view import day, flat, layout, readings
 from benchmark.pages.standing import Standing
 from benchmark.pages.tables import Series
 from benchmark.pages.text import amount, escaped, one_line, plain, short_text
@@ -31,7 +31,7 @@ def script(series: Series, page: str, samples_at: str) -> dict[str, Any]:
         "title": title(series),
         "subset": first.row.subset,
         "curves": mean_curves(list(series.runs.values())),
-        "seeds": {str(seed): _by_seed(run) for seed, run in series.runs.items()},
+        "seeds": {str(seed): _by_seed(run, seed, readings(series)) for seed, run in series.runs.items()},
         "spec": {key: value for key, value in flat(dict(first.spec)).items() if key != "seed"},
         "code": code(first),
         "samples": samples_at,
@@ -40,7 +40,7 @@ def script(series: Series, page: str, samples_at: str) -> dict[str, Any]:
 
 def title(series: Series) -> str:
     """Return what a row is called."""
-    return f"{short_text(series.model)} {short_text(series.layout)}, N = {_any(series).row.subset:,}"
+    return f"{short_text(series.model)} {layout(series)}, N = {_any(series).row.subset:,}"
 
 
 def command(record: Record, registry: str = "") -> str:
@@ -67,7 +67,7 @@ def page(series: Series, standing: Standing, leaderboard: Path, gallery: Gallery
     return {
         "title": title(series),
         "model": one_line(series.model),
-        "layout": one_line(series.layout),
+        "layout": layout(series),
         "row": first.row,
         "metric_version": one_line(first.metric_version),
         "ranked": first.ranked,
@@ -99,13 +99,14 @@ def record_path(record: Record) -> str:
     return path_of(Path("records"), record.row, record.half).as_posix()
 
 
-def _by_seed(run: Record) -> dict[str, Any]:
+def _by_seed(run: Record, seed: int, others: dict[str, dict[int, float]]) -> dict[str, Any]:
     return {
         "test": run.data.test_sha256[:16],
         "train": run.data.train_sha256[:16],
         "gap": run.psnr_gap,
         "psnr_train": run.psnr_train,
         "psnr_test": run.psnr_test,
+        "readings": {name: values[seed] for name, values in others.items() if seed in values},
         "trajectory": [[point.step, point.psnr_train, point.psnr_test, point.psnr_gap] for point in run.trajectory],
     }
 
@@ -151,7 +152,12 @@ def _digests(run: Record) -> dict[str, str]:
 
 def _scores(runs: list[Record]) -> list[dict[str, str]]:
     return [
-        {"seed": str(run.row.seed), "name": short_text(name), "value": plain(score.value), "of": short_text(f"{score.samples:,} samples, {score.version}")}
+        {
+            "seed": str(run.row.seed),
+            "name": short_text(name),
+            "value": plain(score.value),
+            "of": short_text(f"{score.samples:,} samples, {score.version}"),
+        }
         for run in runs
         for name, score in run.scores.items()
     ]
@@ -164,7 +170,11 @@ def _pictures(runs: list[Record], leaderboard: Path, gallery: Gallery) -> list[d
         drawn = sorted(folder.glob("*.svg")) if folder.is_dir() else []
         if drawn:
             return [
-                {"title": f"{ANALYSES.get(path.stem, path.stem)}, seed {run.row.seed}", "alt": escaped(path.stem), "paths": gallery.file(path)}
+                {
+                    "title": f"{ANALYSES.get(path.stem, path.stem)}, seed {run.row.seed}",
+                    "alt": escaped(path.stem),
+                    "paths": gallery.file(path),
+                }
                 for path in drawn
             ]
     return []

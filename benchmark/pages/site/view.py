@@ -1,5 +1,6 @@
 """Tables to what the pages show: plain values and text, nothing drawn yet. Statistics are those of tables.py."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,22 +9,25 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmark.pages import columns
+from benchmark.pages.membership import membership_gaps
 from benchmark.pages.plots import slug
 from benchmark.pages.standing import Standing
-from benchmark.pages.statistics import Estimate, Paired
-from benchmark.pages.tables import BASELINE, Row, Series, Table, gather
+from benchmark.pages.statistics import Estimate, Paired, best_stop, estimate
+from benchmark.pages.tables import BASELINE, Row, Series, Table, gather, other_images
 from benchmark.pages.text import one_line, short_text
 from benchmark.recording.published import Published
 from benchmark.recording.record import METRIC_VERSION, Record
 
 # What a column of the results is called, and what it means. One list for the head of the table, its CSV and its JSON.
 FIELDS = {
-    "rank": "The range of ranks that the paired differences allow; rows that nothing separates share ranks.",
+    "rank": "The range of ranks that the paired differences allow, corrected for their number; rows that nothing separates share ranks.",
     "model": "The backbone.",
     "layout": "Which layers attend locally, and how far.",
     "gap": "PSNR on training images less PSNR on test images, in dB, at least 0; mean over seeds with its 95% interval. Lower is better.",
     "difference": f"The gap less the gap of the layout {BASELINE} of the same model, seed by seed, after the whole training, in dB.",
     "at_equal_fit": "The same difference where both runs fit their training images equally well, in dB.",
+    "membership": "Membership gap: PSNR on images that only this seed saw less what other seeds reach on them, in dB; lower is better.",
+    "best_stop": "Test PSNR had each run been stopped where it was best, in dB; higher is better.",
     "psnr_test": "PSNR on held-out images, in dB; higher is better.",
     "psnr_train": "PSNR on training images, in dB.",
     "published": "What the paper prints of the gap of this row, in dB.",
@@ -53,7 +57,7 @@ class Section:
 def sections(tables: Sequence[Table]) -> list[Section]:
     """Group the tables of a board by metric version, recipe and dataset."""
     found = []
-    for (version, recipe, dataset), group in groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset)):
+    for (version, recipe, dataset), group in groupby(tables, key=lambda one: (one.metric_version, one.recipe, one.dataset)):
         other = "" if version == METRIC_VERSION else f", metric {short_text(version)}"
         key = "-".join(map(slug, (recipe, dataset) if not other else (recipe, dataset, version)))
         found.append(Section(key, f"{short_text(recipe)} on {short_text(dataset)}{other}", tuple(group)))
@@ -66,16 +70,19 @@ class Pages:
     def __init__(self, records: Sequence[Record]) -> None:
         self.series: dict[str, Series] = {}
         self._paths: dict[tuple[str, ...], str] = {}
+        apart = other_images([record for record in records if record.ranked])
         for key, group in _by_table(records).items():
-            for series in gather(group):
+            for series in gather(group, apart):
                 path = _page_path(key, series)
+                if path in self.series:  # names with a hyphen may spell one path in two ways
+                    path += f"-{hashlib.sha256(series.model.encode()).hexdigest()[:8]}"
                 self.series[path] = series
-                self._paths[(*map(str, key), series.model, series.layout)] = path
+                self._paths[(*map(str, key), series.model, series.layout, series.images)] = path
 
     def of(self, series: Series) -> str:
         """Return the path of a series under the site, without its ending."""
         record = next(iter(series.runs.values()))
-        return self._paths[(*map(str, _table_key(record)), series.model, series.layout)]
+        return self._paths[(*map(str, _table_key(record)), series.model, series.layout, series.images)]
 
 
 def board_row(row: Row, page: str, published: Published, standing: Standing) -> list[Any]:
@@ -87,10 +94,11 @@ def board_row(row: Row, page: str, published: Published, standing: Standing) -> 
     return [
         list(row.rank) if row.rank else None,
         short_text(row.series.model),
-        short_text(row.series.layout),
+        layout(row.series),
         _estimate(row.psnr_gap),
         _paired(row.equal_steps),
         _paired(row.equal_fit),
+        *(_mean(list(values.values())) for values in readings(row.series).values()),
         _estimate(row.psnr_test),
         _estimate(row.psnr_train),
         printed[0] if printed else None,
@@ -107,6 +115,15 @@ def board_row(row: Row, page: str, published: Published, standing: Standing) -> 
     ]
 
 
+def readings(series: Series) -> dict[str, dict[int, float]]:
+    """Return by name what is read of a row beside its gap, by seed: empty where its records do not have it."""
+    stops = {seed: best_stop(run.trajectory) for seed, run in series.runs.items()}
+    return {
+        "membership gap": membership_gaps(series.runs),
+        "test PSNR at the best stop": {seed: value for seed, value in stops.items() if value is not None},
+    }
+
+
 def quality(table: Table) -> dict[str, Any]:
     """Return the sample quality of a table: its columns, and their cells as lines of text."""
     shown = columns.score_columns(table)
@@ -114,6 +131,11 @@ def quality(table: Table) -> dict[str, Any]:
         "columns": [{"title": short_text(column.title.partition(" (")[0]), "help": one_line(column.title)} for column in shown],
         "rows": [["\n".join(column.cells[place]) for column in shown] for place in range(len(table.rows))] if shown else [],
     }
+
+
+def layout(series: Series) -> str:
+    """Return the layout of a row, and what its images are where they are not those of the others."""
+    return short_text(series.layout) + (f", other images ({short_text(series.images)})" if series.images else "")
 
 
 def day(created: str) -> str:
@@ -133,6 +155,10 @@ def flat(value: Any, name: str = "") -> dict[str, str]:
 
 def _estimate(one: Estimate) -> list[float | None]:
     return [_number(one.mean), _number(one.low), _number(one.high)]
+
+
+def _mean(values: Sequence[float]) -> list[float | None] | None:
+    return _estimate(estimate(values)) if values else None
 
 
 def _paired(one: Paired | None) -> list[float | int | None] | None:
@@ -156,5 +182,10 @@ def _by_table(records: Sequence[Record]) -> dict[tuple[str, str, str, int], list
 
 def _page_path(key: tuple[str, str, str, int], series: Series) -> str:
     version, recipe, dataset, subset = key
-    name = slug(f"{series.model}-{series.layout}-n{subset}" + ("" if version == METRIC_VERSION else f"-{version}"), 120)
+    name = slug(
+        f"{series.model}-{series.layout}-n{subset}"
+        + ("" if version == METRIC_VERSION else f"-{version}")
+        + (f"-{series.images}" if series.images else ""),
+        120,
+    )
     return f"rows/{slug(recipe)}/{slug(dataset)}/{name}"

@@ -7,9 +7,10 @@
   const at = Object.fromEntries(names.map((name, place) => [name, place]));
   const [PAGE, PAPER, CLOSED] = [0, 1, 2].map((place) => names.length + place);
   const HEADS = {
-    rank: "rank", model: "model", layout: "layout", gap: "gap, dB", difference: "gap − global", at_equal_fit: "equal fit", psnr_test: "test PSNR",
+    rank: "rank", model: "model", layout: "layout", gap: "gap, dB", difference: "gap − global", at_equal_fit: "equal fit", psnr_test: "test PSNR", membership: "membership", best_stop: "best stop",
     psnr_train: "train PSNR", published: "published", badge: "checked", seeds: "seeds", parameters: "params", flops: "FLOPs", hours: "hours", date: "date", who: "who",
   };
+  const ESTIMATES = new Set(["gap", "difference", "at_equal_fit", "membership", "best_stop", "psnr_test", "psnr_train"]);
   const MORE = new Set(["psnr_train", "flops", "hours"]);
   const NONE = "–";
   const text = (value, digits) => value.toFixed(digits).replace("-", "−");
@@ -56,6 +57,8 @@
       gap: (value) => wrapped(bar(value, scales.gap, false)),
       difference: (value) => (value ? wrapped(bar(value, scales.difference, true)) : NONE),
       at_equal_fit: (value) => (value ? wrapped(bar(value, scales.at_equal_fit, true)) : NONE),
+      membership: (value) => (value ? wrapped(bar(value, scales.membership, true)) : NONE),
+      best_stop: (value) => (value ? text(value[0], 2) : NONE),
       psnr_test: (value) => text(value[0], 2),
       psnr_train: (value) => text(value[0], 2),
       published: (value) => (value === null ? NONE : text(value, 2)),
@@ -104,7 +107,7 @@
     if (table) table.destroy();
     const host = bench.element("table", null, { class: "display compact" });
     document.getElementById("board").replaceChildren(host);
-    const scales = { gap: scaleOf("gap", false), difference: scaleOf("difference", true), at_equal_fit: scaleOf("at_equal_fit", true) };
+    const scales = { gap: scaleOf("gap", false), difference: scaleOf("difference", true), at_equal_fit: scaleOf("at_equal_fit", true), membership: scaleOf("membership", true) };
     const columns = names.map((name) => ({
       title: HEADS[name], name, data: at[name], render: cell(name, scales), visible: !empty(name) && (form.more.checked || !MORE.has(name)),
       type: ["model", "layout", "badge", "date", "who"].includes(name) ? "string" : "num",
@@ -196,7 +199,7 @@
     const interval = (value) => (value ? { mean: value[0], low: value[1], high: value[2] } : null);
     return rows.map((row) => Object.fromEntries(names.map((name) => {
       const value = row[at[name]];
-      if (["gap", "difference", "at_equal_fit", "psnr_test", "psnr_train"].includes(name)) return [name, interval(value)];
+      if (ESTIMATES.has(name)) return [name, interval(value)];
       return [name, name === "rank" ? (value ? { best: value[0], worst: value[1] } : null) : value];
     })));
   }
@@ -210,7 +213,7 @@
     const flat = rows.map((row) => Object.entries(row).flatMap(([name, value]) => {
       if (Array.isArray(value)) return [[name, value.join(" ")]];
       if (name === "rank") return [["rank_best", value && value.best], ["rank_worst", value && value.worst]];
-      if (["gap", "difference", "at_equal_fit", "psnr_test", "psnr_train"].includes(name)) return ["mean", "low", "high"].map((part) => [`${name}_${part}`, value && value[part]]);
+      if (ESTIMATES.has(name)) return ["mean", "low", "high"].map((part) => [`${name}_${part}`, value && value[part]]);
       return [[name, value]];
     }));
     const head = ["board", "n", ...(flat[0] || []).map(([name]) => name)];

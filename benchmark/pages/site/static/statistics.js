@@ -44,7 +44,8 @@ window.statistics = (function () {
       ["gap at equal steps", (one, other) => one.gap - other.gap],
       ["gap at equal fit (PSNR train)", (one, other) => equalFit(one.trajectory, other.trajectory)],
     ];
-    for (const name of Object.keys(Object.values(a.seeds)[0].readings || {})) {
+    const names = new Set(Object.values(a.seeds).flatMap((one) => Object.keys(one.readings)));
+    for (const name of names) {
       found.push([name, (one, other) => (name in one.readings && name in other.readings ? one.readings[name] - other.readings[name] : null)]);
     }
     found.push(["PSNR test", (one, other) => one.psnr_test - other.psnr_test]);
