@@ -1,6 +1,6 @@
 """The recipe: budget, optimiser and the sizes of the evaluation. Configured by registry/recipes/*.gin."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from benchmark.contract import Count, FieldError, Fraction, Positive, Range, entry
 from benchmark.declaring.fields import added
@@ -38,6 +38,16 @@ class Recipe:
     peers: tuple[Count, ...] = added(())  # seeds that score each other's training images, for the membership gap
     peer_images: Positive = added(64)  # of each peer; of fewer images several noise draws, as many pairs
     trajectory_peer_images: Positive = added(16)
+
+    # What is the same under every recipe: no field, but an entry may mark it as assumed.
+    FIXED: ClassVar[tuple[str, ...]] = (
+        "batches",  # drawn with replacement
+        "flips",  # none
+        "ema_scored",  # PSNR and samples are of the EMA weights
+        "estimate_clipped",  # x0_hat to [-1, 1], in the headline
+        "samples",  # of FID: 50,000 unless --samples says otherwise
+        "sampling",  # of FID: 250 ancestral steps, variance beta-tilde, unless flags say otherwise
+    )
 
     def validate(self) -> None:
         """Check what no single field can."""

@@ -174,7 +174,7 @@ def load(file: registry.EntryFile, within: tuple[str, ...] = ()) -> Entry:
     contract = CONTRACTS[file.axis]
     if not isinstance(made, contract):
         raise UsageError(f"The {file.axis} entry {file.path} configures a {type(made).__name__}, which is no {contract.__name__}.")
-    if stray := [field for field in file.assumed if field not in hints(type(made))]:
+    if stray := [field for field in file.assumed if field not in (*hints(type(made)), *getattr(made, "FIXED", ()))]:
         raise UsageError(f"The {file.axis} entry {file.path} marks '{stray[0]}' as assumed, which is no field of it.")
     return Entry(file.name, _kind(file, type(made)), made)
 

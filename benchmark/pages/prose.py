@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from benchmark.declaring import registry
 from benchmark.declaring.spec import AXES
 from benchmark.pages.claims import declared
 from benchmark.pages.statistics import Corrected
@@ -153,16 +154,23 @@ def section(record: Record) -> str:
 
 
 def assumed(records: Sequence[Record]) -> str:
-    """List what the paper leaves open and an entry had to assume."""
-    found = set()
+    """List what the paper leaves open and an entry had to assume: as the entry says it now, else as the record has it."""
+    found: dict[tuple[str, str, str], str] = {}
     for record in records:
         for line in record.assumed:
             axis, _, rest = line.partition(".")
-            name = record.spec[axis]["name"] if axis in AXES else ""
-            found.add((axis, name, rest or line))
+            field, _, why = (rest or line).partition(": ")
+            found.setdefault((axis, record.spec[axis]["name"] if axis in AXES else "", field), why)
+    for axis in AXES:
+        entries = registry.entries(axis)
+        for name in {record.spec[axis]["name"] for record in records} & entries.keys():
+            found |= {(axis, name, field): why for field, why in entries[name].assumed.items()}
     if not found:
         return ""
-    lines = [f"- {escaped(f'{axis} {name}')}: {escaped(rest)}" for axis, name, rest in sorted(found)]
+    lines = [
+        f"- {escaped(f'{axis} {name}')}: {escaped(f'{field}: {why}' if why else field)}"
+        for (axis, name, field), why in sorted(found.items())
+    ]
     title = "## Assumed\n\nThe paper's text leaves these open; the entries say what they take instead:\n\n"
     return title + "\n".join(lines)
 

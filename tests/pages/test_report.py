@@ -14,7 +14,11 @@ from xml.etree import ElementTree
 import pytest
 from scipy import stats
 
+from benchmark.contract import Attention, ImageShape
+from benchmark.declaring import registry
+from benchmark.declaring.spec import load, load_suite
 from benchmark.errors import BenchError
+from benchmark.networks import cost
 from benchmark.pages import report
 from benchmark.pages.claims import declared
 from benchmark.pages.report import correlation, exhibits, html, pictures
@@ -24,7 +28,7 @@ from benchmark.pages.report.correlation import (
     correlate,
     spearman,
 )
-from benchmark.pages.report.evidence import Printed, count, overall, weigh
+from benchmark.pages.report.evidence import Printed, count, overall, printed_once, weigh
 from benchmark.recording import analyses
 from benchmark.recording import published as reported
 from benchmark.recording.record import Record, Score, read_all
@@ -133,10 +137,69 @@ def test_printed_values_are_counted_as_by_hand(own: Path) -> None:
     glance = {re.sub(r"\W*\(.*", "", row[0]).strip("["): row for row in table(text, "## At a glance")[2:]}
     assert glance["Fig. 6"][2] == "24 of 36 agree, 12 equal"
     assert glance["Fig. 1"][2] == "prints none"
+    assert glance["Fig. 2"][2] == "7 of 7 agree"  # two readings of its DiT are declared; the printed values count once
     assert glance["Table 1"][2] == "44 of 48 agree, 4 disagree"  # 4 of the 24 at N = 100,000 differ by 10% or more
     assert glance["Table 1"][3] == "not run"
     assert [row[0] for row in table(text, "## At a glance")[2:]] == [f"[{one.name}](#{one.anchor})" for one in exhibits.EXHIBITS]
     assert all(f'<a id="{one.anchor}"></a>' in text for one in exhibits.EXHIBITS)
+
+
+def test_equal_flops_are_said_as_counted() -> None:
+    """The note and the claim of Fig. 2 hold what torch counts of the three entries, and both ratios."""
+    (two,) = (one for one in exhibits.EXHIBITS if one.name == "Fig. 2")
+    note = next(note for note in two.notes if "printed as equal flops" in note.lower())
+    counted = {}
+    for name in ("unet", "dit_480", "dit_480_p2"):
+        config = load(registry.find("model", name)).config
+        network = cost.built_on_meta(config, ImageShape(3, 32), (Attention(),) * config.attention_layers, 1)
+        counted[name] = cost.network_flops(network, ImageShape(3, 32)), cost.parameters(network)[0]
+    flops = {name: count for name, (count, _) in counted.items()}
+    ratios = [f"{flops[name] / flops['unet']:.2f}" for name in ("dit_480", "dit_480_p2")]
+    assert ratios == ["4.87", "0.98"] and f"measured {ratios[0]}× and {ratios[1]}×" in note
+    for operations, parameters in counted.values():
+        assert f"{operations / 1e9:.2f}" in note and f"{parameters / 1e6:.3f}M" in note
+    few = next(claim for claim in declared().claim if claim.name == "fig2-few")
+    assert "printed as equal FLOPs" in few.statement and all(f"{ratio}x" in few.statement for ratio in ratios)
+    assert all(f"{ratio}x" in registry.find("suite", "paper_fig2").description for ratio in ratios)
+    assert {row.model for row in load_suite("paper_fig2").rows()} == set(counted)
+    # what is printed fits 16 images of the one reading and the parameters of the other
+    assert 16 * flops["dit_480_p2"] == pytest.approx(300.49e9, rel=0.02) and 16 * flops["unet"] == pytest.approx(303.17e9, rel=0.002)
+    assert counted["dit_480"][1] == pytest.approx(51.16e6, rel=1e-4)
+
+
+def test_both_readings_of_the_dit_stand_beside_what_fig_2_prints() -> None:
+    claims = [claim for claim in declared().claim if claim.name == "fig2-few"]
+    found = weigh([], claims, reported.load(PUBLISHED), {})
+    by_model = {model: [one.printed for one in found if one.contrast.model == model] for model in ("dit_480", "dit_480_p2")}
+    assert by_model["dit_480"] == by_model["dit_480_p2"] and None not in by_model["dit_480"]
+    assert len(found) == 4 and len(printed_once(found)) == 2
+
+
+def test_a_change_that_the_paper_prints_wrongly_is_said(own: Path) -> None:
+    fid = {
+        (row["dataset"], row["layout"]): row["value"]
+        for row in PRINTED
+        if (row["source"], row["model"], row["n"], row["variant"]) == ("Table 1", "dit_xs1", 100_000, "default")
+    }
+    changes = {name: 100 * (fid[f"lsun_{name}", "local_head"] / fid[f"lsun_{name}", "global"] - 1) for name in ("church", "bedroom")}
+    assert (round(changes["church"], 2), round(changes["bedroom"], 2)) == (-0.48, -0.97)
+    assert "prints −0.97% for LSUN Church" in (own / "paper" / "README.md").read_text()
+
+
+def test_the_page_lists_every_choice_that_the_papers_rows_rest_on(own: Path) -> None:
+    text = (own / "paper" / "README.md").read_text()
+    listed = text.split("## What the text leaves open")[1].split("\n## ")[0]
+    for axis, name, fields in (
+        ("recipe", "paper", {"batches", "flips", "psnr_steps", "sampling", "samples", "clip", "estimate_clipped", "ema_scored", "ema"}),
+        ("layout", "local_mix", {"placement", "border", "windows"}),
+        ("layout", "local_star_tail", {"border", "windows"}),
+        ("model", "dit_480_p2", {"hidden", "depth", "heads", "patch"}),
+        ("suite", "paper_fig2", {"blocks"}),
+    ):
+        lines = [line[2:].split(": ") for line in listed.splitlines() if line.startswith(f"- {axis} ")]
+        said = {field.strip("*") for who, field, *_ in lines if name in who.removeprefix(f"{axis} ").split(", ")}
+        assert fields <= said, (name, said)
+    assert "the text under review of 2024" in text and "cannot be used for transformers" in text
 
 
 def test_the_doubtful_bars_of_figure_6_are_marked_and_no_others() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmark.pages.claims import Claim
 from benchmark.pages.page import markdown_table
-from benchmark.pages.report.evidence import Evidence, count
+from benchmark.pages.report.evidence import Evidence, count, printed_once
 from benchmark.pages.statistics import Corrected
 from benchmark.pages.text import NONE, escaped, interval, plain, signed
 from benchmark.pages.verdicts import p_words, plain_side
@@ -85,7 +85,7 @@ def _ours_cells(one: Evidence) -> list[str]:
 
 def _waiting_cells(claim: Claim, waiting: Sequence[Evidence]) -> list[str]:
     """Return the comparisons of a claim that were not run as one line: how many, and what the paper prints of them."""
-    printed = [one for one in waiting if one.printed]
+    printed = printed_once(waiting)
     what = escaped(f"{waiting[0].contrast.title}; {waiting[0].contrast.dataset}") if len(waiting) == 1 else f"{len(waiting)} comparisons"
     words = NONE
     if printed:

@@ -1,7 +1,7 @@
 """Claims to evidence: what the paper prints of every comparison, and what the records say of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark.pages.claims import Claim, Contrast, Side
 from benchmark.pages.statistics import Corrected
@@ -17,7 +17,9 @@ from benchmark.pages.verdicts import (
 from benchmark.recording.published import VARIANTS, Published, Reported
 from benchmark.recording.record import Record
 
-FIG2 = {"dit": "dit_480"}  # the paper's Fig. 2 names its DiT by no size: the entry that fits what Fig. 3 prints of it
+# The paper's Fig. 2 names its DiT by no size, and what Fig. 3 prints of it contradicts itself: one entry fits the parameters, one the
+# FLOPs, and both are read as it.
+FIG2 = {"dit_480": "dit", "dit_480_p2": "dit"}
 FIG2_DATASET = "celeba"  # nor its dataset: that of the suite paper_fig2, marked as assumed there
 FIG2_VARIANT = "mean of 3 shuffles"
 
@@ -111,14 +113,28 @@ def printed_value(published: Published, contrast: Contrast, side: Side) -> float
 
 def value_of(published: Published, variant: str | None, metric: str, model: str, layout: str, dataset: str, subset: int) -> float | None:
     """Return a printed value; the one of Fig. 2 where no other names the model and the dataset."""
-    key = (metric, model, layout, dataset, subset, variant)
+    key = (metric, FIG2.get(model, model), layout, dataset, subset, variant)
     return next((row.value for row in published.rows if variant and _named(row) == key), None)
 
 
 def _named(row: Reported) -> tuple[str, str, str, str, int, str]:
-    """Return a printed row under the names that the registry has for it."""
+    """Return a printed row under the names that the registry has for it, but the model's."""
     variant = "default" if row.variant == FIG2_VARIANT else row.variant
-    return row.metric, FIG2.get(row.model, row.model), row.layout, row.dataset or FIG2_DATASET, row.n, variant
+    return row.metric, row.model, row.layout, row.dataset or FIG2_DATASET, row.n, variant
+
+
+def printed_once(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Return the comparisons that are printed, those of one figure under two readings of its networks once."""
+    found: dict[object, Evidence] = {}
+    for one in evidence:
+        if one.printed:
+            contrast = one.contrast
+            sides = [
+                replace(side, model=FIG2.get(model := side.model or contrast.model, model))
+                for side in (contrast.variant, contrast.baseline)
+            ]
+            found.setdefault((one.judged.claim.name, contrast.recipe, contrast.dataset, *sides), one)
+    return list(found.values())
 
 
 def count(verdicts: Sequence[str]) -> str:

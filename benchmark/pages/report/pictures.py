@@ -23,7 +23,7 @@ DATASETS = {
     "dead_leaves8": "dead leaves 8×8",
     "natural8": "photographs 8×8",
 }
-MODELS = {"dit_xs1": "DiT-XS/1", "dit_s1": "DiT-S/1", "dit_480": "DiT", "unet": "UNet"}
+MODELS = {"dit_xs1": "DiT-XS/1", "dit_s1": "DiT-S/1", "dit_480": "DiT", "dit_480_p2": "DiT, patch 2", "unet": "UNet"}
 TEXTURED = {"label": "global attention", "colour": "#999999", "hatch": "////"}  # "textured bars highlight the baselines"
 PLAIN = {"label": "local attention in the first layers", "colour": COLOURS[1], "hatch": None}
 
@@ -63,18 +63,15 @@ def draw(picture: Picture) -> str:
 def figure2(bank: Bank, published: Published) -> list[Picture]:
     """Return PSNR and gap against N, theirs beside ours, and our curves over the diffusion steps."""
     panels = []
-    for title, recipe, dataset, (unet, dit) in (
-        ("the paper", None, "celeba", ("unet", "dit_480")),
-        ("ours, paper scale", "paper", "celeba", ("unet", "dit_480")),
-        ("ours, mini track", "mini", "dead_leaves8", ("unet_mini", "dit_mini")),
+    printed = (("DiT", "dit_480", 0), ("UNet", "unet", 1))
+    for title, recipe, dataset, networks in (
+        ("the paper", None, "celeba", printed),
+        ("ours, paper scale", "paper", "celeba", (*printed, ("DiT, patch 2", "dit_480_p2", 2))),
+        ("ours, mini track", "mini", "dead_leaves8", (("DiT", "dit_mini", 0), ("UNet", "unet_mini", 1))),
     ):
         kinds = ("psnr_train", "psnr_test"), ("psnr_gap",)
         sides = [
-            [
-                _over_subsets(bank, published, recipe, dataset, network, kind)
-                for network in (("DiT", dit, 0), ("UNet", unet, 1))
-                for kind in several
-            ]
+            [_over_subsets(bank, published, recipe, dataset, network, kind) for network in networks for kind in several]
             for several in kinds
         ]
         if recipe == "paper" and not any(line["mean"] for line in sides[0]):
