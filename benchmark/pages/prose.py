@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from benchmark.declaring import registry
 from benchmark.declaring.spec import AXES
 from benchmark.pages.claims import declared
+from benchmark.pages.quantities import apart_with_interval, named
 from benchmark.pages.statistics import Corrected
 from benchmark.pages.tables import BASELINE
-from benchmark.pages.text import NONE, escaped, interval, plain, signed
+from benchmark.pages.text import NONE, escaped, plain, signed
 from benchmark.pages.verdicts import RULE, Judged, Numbers, agreeing, judge, left_over, of_the_board, p_words, verdict
 from benchmark.recording.record import METRIC_VERSION, Record
 
@@ -55,13 +56,13 @@ def opening(records: Sequence[Record], paper: str = "") -> str:
 def claims(records: Sequence[Record], numbers: Numbers | None = None) -> str:
     """Return the claims, declared before the runs, with what the records say about each."""
     judged = of_the_board(judge(records, numbers=numbers))
-    lines = ["| claim | comparison | at equal steps, dB | at equal PSNR train, dB |", "| --- | --- | --- | --- |"]
+    lines = ["| claim | comparison | statistic | at equal steps | at equal PSNR train |", "| --- | --- | --- | --- | --- |"]
     for claim in declared().own:
         mine = [one for one in judged if one.claim == claim]
         for one in mine:
             what = f"**{escaped(claim.name)}** {escaped(claim.said)}" if one is mine[0] else ""
             lines.append(
-                f"| {what} | {_comparison(one)} | "
+                f"| {what} | {_comparison(one)} | {escaped(named(claim.statistic))} | "
                 f"{escaped(difference_words(one, one.equal_steps))} | {escaped(difference_words(one, one.equal_fit))} |"
             )
     cautions = "\n".join(f"- {line}" for line in cautions_of(judged))
@@ -97,7 +98,7 @@ def difference_words(one: Judged, difference: Corrected | None) -> str:
     if difference is None:
         return verdict(one, None)
     words = [
-        f"{signed(difference.estimate.mean)} {interval(difference.estimate, sign=True)}",
+        apart_with_interval(one.contrast, difference.estimate),
         p_words(difference),
         verdict(one, difference),
     ]
@@ -110,16 +111,16 @@ def measured_words(one: Judged) -> str:
     if difference is None:
         return "not run"
     count = f"{one.contrast.expected} in {agreeing(one.contrast, difference)} of {difference.estimate.n} seeds"
-    return f"{signed(difference.estimate.mean)} dB {interval(difference.estimate, sign=True)}, {count}"
+    return f"{apart_with_interval(one.contrast, difference.estimate)}, {count}"
 
 
 def cautions_of(judged: Sequence[Judged]) -> list[str]:
-    """Say of every comparison with the baseline layout what is left of it at equal fit, and how far seeds lie apart."""
+    """Say of every comparison of gaps with the baseline layout what is left of it at equal fit, and how far seeds lie apart."""
     lines = []
     for one in judged:
         variant, baseline = one.contrast.variant, one.contrast.baseline
-        other_model = variant.model or baseline.model
-        if baseline.layout != BASELINE or variant.subset != baseline.subset or other_model or not one.equal_steps:
+        other = variant.model or baseline.model or one.contrast.than_on or one.contrast.quantity != "psnr_gap"
+        if baseline.layout != BASELINE or variant.subset != baseline.subset or other or not one.equal_steps:
             continue
         words = [f"{one.claim.name}: {signed(one.equal_steps.estimate.mean)} dB at equal steps"]
         fit = f"{signed(one.equal_fit.estimate.mean)} dB at equal PSNR train" if one.equal_fit else "no common level"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from benchmark.pages import prose
 from benchmark.pages.claims import Claim, declared
 from benchmark.pages.columns import analysis_columns
+from benchmark.pages.quantities import apart, named
 from benchmark.pages.statistics import Corrected, Estimate, Paired
 from benchmark.pages.tables import BASELINE, Row, Table, fits, tabulate
-from benchmark.pages.text import mean_sd, one_line, paired_lines, rank_words, signed
+from benchmark.pages.text import mean_sd, one_line, paired_lines, rank_words
 from benchmark.pages.verdicts import Judged, Numbers, judge, left_over, of_the_board, verdict
 from benchmark.recording.record import METRIC_VERSION, Record
 
@@ -35,7 +36,7 @@ def render(records: Sequence[Record], names: Sequence[str] = (), numbers: Number
     sections = groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset))
     parts: list[RenderableType] = [_grid(list(group), names, numbers or {}) for _, group in sections]
     if run:
-        parts.append(Text("Claims, declared before the runs unless they say otherwise; paired differences in dB", style="bold"))
+        parts.append(Text("Claims, declared before the runs unless they say otherwise; paired differences", style="bold"))
         parts += [Text(line) for claim in run for line in _claim_lines(claim, judged)]
         parts += [Text(f"\n{line}") for line in [left_over(judged)] if line]
         parts += [Text("\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it", style="bold")]
@@ -98,9 +99,16 @@ def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers) -> "G
 def _claim_lines(claim: Claim, judged: Sequence[Judged]) -> list[str]:
     lines = [f"{claim.name}: {claim.said}"]
     for one in (one for one in judged if one.claim == claim):
-        lines.append(f"  {one.contrast.title}")
+        lines.append(f"  {one.contrast.title}; {named(claim.statistic)}")
         for when, difference in (("equal steps     ", one.equal_steps), ("equal PSNR train", one.equal_fit)):
-            seeds = f" ({' '.join(map(signed, difference.differences.values()))})" if difference and difference.estimate.n > 1 else ""
+            if difference is None and one.equal_steps and claim.statistic != "psnr_gap":
+                continue
+            several = difference and difference.estimate.n > 1
+            seeds = (
+                f" ({' '.join(apart(one.contrast, value).removesuffix(' dB') for value in difference.differences.values())})"
+                if several
+                else ""
+            )
             lines.append(f"    {when}  {prose.difference_words(one, difference)}{seeds}")
     return lines
 
@@ -177,6 +185,7 @@ def _claim_json(one: Judged) -> dict[str, Any]:
         "recipe": contrast.recipe,
         "dataset": contrast.dataset,
         "model": contrast.model,
+        "statistic": contrast.quantity,
         "at_equal_steps": _paired_json(one.equal_steps),
         "verdict_at_equal_steps": verdict(one, one.equal_steps),
         "at_equal_psnr_train": _paired_json(one.equal_fit),

@@ -25,9 +25,10 @@ from benchmark.pages.tables import Series, at_equal_fit, common_seeds, gather, o
 from benchmark.recording.record import METRIC_VERSION, Record, Score
 
 RULE = (
-    "Statistic: the mean over seeds of the paired difference, in dB, with its 95% t-interval, which is not corrected. p is the "
-    "two-sided p-value of the t-test, and Holm's correction of it is over all comparisons that the suite's claims declare, the analyses' "
-    "included and those not run yet. The verdict is by the corrected value: *shown* where it is below 0.05 and the interval lies wholly "
+    "Of each comparison's statistic: the mean over seeds of the paired difference, with its 95% t-interval, which is not corrected. What a "
+    "variant is worth in training images is a factor, averaged as its logarithm; beyond the ladder of N it counts as the bound that it "
+    "is. p is the two-sided p-value of the t-test, and Holm's correction of it is over all comparisons that the suite's claims declare, "
+    "the analyses' included and those not run yet. The verdict is by the corrected value: *shown* where it is below 0.05 and the interval lies wholly "
     "on the claimed side of 0, *contradicted* where wholly on the other side, else *not separated*; where the interval alone would say "
     "more, that is said beside it. With one seed there is no interval, and only the direction is given. The same rule is applied twice, "
     "each time as a family of its own: to the final gaps (equal steps, the paper's comparison) and to the gaps at equal PSNR train."
@@ -129,7 +130,9 @@ def percent(value: float, baseline: float) -> float:
 def verdict(one: Judged, difference: Corrected | None) -> str:
     """Return the verdict in words on one of the two differences of a comparison, by RULE."""
     if difference is None:
-        return "not run" if one.equal_steps is None else "not available: no common level"
+        if one.equal_steps is None:
+            return "not run"
+        return "not available: no common level" if one.contrast.quantity == "psnr_gap" else "of gaps only"
     contrast, seeds = one.contrast, agreeing(one.contrast, difference)
     if difference.estimate.n == 1:
         return contrast.expected if seeds else f"not {contrast.expected}"

@@ -18,6 +18,7 @@ from benchmark.pages.claims import (
     Side,
     declared,
 )
+from benchmark.pages.quantities import apart, apart_with_interval, named
 from benchmark.pages.report.exhibits import EXHIBITS
 from benchmark.pages.statistics import Corrected, paired
 from benchmark.pages.verdicts import holds, judge, p_words, plain_side, side_of, verdict
@@ -276,3 +277,18 @@ def test_what_a_layout_is_worth_in_images_is_read_off_the_baselines_ladder() -> 
     (one,) = judge([*ladder, *variant], [claim(statistic="worth_psnr_gap", expected="higher")])
     assert dict(one.equal_steps.differences) == pytest.approx({0: 0.5, 1: 0.75, 2: 1.0})  # the last lies beyond the ladder
     assert verdict(one, one.equal_steps) == "shown, higher in 3 of 3 seeds"
+
+
+def test_what_a_layout_is_worth_is_written_as_a_factor_and_its_statistic_named() -> None:
+    """log2 of 0.5, 0.75 and 1: their mean is 0.75, the factor 2 ** 0.75 = 1.68; t(0.975, 2) = 4.303 and sd 0.25 give 0.129 to 1.371."""
+    found = paired({0: 0.5, 1: 0.75, 2: 1.0}, dict.fromkeys(range(3), 0.0))
+    worth = Contrast("r", "d", "m", Side("x", 1), Side("y", 1), quantity="worth_psnr_test")
+    assert found and apart_with_interval(worth, found.estimate) == "×1.68 [×1.09, ×2.59]"
+    assert apart(worth, -1.0) == "×0.50" and "worth" in named("worth_psnr_test") and "dB" not in named("worth_psnr_test")
+    assert apart_with_interval(replace(worth, quantity="membership_gap"), found.estimate) == "+0.750 dB [+0.129, +1.371]"
+    assert apart(replace(worth, quantity="fid", relative=True), -10.0) == "−10.00%"
+
+
+def test_the_first_claim_of_the_control_says_which_of_its_rows_had_been_seen() -> None:
+    said = {one.name: one.said for one in declared().claim}["control-gap"]
+    assert "seed 6 had been run once" in said and "earlier draft" in said

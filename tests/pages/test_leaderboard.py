@@ -448,12 +448,12 @@ def test_the_page_lists_every_claim_once_and_what_is_not_claimed(built: Path) ->
     rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
     assert len(rows) == sum(len(claim.contrasts) for claim in declared().own)
     mini_2 = next(row for row in rows if "**mini-2**" in row)
-    assert "| −0.253 [−0.325, −0.182]; p 0.004, Holm 0.047; shown, lower in 3 of 3 seeds |" in mini_2
+    assert "| gap | −0.253 dB [−0.325, −0.182]; p 0.004, Holm 0.047; shown, lower in 3 of 3 seeds |" in mini_2
     assert "not separated (interval alone: shown)" in mini_2  # at equal PSNR train: p 0.013 in a family of five
     assert "At equal steps the plain intervals of 3 comparisons lie where they were claimed; corrected within their suites 3 are" in section
     # .0015 .0043 .024 .057 in a family of four: 4 p, 3 p, 2 p, p
     assert "Corrected over all 4 comparisons of this page that were run, as if it were one suite, 3 would be." in section
-    assert sum("natural8 | not run | not run |" in row for row in rows) == 1
+    assert sum("natural8 | gap | not run | not run |" in row for row in rows) == 1
     assert "- mini-2: −0.253 dB at equal steps, −0.177 dB at equal PSNR train, sd of the gap of global over" in section
     listed = text.split("## What these suites do not show")[1].split("\n## ")[0]
     assert [line.split(".")[0][2:] for line in listed.splitlines() if line.startswith("- ")] == [
