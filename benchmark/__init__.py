@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     Images = np.ndarray | Tensor
 
 __version__ = "0.1.0"
-__all__ = ["Trained", "load", "plot_curves", "records", "resolve", "run", "sample", "score", "spec"]
+__all__ = ["Loaded", "load", "plot_curves", "records", "resolve", "run", "sample", "score", "spec"]
 
 _MODULES = {"run": "benchmark.run", "spec": "benchmark.declaring.spec"}
 
 
+@final
 @dataclass(frozen=True)
-class Trained:
+class Loaded:
     """A trained network and what it is: the spec it was trained by, its record, its images."""
 
     network: "nn.Module"
@@ -77,7 +78,7 @@ def resolve(
     return specs.resolve(names, subset=subset, seed=seed, half=half, overrides=overrides, search=search)
 
 
-def load(run: "str | Path | Record", *, device: str = "auto", registry: Sequence[Path] = ()) -> Trained:
+def load(run: "str | Path | Record", *, device: str = "auto", registry: Sequence[Path] = ()) -> Loaded:
     """Return the trained network of a finished run, in evaluation mode, with its EMA weights.
 
     `run` is a run's id, the id's first digits, its folder, a record, or a record's file. Raise UsageError, which says
@@ -94,7 +95,7 @@ def load(run: "str | Path | Record", *, device: str = "auto", registry: Sequence
     spec = from_record(found.record.spec, overrides=found.record.overrides, assumed=found.record.assumed, search=search)
     with Display() as display:
         network = trained_network(spec, found.place, display, None, found.record.weights_sha256)
-    return Trained(network, spec, found.record, found.place)
+    return Loaded(network, spec, found.record, found.place)
 
 
 def records(folder: Path | None = None) -> "pandas.DataFrame":
@@ -137,7 +138,7 @@ def score(
 
 
 def sample(
-    network: "Trained | nn.Module | Denoiser",
+    network: "Loaded | nn.Module | Denoiser",
     count: int = 64,
     *,
     shape: "ImageShape | tuple[int, int] | None" = None,
@@ -159,8 +160,9 @@ def sample(
     from benchmark.running.progress import Display
     from benchmark.sampling import draw_batches, request_of
 
-    if isinstance(network, Trained):
-        network, shape = network.network, shape or network.spec.images
+    if isinstance(network, Loaded):
+        shape = shape or network.spec.images
+        network = network.network
     if shape is None:
         raise UsageError("Which images are to be drawn? shape=(channels, resolution) says it.")
     size = shape if isinstance(shape, ImageShape) else ImageShape(*shape)

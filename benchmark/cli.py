@@ -87,8 +87,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
+    """A parser whose commands, made by the same class, keep the lines of their examples and take no half-written flag."""
+
+    def __init__(self, **given: Any) -> None:
+        settings: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(**settings | given)
 
 
 if __name__ == "__main__":

@@ -39,14 +39,17 @@ from benchmark.declaring.fields import (
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = [
     "ArtifactMissing",
     "Attention",
     "Backbone",
+    "Border",
+    "ClosedForm",
     "Count",
     "Dataset",
+    "Derived",
     "Entry",
     "FieldError",
     "Fraction",
@@ -54,6 +57,7 @@ __all__ = [
     "ImageShape",
     "Layout",
     "LeftOut",
+    "OwnLoss",
     "Pattern",
     "Positive",
     "Range",
@@ -102,6 +106,7 @@ class Entry:
 
 
 Window = Annotated[int, Range(least=1)]
+Border = Literal["truncated", "shifted"]
 
 
 @runtime_checkable
@@ -115,6 +120,8 @@ class Pattern(Protocol):
         """Return the keys that a query sees: at least one, each in 0 ... side**2 - 1."""
         ...
 
+    def __hash__(self) -> int: ...
+
 
 @checked
 class Attention:
@@ -127,7 +134,7 @@ class Attention:
     """
 
     window: Window | None = None
-    border: Literal["truncated", "shifted"] = "truncated"
+    border: Border = "truncated"
     pattern: Pattern | None = None
 
     def validate(self) -> None:
@@ -178,6 +185,24 @@ class Backbone(Protocol):
 
 
 @runtime_checkable
+class OwnLoss(Protocol):
+    """A network with a loss of its own, as a Backbone may build."""
+
+    def estimate_with_loss(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the estimated noise, and the scalar that is added to Eq. 1."""
+        ...
+
+
+@runtime_checkable
+class ClosedForm(Protocol):
+    """A network that is fitted in closed form, as a Backbone may build."""
+
+    def fit(self, images: Tensor) -> None:
+        """Fit the network to the training images (N, C, R, R) uint8."""
+        ...
+
+
+@runtime_checkable
 class Layout(Protocol):
     """Attention per layer, placed on a depth; not tied to a backbone."""
 
@@ -213,8 +238,10 @@ class Source(Protocol):
     `left_out: Sequence[LeftOut]` is what lies there and is not taken.
     """
 
-    ids: Sequence[str]
-    fingerprint: str
+    @property
+    def ids(self) -> Sequence[str]: ...
+    @property
+    def fingerprint(self) -> str: ...
 
     def read(self, image_id: str) -> np.ndarray:
         """Return the image as uint8 of shape (C, R, R); raise ImageError where it cannot be read."""
@@ -242,4 +269,15 @@ class Dataset(Protocol):
 
     def open(self, root: Path | None) -> Source:
         """Open the images under `root` (None if embedded); raise ImageError where that is not this dataset."""
+        ...
+
+
+@runtime_checkable
+class Derived(Dataset, Protocol):
+    """A dataset made from another one."""
+
+    of: Entry
+
+    def derive(self, images: Source) -> Source:
+        """Return the source that is made from the packed images of the other."""
         ...

@@ -13,10 +13,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
 
+from benchmark.contract import ClosedForm
 from benchmark.declaring.equivalence import OtherCode
 from benchmark.declaring.spec import Spec, from_record
 from benchmark.errors import BenchError, UsageError
@@ -37,7 +39,7 @@ from benchmark.scoring.partial import PARTIAL, PartialScores, identity
 from benchmark.scoring.result import Scored, headline, record_of, rescored, save
 from benchmark.training import checkpoint
 from benchmark.training.loop import Hooks, start, train
-from benchmark.training.state import Training
+from benchmark.training.state import Trained, Training
 from benchmark.training.step import Work
 
 
@@ -61,7 +63,7 @@ def run(
         elif done := processes.ask_first(lambda: finished(spec, place)):  # by another process, meanwhile
             return _published(done, spec, place)
         processes.only_first(lambda: _begin(spec, place, subset, started))
-        trained = _fit(network, place, subset) if hasattr(network, "fit") else _train(spec, place, display, network, subset, lease)
+        trained = _fit(network, place, subset) if isinstance(network, ClosedForm) else _train(spec, place, display, network, subset, lease)
         scored = score(spec, place, display, trained.ema, subset, keep=folder)
 
         def finish() -> Record:
@@ -93,7 +95,7 @@ def score_loaded(spec: Spec, place: Place, display: Display, network: nn.Module)
     subset = load_subset(spec, place, display)
     network = network.to(place.device).eval()
     set_kernel(network, place.attention_kernel)
-    return record_of(spec, place, Training(network, network, None, []), score(spec, place, display, network, subset), subset)
+    return record_of(spec, place, Trained(network, network), score(spec, place, display, network, subset), subset)
 
 
 def trained_network(spec: Spec, place: Place, display: Display, subset: datasets.Subset | None, weights_sha256: str) -> nn.Module:
@@ -102,7 +104,7 @@ def trained_network(spec: Spec, place: Place, display: Display, subset: datasets
     Only a fit needs the subset; it is loaded for one where it is None.
     """
     folder, network = place.folder(spec), _built(spec, place)
-    if hasattr(network, "fit"):
+    if isinstance(network, ClosedForm):
         return _fit(network, place, subset or load_subset(spec, place, display)).ema
     saved = checkpoint.last(folder / "checkpoints", display.note)
     if saved is None:
@@ -246,7 +248,8 @@ def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subse
             )
             found = headline(measured.psnr)
             report(step, found)
-            return Point(step=step, loss=loss, **found, **of_trajectory(measured))
+            values: dict[str, Any] = found | of_trajectory(measured)
+            return Point(step=step, loss=loss, **values)
 
         def stopping() -> bool:
             if lease:
@@ -269,11 +272,12 @@ def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subse
         return train(training, images.train, recipe, seed=spec.seed, folder=folder / "checkpoints", hooks=hooks, work=work)
 
 
-def _fit(network: nn.Module, place: Place, subset: datasets.Subset) -> Training:
+def _fit(network: nn.Module, place: Place, subset: datasets.Subset) -> Trained:
     """Fit a network in closed form to its subset: a training of no steps."""
+    assert isinstance(network, ClosedForm)
     began = time.monotonic()
     network.fit(on_device(subset, place.device).train)
-    return Training(network, network.eval(), None, [], wall_seconds=time.monotonic() - began)
+    return Trained(network, network.eval(), wall_seconds=time.monotonic() - began)
 
 
 def _built(spec: Spec, place: Place) -> nn.Module:

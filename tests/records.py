@@ -2,19 +2,19 @@
 
 from benchmark.declaring.spec import spec_id
 from benchmark.recording.record import (
+    Budget,
     Curves,
     Data,
     Environment,
     Point,
     Psnr,
     Record,
-    Training,
 )
 
 ENVIRONMENT = Environment(
     benchmark="0.1.0", commit=None, modified=None, python="3.11", torch="2.15", platform="Linux x86_64", processor="none"
 )
-BUDGET = Training(
+BUDGET = Budget(
     steps=10,
     device="cpu",
     threads=1,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from benchmark.contract import ClosedForm
 from benchmark.declaring.spec import Spec
 from benchmark.errors import BenchError, UsageError
 from benchmark.networks import diffusion
@@ -97,7 +98,7 @@ def profile(
         raise UsageError(f"--steps {steps} must be at least 1.")
     recipe, device = spec.recipe.config, place.device
     network = build(spec).to(device)
-    if hasattr(network, "fit"):
+    if isinstance(network, ClosedForm):
         raise UsageError(f"The model '{spec.model.name}' is fitted in closed form: there is no training step to profile.")
     set_kernel(network, place.attention_kernel)
     shape = (min(spec.subset, 1024), spec.images.channels, spec.images.resolution, spec.images.resolution)
@@ -152,7 +153,7 @@ def matmul_peaks(device: torch.device) -> dict[str, float]:
     found = {}
     for name, (kind, short) in kinds.items():
         a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
-        clock, times, began = Clock(device), [], time.monotonic()
+        clock, times, began = Clock(device), list[float](), time.monotonic()
         with tf32(short):
             while len(times) < 3 or time.monotonic() - began < 0.5:
                 clock.mark("begin")

@@ -83,7 +83,7 @@ def wanted(options: argparse.Namespace) -> "tuple[bool, Quality | None, Request 
 
 def score_rows(result: "Record") -> list[tuple[str, ...]]:
     """Return the scores of a record as rows of a table: value, sd, samples, and what they depend on."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, score in sorted(result.scores.items()):
         value = f"{score.value:.4f}" + ("" if score.sd is None else f" ± {score.sd:.4f}")
         mark = ", small" if score.small else ""

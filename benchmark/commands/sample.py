@@ -114,7 +114,8 @@ def compare(options: argparse.Namespace) -> int:
     from benchmark.running.progress import Display
     from benchmark.sampling import compare as comparing
 
-    folders = tuple(run_folder(name) for name in options.runs)
+    first, second = options.runs
+    folders = run_folder(first), run_folder(second)
     request = _request(options)
     if request.sampler == "ancestral":
         raise UsageError("--sampler ancestral draws fresh noise at every step; two runs are compared with dpm or ddim.")

@@ -131,7 +131,7 @@ def suite_show(options: argparse.Namespace) -> int:
             }
         )
         return 0
-    lines = [
+    lines: list[tuple[Any, ...]] = [
         (
             one.row.model,
             one.row.layout,

@@ -56,6 +56,7 @@ def sweep(options: argparse.Namespace) -> int:
     """`bench sweep`."""
     from benchmark.declaring import spec
     from benchmark.suites import sweep as sweeps
+    from benchmark.suites.slurm import Slurm
 
     search = registry.roots(options.registry)
     rows = list(spec.load_suite(options.suite, search).rows())
@@ -74,13 +75,13 @@ def sweep(options: argparse.Namespace) -> int:
         wait=not options.no_wait,
         store=None if options.no_track else options.store or sweeps.default_store(home()),
     )
-    if options.engine == "slurm" and options.dry_run:
+    if isinstance(engine, Slurm) and options.dry_run:
         left = sum(outcome.status == "waiting" for outcome in outcomes)
         print(engine.script(home(), left, options.jobs) if left else "Every row is finished: there is nothing to submit.")
     elif options.json:
         print_json([outcome._asdict() | {"row": outcome.row._asdict()} for outcome in outcomes])
     elif not options.dry_run:
-        rows = [
+        lines = [
             (
                 o.row.model,
                 o.row.layout,
@@ -93,7 +94,7 @@ def sweep(options: argparse.Namespace) -> int:
             )
             for o in outcomes
         ]
-        print_table(f"suite {options.suite}", ("model", "layout", "dataset", "N", "seed", "state", "took", "gap, dB"), rows)
+        print_table(f"suite {options.suite}", ("model", "layout", "dataset", "N", "seed", "state", "took", "gap, dB"), lines)
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
 

@@ -34,6 +34,7 @@ def weights_flags(parser: argparse.ArgumentParser) -> None:
 def evaluate_weights(options: argparse.Namespace, spec: "Spec", place: "Place") -> tuple["Record", Path]:
     """Score weights from elsewhere; return the record and where it lies."""
     from benchmark import run as runs
+    from benchmark.contract import ClosedForm
     from benchmark.networks import weights
     from benchmark.recording import record
     from benchmark.running.progress import Display
@@ -44,7 +45,7 @@ def evaluate_weights(options: argparse.Namespace, spec: "Spec", place: "Place") 
         raise UsageError(f"--publish {options.publish!r} must be letters, digits, '_', '.' and '-': it becomes a file name.")
     named = weights.external(spec, publish=options.publish, file=options.weights, form=options.format)
     network = runs.build(spec)
-    if hasattr(network, "fit"):
+    if isinstance(network, ClosedForm):
         raise UsageError(f"The model '{spec.model.name}' is fitted in closed form: it has no weights to load.")
     tensors = weights.denoiser(weights.read(options.weights), options.format)
     if not getattr(spec.model.config, "num_classes", 0):

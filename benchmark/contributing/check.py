@@ -100,6 +100,7 @@ def _entry_rules(path: Path, search: tuple[Path, ...], light: bool, compiled: bo
         return said
 
     def loads() -> str:
+        assert axis is not None  # asked for only then
         loaded.append(load(registry.read(axis, path)))
         return loaded[0].kind
 

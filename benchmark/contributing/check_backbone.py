@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from benchmark.contract import ArtifactMissing, Attention, Backbone, ImageShape
+from benchmark.contract import ArtifactMissing, Attention, Backbone, ClosedForm, ImageShape, OwnLoss
 from benchmark.declaring.fields import FieldError
 from benchmark.errors import BenchError, NotRun
 from benchmark.networks import cost
@@ -45,7 +45,7 @@ class Trial:
             network = self.config.build(self.images, self.attention)
         except ArtifactMissing as missing:
             raise NotRun(str(missing)) from None
-        if hasattr(network, "fit"):
+        if isinstance(network, ClosedForm):
             generator = torch.Generator().manual_seed(1)
             network.fit(torch.randint(256, (4, *self._shape), generator=generator, dtype=torch.uint8))
         return network.eval()
@@ -217,7 +217,7 @@ def untouched(trial: Trial) -> str:
 
 def own_loss(trial: Trial) -> str:
     """`estimate_with_loss`, where there is one, gives forward's estimate and a finite scalar."""
-    if not hasattr(trial.network, "estimate_with_loss"):
+    if not isinstance(trial.network, OwnLoss):
         raise NotRun("it has none")
     x, t, y = trial.inputs(2)
     estimate, loss = trial.network.estimate_with_loss(x, t, y)

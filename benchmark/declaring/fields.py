@@ -113,7 +113,7 @@ def conform(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise FieldError(f"{where} = {value!r} must be a table of names and values")
         return {conform(k, args[0], f"{where} key"): conform(v, args[1], f"{where}.{k}") for k, v in value.items()}
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_json(hint, value, where)
     if hint is Any:
         return value
@@ -176,7 +176,8 @@ def to_json(value: Any) -> Any:
 
 
 def _unsaid(value: Any, field: "dataclasses.Field[Any]") -> bool:
-    return bool(field.metadata.get("added")) and getattr(value, field.name) == field.default_factory()  # type: ignore[misc]
+    default = field.default_factory
+    return bool(field.metadata.get("added")) and default is not dataclasses.MISSING and getattr(value, field.name) == default()
 
 
 def from_json(cls: type[T], data: Any, where: str = "") -> T:

@@ -78,11 +78,12 @@ def fault(name: str, folder: Path, configured: str) -> str | None:
         if file is None:
             return None if importlib.util.find_spec(FIRST_CALLED.get(name, name)) else f"there is no module '{name}'"
         _refuse_namesake(file)
-        tree = ast.parse(file.read_text(encoding="utf-8"))
     except UsageError as problem:
         return str(problem)
     except ModuleNotFoundError as problem:
         return f"there is no module '{problem.name}'"
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
     except SyntaxError as problem:
         return f"{file.name}, line {problem.lineno}: {problem.msg}"
     except (OSError, ValueError) as problem:

@@ -275,7 +275,7 @@ def _class(kind: str, folders: Sequence[Path]) -> type:
     if (found := kinds.where(kind, PROJECT, folders)) is None:
         raise AttributeError("no class declares this kind")
     cls = getattr(imports.load_module(found[0], folders), found[1])
-    if not dataclasses.is_dataclass(cls):
+    if not isinstance(cls, type) or not dataclasses.is_dataclass(cls):
         raise AttributeError(f"{found[1]} is no entry")
     return cls
 

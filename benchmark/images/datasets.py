@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmark.contract import Dataset, ImageError, Source
+from benchmark.contract import Dataset, Derived, ImageError, Source
 from benchmark.declaring.fields import hints, to_json
 from benchmark.declaring.spec import Spec
 from benchmark.errors import BenchError, UsageError
@@ -275,8 +275,8 @@ def _opened(name: str, dataset: Dataset, root: Path | None, home: Path) -> Itera
     """Hold a source of images open; beside it, the sha256 of the packed images that it is made from, if it is."""
     made_of = None
     try:
-        if of := parent(dataset):
-            packed = load(of.name, of.config, home=home)
+        if isinstance(dataset, Derived):
+            packed = load(dataset.of.name, dataset.of.config, home=home)
             source, made_of = dataset.derive(PackedSource(packed)), packed.manifest.sha256
         else:
             source = dataset.open(root)

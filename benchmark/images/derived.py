@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from benchmark.contract import Dataset, Entry, ImageError
+from benchmark.contract import Dataset, Derived, Entry, ImageError
 from benchmark.images.manifest import Manifest
 from benchmark.images.packing import Packed
 
@@ -44,7 +44,7 @@ class PackedSource:
 
 def parent(dataset: Dataset) -> Entry | None:
     """Return the dataset that this one is made from, None where it is of its own."""
-    return dataset.of if hasattr(dataset, "derive") else None
+    return dataset.of if isinstance(dataset, Derived) else None
 
 
 def is_made_from(here: Manifest, images: Manifest | None) -> bool:

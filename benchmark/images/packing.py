@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -108,7 +108,18 @@ def open_images(home: Path, described: Manifest) -> np.ndarray:
     return images
 
 
-def digest(images: np.ndarray) -> str:
+class Stack(Protocol):
+    """Images (N, C, R, R), as an array gives them: piece by piece."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, where: slice, /) -> np.ndarray: ...
+
+
+def digest(images: Stack) -> str:
     """Return the sha256 of the bytes of an array, read piece by piece."""
     total = hashlib.sha256()
     for start in range(0, len(images), 4096):

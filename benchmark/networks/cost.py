@@ -10,7 +10,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.contract import Attention, Backbone, ImageShape
+from benchmark.contract import Attention, Backbone, ClosedForm, ImageShape
 from benchmark.declaring.spec import Spec
 from benchmark.networks import diffusion
 
@@ -33,7 +33,7 @@ def built_on_meta(config: Backbone, images: ImageShape, attention: tuple[Attenti
     """Build a backbone without memory for its weights, fitted to `subset` images where that is its training."""
     with torch.device("meta"):
         network = config.build(images, attention)
-        if hasattr(network, "fit"):
+        if isinstance(network, ClosedForm):
             network.fit(torch.zeros(subset, images.channels, images.resolution, images.resolution, dtype=torch.uint8))
     return network
 
@@ -83,7 +83,7 @@ def step_seconds(spec: Spec, network: nn.Module, device: torch.device) -> float:
     The median of TIMED passes, or of as many as fit into TIMED_SECONDS, after one that warms up. 0 where the network is
     fitted and takes no step.
     """
-    if hasattr(network, "fit"):
+    if isinstance(network, ClosedForm):
         return 0.0
     batch = spec.recipe.config.batch
     few = min(2, batch) if forward_flops(spec) > 1e9 else batch

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from benchmark.contract import OwnLoss
+
 STEPS = 1000  # T of the forward process, t = 0 ... 999
 
 
@@ -49,11 +51,8 @@ def loss(network: nn.Module, x0: Tensor, t: Tensor, noise: Tensor, abar: Tensor)
 
     x0, noise: (N, C, R, R); t: (N,).
     """
-    xt, own = noised(x0, noise, levels(abar, t)), 0.0
-    if hasattr(network, "estimate_with_loss"):
-        estimate, own = network.estimate_with_loss(xt, t)
-    else:
-        estimate = network(xt, t)
+    xt = noised(x0, noise, levels(abar, t))
+    estimate, own = network.estimate_with_loss(xt, t) if isinstance(network, OwnLoss) else (network(xt, t), 0.0)
     return (estimate.float() - noise).square().mean() + own
 
 

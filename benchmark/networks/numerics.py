@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from benchmark.contract import OwnLoss
 from benchmark.errors import UsageError
 
 GRAPHS_SAID = "recipe.compile = 'graphs': CUDA graphs need a GPU; compiled by blocks without them."
@@ -117,7 +118,7 @@ def recompute(network: nn.Module) -> None:
 
 def whole_batch_only(network: nn.Module) -> str | None:
     """Say why the gradient of a batch is not the mean over its parts, for a network of which that is so."""
-    if hasattr(network, "estimate_with_loss"):
+    if isinstance(network, OwnLoss):
         return "it adds a loss of its own over the whole batch"
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
         return "it normalises over the whole batch"

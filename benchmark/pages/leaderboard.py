@@ -85,9 +85,9 @@ def _no_column(column: str, known: set[str], folder: Path) -> UsageError:
     if not known:
         exists = "No analysis is published: `bench analyze --all-of SUITE --what all --publish` makes some."
     else:
-        analyses = ", ".join(sorted({name.split(".")[0] for name in known}))
+        kinds = ", ".join(sorted({name.split(".")[0] for name in known}))
         exists = (f"Did you mean {' or '.join(near)}? " if near else "") + (
-            f"There are {len(known)} numbers of {analyses}; the JSON files in {folder / analyses.FOLDER} name them."
+            f"There are {len(known)} numbers of {kinds}; the JSON files in {folder / analyses.FOLDER} name them."
         )
     return UsageError(f"No published analysis of these records gives '{column}'. {exists}")
 

@@ -186,11 +186,11 @@ def _compared(records: Rows, contrast: Contrast, numbers: Numbers) -> tuple[Pair
 def _worths(records: Rows, contrast: Contrast, seeds: Sequence[int]) -> Paired | None:
     """Return log2 of what the variant is worth in training images, by seed; a bound counts as what it is a bound of."""
     quantity = WORTH[contrast.quantity]
-    ladders = [_ladders(records, contrast, side, quantity) for side in (contrast.variant, contrast.baseline)]
+    variant, baseline = (_ladders(records, contrast, side, quantity) for side in (contrast.variant, contrast.baseline))
     found = {
         seed: math.log2(mine.factor)
         for seed in seeds
-        if (mine := worth(*(side.get(seed, {}) for side in ladders), contrast.variant.subset, rises=quantity == "psnr_test"))
+        if (mine := worth(variant.get(seed, {}), baseline.get(seed, {}), contrast.variant.subset, rises=quantity == "psnr_test"))
     }
     return paired(found, dict.fromkeys(found, 0.0))
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmark.errors import BenchError
 from benchmark.files import write_bytes
-from benchmark.images.packing import digest
+from benchmark.images.packing import Stack, digest
 from benchmark.quality.frechet import Gaussian, gaussian
 
 Progress = Callable[..., None]
@@ -76,19 +76,19 @@ class Features:
         return made
 
 
-def check_images(images: np.ndarray, what: str) -> None:
+def check_images(images: Stack, what: str) -> None:
     """Refuse what is not a stack of RGB images of grey levels 0 ... 255."""
-    if images.dtype.kind == "f" and not np.isfinite(images).all():
+    if images.dtype.kind == "f" and not np.isfinite(images[: len(images)]).all():
         raise BenchError(f"The {what} hold NaN or inf. Make them anew; only uint8 images in [0, 255] can be scored.")
     if images.dtype != np.uint8:
         raise BenchError(f"The {what} are {images.dtype}; only uint8 images in [0, 255] can be scored.")
-    if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3] or not len(images):
+    if len(images.shape) != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3] or not len(images):
         raise BenchError(f"The {what} have the shape {images.shape}; N x 3 x R x R with N at least 1 is needed.")
 
 
 def extract(
     extractor: Extractor,
-    images: np.ndarray,
+    images: Stack,
     folder: Path,
     what: str,
     *,

@@ -60,7 +60,8 @@ def extractor(weights: Path | None, device: torch.device, *, allow_other: bool =
 def forward(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """Return pool (N, 2048), logits (N, 1008) and spatial (N, 2023) of uint8 images (N, 3, R, R), from one pass."""
     seen: list[Tensor] = []
-    hook = network.Mixed_6d.branch1x1.register_forward_hook(lambda module, inputs, output: seen.append(output[:, :7].flatten(1)))
+    branch = network.get_submodule("Mixed_6d.branch1x1")
+    hook = branch.register_forward_hook(lambda module, inputs, output: seen.append(output[:, :7].flatten(1)))
     try:
         pool, logits = network(images)
     finally:

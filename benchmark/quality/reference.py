@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.images.manifest import packed_folder
-from benchmark.images.packing import Packed, digest
+from benchmark.images.packing import Packed, Stack, digest
 from benchmark.images.subsets import ordered
 from benchmark.quality.features import Extractor
 
@@ -19,7 +19,7 @@ class Chosen:
 
     def __init__(self, images: np.ndarray, indices: Sequence[int]) -> None:
         self._images, self._indices = images, np.asarray(indices)
-        self.dtype, self.ndim, self.shape = images.dtype, images.ndim, (len(indices), *images.shape[1:])
+        self.dtype, self.shape = images.dtype, (len(indices), *images.shape[1:])
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -32,7 +32,7 @@ class Chosen:
 class Reference:
     """The images, the sha256 of their bytes, and the folder under which their features are kept, per extractor."""
 
-    images: np.ndarray | Chosen
+    images: Stack
     digest: str
     folder: Path
 

@@ -279,7 +279,7 @@ def _replay(client: Any, experiment: str, run_dir: Path, store: str) -> str:
     try:
         with _hold(run_dir / "tracking.lock", wait=False):
             before, path = progress(run_dir, store), run_dir / "record.json"
-            content = {"lines": _count(run_dir / "metrics.jsonl"), "record": _digest(path) if path.exists() else None}
+            content: dict[str, Any] = {"lines": _count(run_dir / "metrics.jsonl"), "record": _digest(path) if path.exists() else None}
             content["analyses"] = _analyses(run_dir)
             copied = {"lines": before.get("lines", 0), "record": before.get("record"), "analyses": before.get("analyses", {})}
             there = _find(client, experiment, before["token"]) if "token" in before else None

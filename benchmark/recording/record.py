@@ -152,7 +152,7 @@ class Score:
 
 
 @checked
-class Training:
+class Budget:
     """The budget as it was spent; 0 steps where a network is fitted in closed form."""
 
     steps: Count
@@ -220,7 +220,7 @@ class Record:
     psnr: Psnr
     trajectory: tuple[Point, ...]
     scores: dict[str, Score]
-    training: Training
+    training: Budget
     data: Data
     weights_sha256: str
     environment: Environment

@@ -61,8 +61,7 @@ class Mirror:
         if self._process is None:
             return self._problem
         with contextlib.suppress(OSError, ValueError):  # it has ended already: its exit code tells
-            self._process.stdin.write(b"finish\n")
-            self._process.stdin.close()
+            _tell(self._process, "finish\n").close()
         try:
             code = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -110,7 +109,7 @@ class Replay:
         """Hand over one run; return at once."""
         self._added.append(run_dir)
         with contextlib.suppress(OSError):  # the process is gone: `finish` says so of every run
-            self._process.stdin.write(f"{run_dir.resolve()}\n".encode())
+            _tell(self._process, f"{run_dir.resolve()}\n")
 
     def finish(self, timeout: float | None = None) -> list[tuple[str, str]]:
         """Return the id and the outcome of every run added; an outcome that begins with 'failed' says why."""
@@ -181,6 +180,13 @@ def _spawn(
         env=PATIENCE | os.environ | importing() | QUIET | where,
         start_new_session=True,
     )  # a Ctrl-C is the parent's to handle
+
+
+def _tell(process: subprocess.Popen[bytes], line: str) -> IO[bytes]:
+    """Write a line to a process of `_spawn`, whose stdin is a pipe, and return that pipe."""
+    assert process.stdin is not None
+    process.stdin.write(line.encode())
+    return process.stdin
 
 
 def _refuse_busy(host: str, port: int) -> None:

@@ -113,8 +113,8 @@ ALONE = Processes()
 
 def declared() -> Processes:
     """Return what torchrun says of this process; one process alone where it was not started so."""
-    words = [os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")]
-    return Processes(int(words[0]), int(words[1])) if all(words) else ALONE
+    rank, size, address = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"))
+    return Processes(int(rank), int(size)) if rank and size and address else ALONE
 
 
 def own_device(device: torch.device) -> torch.device:

@@ -24,7 +24,7 @@ from benchmark.contract import (
 from benchmark.declaring.spec import from_record
 from benchmark.errors import BenchError, UsageError, unknown
 from benchmark.images.packing import digest
-from benchmark.networks.denoiser import device_of
+from benchmark.networks.denoiser import Estimate, device_of
 from benchmark.networks.diffusion import random_key
 from benchmark.recording import record
 from benchmark.running.progress import Display
@@ -38,7 +38,8 @@ from benchmark.sampling.samplers import (
 from benchmark.sampling.store import Store, held
 
 Progress = Callable[[int, int, str], None]
-DEFAULT_STEPS = {"ancestral": 250, "ddim": 50, "dpm": 20}
+Sampler = Literal["ancestral", "ddim", "dpm"]
+DEFAULT_STEPS: dict[Sampler, int] = {"ancestral": 250, "ddim": 50, "dpm": 20}
 
 
 @checked
@@ -46,7 +47,7 @@ class Request:
     """Which samples of a run: the sampler and what it depends on, the seed of the noise, how many."""
 
     count: Positive
-    sampler: Literal["ancestral", "ddim", "dpm"] = "ancestral"
+    sampler: Sampler = "ancestral"
     steps: Annotated[int, Range(least=1, most=1000)] = 250
     eta: Fraction = 0.0  # of ddim alone
     guidance: Annotated[float, Range(least=0)] | None = None  # None: 1 where the model has classes
@@ -66,9 +67,9 @@ class Request:
 
 def request_of(count: int, sampler: str, steps: int | None, *, eta: float = 0.0, seed: int = 0) -> Request:
     """Return a request whose steps are the sampler's usual ones where none are named; raise UsageError for another sampler."""
-    if sampler not in DEFAULT_STEPS:
+    if (known := next((name for name in DEFAULT_STEPS if name == sampler), None)) is None:
         raise unknown("sampler", sampler, DEFAULT_STEPS)
-    return Request(count=count, sampler=sampler, steps=DEFAULT_STEPS[sampler] if steps is None else steps, eta=eta, seed=seed)
+    return Request(count=count, sampler=known, steps=DEFAULT_STEPS[known] if steps is None else steps, eta=eta, seed=seed)
 
 
 class Samples(NamedTuple):
@@ -155,7 +156,7 @@ def draw_samples(
     """Return the samples of these numbers k as uint8 (N, C, R, R)."""
     steps = kept_steps(request.sampler, request.steps)
     draw = noise_source(request.seed, numbers, shape, device)
-    estimate = network
+    estimate: Estimate = network
     if classes:
         estimate = guided(
             network, labels(request.seed, numbers, classes).to(device), classes, 1.0 if request.guidance is None else request.guidance

@@ -75,27 +75,27 @@ def compare(
     """Sample two finished runs from the same noise and compare; raise UsageError where that would mean nothing."""
     specs = tuple(_spec(folder, search) for folder in folders)
     _check_images(specs)
-    subsets = tuple(run.load_subset(spec, place, display) for spec in specs)
-    shared = shared_images(*subsets)
+    subset, other = (run.load_subset(spec, place, display) for spec in specs)
+    shared = shared_images(subset, other)
     if shared and not overlap:
         raise UsageError(
-            f"The runs {folders[0].name} and {folders[1].name} share {shared} of their {len(subsets[0].train)} and "
-            f"{len(subsets[1].train)} training images, so that alike samples would not show generalization. "
+            f"The runs {folders[0].name} and {folders[1].name} share {shared} of their {len(subset.train)} and "
+            f"{len(other.train)} training images, so that alike samples would not show generalization. "
             "Compare the two halves of one seed (`bench run … --half a` and `--half b`), or say --overlap."
         )
     first, second = (sample_run(folder, request, place, display, search, batch).images for folder in folders)
     return Comparison(
         version=VERSION,
-        runs=tuple(folder.name for folder in folders),
+        runs=(folders[0].name, folders[1].name),
         count=request.count,
         sampler=request.sampler,
         steps=request.steps,
         seed=request.seed,
-        train_images=tuple(len(subset.train) for subset in subsets),
+        train_images=(len(subset.train), len(other.train)),
         shared_images=shared,
         between=likeness(first, second),
-        first_to_train=_to_nearest(first, subsets[0], place),
-        second_to_train=_to_nearest(second, subsets[1], place),
+        first_to_train=_to_nearest(first, subset, place),
+        second_to_train=_to_nearest(second, other, place),
     )
 
 

@@ -13,15 +13,14 @@ from benchmark.images.datasets import Subset
 from benchmark.networks.attention import kernels_used
 from benchmark.networks.cost import forward_flops, parameters, peak_memory_bytes
 from benchmark.recording import curves, errors, record
-from benchmark.recording.record import METRIC_VERSION, Data, Psnr, Record
-from benchmark.recording.record import Training as Budget
+from benchmark.recording.record import METRIC_VERSION, Budget, Data, Psnr, Record
 from benchmark.running import environment
 from benchmark.running.place import Place
 from benchmark.running.progress import Display
 from benchmark.scoring.measure import Measured, by_image
 from benchmark.scoring.partial import PARTIAL
 from benchmark.training import checkpoint
-from benchmark.training.state import Training
+from benchmark.training.state import Trained
 
 
 class Scored(NamedTuple):
@@ -31,7 +30,7 @@ class Scored(NamedTuple):
     seconds: float
 
 
-def record_of(spec: Spec, place: Place, trained: Training, scored: Scored, subset: Subset) -> Record:
+def record_of(spec: Spec, place: Place, trained: Trained, scored: Scored, subset: Subset) -> Record:
     """Return the record of a trained and scored network."""
     total, trainable = parameters(trained.network)
     budget = Budget(

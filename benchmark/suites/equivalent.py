@@ -77,8 +77,8 @@ def _prove(family: str, members: list[Member], place: Bench, display: Display) -
         fresh = run.run(cheapest.spec, place, display, force=not resumable(cheapest.spec, place))
     except BenchError as problem:
         return Finding(family, len(members), row, "failed", str(problem))
-    if problem := difference(cheapest.record, fresh):
-        return Finding(family, len(members), row, "different", problem)
+    if apart := difference(cheapest.record, fresh):
+        return Finding(family, len(members), row, "different", apart)
     code, today = cheapest.spec.code, datetime.now(UTC).date().isoformat()
     add(
         Proof(

@@ -161,7 +161,7 @@ class Slurm:
         from submitit.slurm.slurm import SlurmExecutor
 
         known = SlurmExecutor._valid_parameters()
-        parameters = {"job_name": "bench", "nodes": 1, "cpus_per_task": self._cpus, "array_parallelism": jobs or 256}
+        parameters: dict[str, Any] = {"job_name": "bench", "nodes": 1, "cpus_per_task": self._cpus, "array_parallelism": jobs or 256}
         parameters |= {"gpus_per_node": self._gpus} if self._gpus else {}
         parameters |= {key: value for key, value in self._options.items() if key in known}
         exports = [f"export {name}={shlex.quote(value)}" for name, value in importing().items()]

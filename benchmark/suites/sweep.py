@@ -109,7 +109,7 @@ def _work(tasks: Sequence[Task], jobs: int, begin: Callable[[Task], Job], view: 
             running.append(task)
         for task in list(running):
             task.look()
-            if (code := task.job.poll()) is not None:
+            if (code := task.at_work.poll()) is not None:
                 running.remove(task)
                 _settle(task, code)
                 view.ended(task)
@@ -131,7 +131,7 @@ def _leave(tasks: Sequence[Task], begin: Callable[[Task], Job], engine: Engine) 
 
 def _settle(task: Task, code: int) -> None:
     """Take over what a row that has ended leaves; a row without a record has failed, whatever its exit code."""
-    ended = task.job.ended()
+    ended = task.at_work.ended()
     task.seconds = time.time() - task.began
     if code == 0 and ended.record and Path(ended.record).exists():
         task.status, task.step, task.record, task.psnr_gap = "finished", task.steps, ended.record, ended.psnr_gap
@@ -148,9 +148,9 @@ def _stop(running: Sequence[Task]) -> None:
         deadline = time.monotonic() + seconds
         alive = [task for task in running if task.job and task.job.poll() is None]
         for task in alive:
-            task.job.signal(number)
+            task.at_work.signal(number)
         with suppress(KeyboardInterrupt):
-            while time.monotonic() < deadline and any(task.job.poll() is None for task in alive):
+            while time.monotonic() < deadline and any(task.at_work.poll() is None for task in alive):
                 time.sleep(0.05)
     for task in running:
         if task.job and (code := task.job.poll()) == 0:
@@ -161,7 +161,8 @@ class _Mirror:
     """One process that copies the finished rows into MLflow, begun with the first of them; none without a store."""
 
     def __init__(self, store: str | None, note: Callable[[str], None]) -> None:
-        self._store, self._note, self._replay = store, note, None
+        self._store, self._note = store, note
+        self._replay: Replay | None = None
 
     def add(self, folder: Path) -> None:
         """Hand over a finished run."""
@@ -176,7 +177,7 @@ class _Mirror:
 
     def finish(self, seconds: float) -> None:
         """Wait for the copies, `seconds` at most, and say once what is missing."""
-        if self._replay:
+        if self._replay and self._store:
             missed = [outcome for _, outcome in self._replay.finish(seconds) if outcome.startswith("failed: ")]
             if missed:
                 self._note(

@@ -46,6 +46,12 @@ class Task:
     problem: str = ""
 
     @property
+    def at_work(self) -> Job:
+        """The job of a row that was begun."""
+        assert self.job is not None
+        return self.job
+
+    @property
     def outcome(self) -> Outcome:
         """The row as the sweep hands it back."""
         status: Status = "waiting" if self.status == "running" else self.status

@@ -92,8 +92,10 @@ class View:
 
     def _table(self) -> RenderableType:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name, align in (("row", "left"), ("state", "left"), ("loss", "right"), ("gap, dB", "right")):
-            table.add_column(name, justify=align, no_wrap=True)
+        for name in ("row", "state"):
+            table.add_column(name, no_wrap=True)
+        for name in ("loss", "gap, dB"):
+            table.add_column(name, justify="right", no_wrap=True)
         visible = self._visible(self._console.height - 5)
         for task in visible:
             gap = f"{task.psnr_gap:.3f}" if task.psnr_gap is not None else ""

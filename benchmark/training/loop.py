@@ -51,7 +51,7 @@ def start(network: nn.Module, recipe: Recipe) -> Training:
     weights, saved = dict(network.named_parameters()), network.state_dict()
     theirs = dict(network.named_buffers())  # masks and tables that can be rebuilt are no part of a checkpoint
     buffers = [(own, theirs[name]) for name, own in ema.named_buffers() if name in saved and name not in weights]
-    return Training(network, ema, optimizer, buffers)
+    return Training(network, ema, optimizer=optimizer, buffers=buffers)
 
 
 def train(

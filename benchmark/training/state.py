@@ -13,22 +13,28 @@ from benchmark.training.checkpoint import Checkpoint
 
 
 @dataclass
-class Training:
-    """A network in training and all that its next step depends on."""
+class Trained:
+    """A network and its EMA, and what it took to train them: nothing, where it was fitted in closed form or elsewhere."""
 
     network: nn.Module
     ema: nn.Module
-    optimizer: torch.optim.Optimizer | None  # None where a network was fitted in closed form
-    buffers: list[tuple[Tensor, Tensor]]  # of the EMA and of the network, those that a checkpoint holds
     step: int = 0
     trajectory: list[Point] = field(default_factory=list)
-    loss_sum: float = 0.0  # since the last point of the trajectory
-    loss_steps: int = 0
     wall_seconds: float = 0.0  # spent training, over all sittings
     resumed: int = 0
     micro_batch: int = 0  # images at a time, as memory allowed; 0: all
     code: str = ""  # digest of the code that trains; the one that began it is told by the checkpoint
     notes: list[str] = field(default_factory=list)  # what was done another way than asked
+
+
+@dataclass(kw_only=True)
+class Training(Trained):
+    """A network in training and all that its next step depends on."""
+
+    optimizer: torch.optim.Optimizer
+    buffers: list[tuple[Tensor, Tensor]]  # of the EMA and of the network, those that a checkpoint holds
+    loss_sum: float = 0.0  # since the last point of the trajectory
+    loss_steps: int = 0
 
     def save(self, folder: Path) -> Path:
         """Write a checkpoint of this moment."""

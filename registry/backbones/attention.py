@@ -10,10 +10,17 @@ from torch.nn import functional as F
 from benchmark.contract import Attention
 from benchmark.networks.attention import SMALLEST_GRID, Attend, is_global, visible_keys
 
-__all__ = ["Attend", "SelfAttention", "is_global", "joined", "visible_keys"]
+__all__ = ["Attend", "AttentionLayer", "SelfAttention", "is_global", "joined", "visible_keys"]
 
 
-class SelfAttention(nn.Module):
+class AttentionLayer(nn.Module):
+    """The attention of one block: what a DiT asks of it beyond its forward pass."""
+
+    def initialise(self) -> None:
+        """Set what does not start as every linear layer of the network does: nothing, where a layer does not say otherwise."""
+
+
+class SelfAttention(AttentionLayer):
     """Multi-head self-attention of a side x side grid, with the parameters of the official DiT's (qkv, proj).
 
     Heads of an odd size (252 / 4 = 63) are slow everywhere: on a grid of more than 64 tokens they are computed with zeros
@@ -27,9 +34,6 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(hidden, 3 * hidden)
         self.attend = Attend(attention, side)
         self.proj = nn.Linear(hidden, hidden)
-
-    def initialise(self) -> None:
-        """Set what does not start as every linear layer of the network does: nothing here."""
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the attended tokens (N, side**2, hidden) of x of that shape; the condition changes nothing."""

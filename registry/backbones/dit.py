@@ -20,7 +20,7 @@ from benchmark.contract import (
     Range,
     entry,
 )
-from registry.backbones.attention import SelfAttention
+from registry.backbones.attention import AttentionLayer, SelfAttention
 from registry.backbones.timesteps import embed_timesteps
 
 FREQUENCIES = 256  # of the timestep embedding, whatever the hidden size
@@ -71,7 +71,7 @@ class DiT:
         if len(attention) != self.depth:
             raise FieldError(f"depth = {self.depth} needs as many attention layers, but the layout gives {len(attention)}")
 
-    def attention_layer(self, attention: Attention, side: int, before: list[nn.Module]) -> nn.Module:
+    def attention_layer(self, attention: Attention, side: int, before: list[AttentionLayer]) -> AttentionLayer:
         """Build the attention of the next block, given that of the blocks `before` it; a variant overrides this."""
         return SelfAttention(self.hidden, self.heads, attention, side)
 
@@ -88,10 +88,10 @@ class DiffusionTransformer(nn.Module):
         self.y_embedder = LabelEmbedder(spec.num_classes, spec.hidden, spec.class_dropout) if spec.num_classes else None
         self.pos_embed = nn.Parameter(positions(spec.hidden, side), requires_grad=False)
         mlp_hidden = int(spec.hidden * spec.mlp_ratio)
-        self.blocks = nn.ModuleList()
+        self.blocks, before = nn.ModuleList(), list[AttentionLayer]()
         for layer in attention:
-            attend = spec.attention_layer(layer, side, [block.attn for block in self.blocks])
-            self.blocks.append(Block(spec.hidden, mlp_hidden, attend))
+            before.append(spec.attention_layer(layer, side, list(before)))
+            self.blocks.append(Block(spec.hidden, mlp_hidden, before[-1]))
         channels = images.channels * (2 if spec.learned_variance else 1)
         self.final_layer = FinalLayer(spec.hidden, spec.patch**2 * channels)
         self.initialise()
@@ -102,19 +102,16 @@ class DiffusionTransformer(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        nn.init.xavier_uniform_(self.x_embedder.proj.weight.flatten(1))  # as the linear layer it is
-        nn.init.zeros_(self.x_embedder.proj.bias)
+        self.x_embedder.initialise()
         if self.y_embedder is not None:
             nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
-        for layer in (0, 2):
-            nn.init.normal_(self.t_embedder.mlp[layer].weight, std=0.02)
-        for zeroed in (
-            *(block.adaLN_modulation[1] for block in self.blocks),
-            self.final_layer.adaLN_modulation[1],
-            self.final_layer.linear,
-        ):
+        for layer in self.t_embedder.layers():
+            nn.init.normal_(layer.weight, std=0.02)
+        blocks = [block for block in self.blocks if isinstance(block, Block)]
+        for zeroed in (*(linear(block.adaLN_modulation[1]) for block in blocks), linear(self.final_layer.adaLN_modulation[1])):
             nn.init.zeros_(zeroed.weight)
-        for block in self.blocks:
+        nn.init.zeros_(self.final_layer.linear.weight)
+        for block in blocks:
             block.attn.initialise()
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
@@ -160,6 +157,12 @@ class PatchEmbedder(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(channels, hidden, kernel_size=patch, stride=patch)
 
+    def initialise(self) -> None:
+        """Draw the weights as those of the linear layer that it is."""
+        nn.init.xavier_uniform_(self.proj.weight.flatten(1))
+        if self.proj.bias is not None:
+            nn.init.zeros_(self.proj.bias)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the tokens (N, side**2, hidden) of images (N, C, R, R)."""
         return self.proj(x).flatten(2).transpose(1, 2)
@@ -174,7 +177,11 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Return (N, hidden) for t: (N,)."""
-        return self.mlp(embed_timesteps(t, FREQUENCIES).to(self.mlp[0].weight.dtype))
+        return self.mlp(embed_timesteps(t, FREQUENCIES).to(self.layers()[0].weight.dtype))
+
+    def layers(self) -> tuple[nn.Linear, nn.Linear]:
+        """Return the two linear layers."""
+        return linear(self.mlp[0]), linear(self.mlp[2])
 
 
 class LabelEmbedder(nn.Module):
@@ -196,7 +203,7 @@ class LabelEmbedder(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each modulated and gated by the condition (adaLN-Zero)."""
 
-    def __init__(self, hidden: int, mlp_hidden: int, attention: nn.Module) -> None:
+    def __init__(self, hidden: int, mlp_hidden: int, attention: AttentionLayer) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(hidden, elementwise_affine=False, eps=1e-6)
         self.attn = attention
@@ -239,6 +246,13 @@ class FinalLayer(nn.Module):
         """Return (N, tokens, out) for x: (N, tokens, hidden), given the condition (N, hidden)."""
         shift, scale = self.adaLN_modulation(condition)[:, None].chunk(2, dim=2)
         return self.linear(modulate(self.norm_final(x), shift, scale))
+
+
+def linear(layer: nn.Module) -> nn.Linear:
+    """Return a layer of a sequence that is known to be linear."""
+    if not isinstance(layer, nn.Linear):
+        raise TypeError(f"{type(layer).__name__} is no linear layer")
+    return layer
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

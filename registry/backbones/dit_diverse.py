@@ -96,16 +96,17 @@ class DiverseTransformer(DiffusionTransformer):
     def join(self, place: int, tokens: Tensor, earlier: Tensor) -> Tensor:
         """Return the tokens of two blocks, (N, tokens, hidden) each: concatenated, normalised in fp32, projected."""
         norm = self.skip_norms[place]
-        both = norm(torch.cat([tokens, earlier], dim=2).to(norm.weight.dtype))  # fp32 under autocast, which leaves it so
+        both = norm(torch.cat([tokens, earlier], dim=2).to(next(norm.parameters()).dtype))  # fp32 under autocast, which leaves it so
         return self.skip_linears[place](both).to(tokens.dtype)
 
 
 def projection(size: int, out: int) -> nn.Module:
     """Build the linear layer behind a join, drawn as the DiT's are (source: the code)."""
+    linear = nn.Linear(size, out)
+    nn.init.xavier_uniform_(linear.weight)
+    nn.init.zeros_(linear.bias)
     layer = nn.Sequential()
-    layer.add_module("linear", nn.Linear(size, out))
-    nn.init.xavier_uniform_(layer.linear.weight)
-    nn.init.zeros_(layer.linear.bias)
+    layer.add_module("linear", linear)
     return layer
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.contract import Attention, Count, FieldError, Range, entry
-from registry.backbones.attention import SelfAttention
+from registry.backbones.attention import AttentionLayer, SelfAttention
 from registry.backbones.dit import DiT
 
 
@@ -35,7 +35,7 @@ class GatedPositionalDiT(DiT):
         if self.gated > self.depth:
             raise FieldError(f"gated = {self.gated} must be at most depth = {self.depth}, the number of layers")
 
-    def attention_layer(self, attention: Attention, side: int, before: list[nn.Module]) -> nn.Module:
+    def attention_layer(self, attention: Attention, side: int, before: list[AttentionLayer]) -> AttentionLayer:
         """Build the attention of the next block: gated where it is among the first."""
         if len(before) >= self.gated:
             return super().attention_layer(attention, side, before)
@@ -74,7 +74,8 @@ class GatedPositionalAttention(SelfAttention):
     def positional(self) -> Tensor:
         """Return the maps over relative positions, (heads, side**2 queries, side**2 keys)."""
         # Term by term, not as a matrix product, which autocast would take in bf16: too coarse for |delta|^2.
-        scores = sum(self.position[:, r, None, None] * self.offsets[r] for r in range(3))
+        terms = [self.position[:, r, None, None] * self.offsets[r] for r in range(3)]
+        scores = terms[0] + terms[1] + terms[2]
         if self.attend.mask is not None:
             scores = scores.masked_fill(~self.attend.mask, -torch.inf)
         return scores.softmax(dim=2)

@@ -21,7 +21,7 @@ from benchmark.contract import (
     entry,
 )
 from benchmark.networks import artifacts
-from registry.backbones.attention import is_global, joined, visible_keys
+from registry.backbones.attention import AttentionLayer, is_global, joined, visible_keys
 from registry.backbones.dit import DiT
 
 
@@ -47,10 +47,12 @@ class PcaDiT(DiT):
     def build(self, images: ImageShape, attention: tuple[Attention, ...]) -> nn.Module:
         """Build the network with its components, which on meta need not be there."""
         network = super().build(images, attention)
-        if not _on_meta():
-            found = artifacts.tensors(artifacts.find(self.components), self.components)
-            for layer, block in enumerate(network.blocks):
-                block.attn.take(found["mean"][layer], found["components"][layer, : self.count], found["deviations"][layer, : self.count])
+        path = None if _on_meta() or self.components is None else artifacts.find(self.components)
+        if path is not None and self.components is not None:
+            found = artifacts.tensors(path, self.components)
+            layers = [module for module in network.modules() if isinstance(module, ComponentAttention)]
+            for layer, attend in enumerate(layers):
+                attend.take(found["mean"][layer], found["components"][layer, : self.count], found["deviations"][layer, : self.count])
         return network
 
     def check_fit(self, images: ImageShape, attention: tuple[Attention, ...]) -> None:
@@ -71,7 +73,7 @@ class PcaDiT(DiT):
         if available < self.count:
             raise FieldError(f"count = {self.count} must be at most {available}, what {path.name} holds of each layer")
 
-    def attention_layer(self, attention: Attention, side: int, before: list[nn.Module]) -> nn.Module:
+    def attention_layer(self, attention: Attention, side: int, before: list[AttentionLayer]) -> AttentionLayer:
         """Build the attention of the next block, its components yet to be filled in."""
         return ComponentAttention(self, attention, side)
 
@@ -84,7 +86,7 @@ class PcaDiT(DiT):
         )
 
 
-class ComponentAttention(nn.Module):
+class ComponentAttention(AttentionLayer):
     """Attention with maps put together from fixed components; only coefficients and values are learned."""
 
     mean: Tensor

@@ -4,9 +4,8 @@ Blocks keep their own MLP and their own modulation, and what an attention layer 
 only the projections qkv and proj are one and the same for the blocks of a group.
 """
 
-from torch import nn
-
 from benchmark.contract import Attention, FieldError, Positive, entry
+from registry.backbones.attention import AttentionLayer
 from registry.backbones.dit import DiT
 
 
@@ -27,7 +26,7 @@ class SharedDiT(DiT):
             fitting = ", ".join(str(size) for size in range(1, self.depth + 1) if self.depth % size == 0)
             raise FieldError(f"group = {self.group} must divide depth = {self.depth}, so that all groups are equal: one of {fitting}")
 
-    def attention_layer(self, attention: Attention, side: int, before: list[nn.Module]) -> nn.Module:
+    def attention_layer(self, attention: Attention, side: int, before: list[AttentionLayer]) -> AttentionLayer:
         """Build the attention of the next block with the projections of the first block of its group."""
         layer = super().attention_layer(attention, side, before)
         if behind := len(before) % self.group:

@@ -115,7 +115,7 @@ class LocalDenoiser(nn.Module):
     def _patches(self, rows: Axis, columns: Axis) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the training patches (n, D) around those positions and their centres (n, C), block by block."""
         count = max(1, PAIRS_AT_ONCE // QUERIES_AT_ONCE // (len(rows[0]) * len(columns[0])))
-        for block in self.images.split(count):
+        for block in fitted(self.images).split(count):
             yield around(scaled(block).double(), rows, columns)
 
 

@@ -6,6 +6,7 @@ divided by 2 (1 - abar) = 2e-4, and what single precision loses of it would deci
 """
 
 from collections.abc import Iterable, Iterator
+from functools import reduce
 from typing import Annotated, NamedTuple
 
 import torch
@@ -101,44 +102,52 @@ class WienerDenoiser(nn.Module):
         `rest` is the variance along every other direction: nothing but what the shrinkage puts there.
         """
         n, dimension = len(images), images[0].numel()
-        self.mean = sum(block.sum(dim=0) for block in in_blocks(images)) / n
+        mean = total(block.sum(dim=0) for block in in_blocks(images)) / n
         if n < dimension:
-            centred = scaled(images).double().flatten(1) - self.mean
+            centred = scaled(images).double().flatten(1) - mean
             found, vectors = torch.linalg.eigh(centred @ centred.mT / n)  # (N,), (N, N)
             lengths = (found.clamp_min(0) * n).sqrt()
             axes = centred.mT @ vectors / lengths.clamp_min(1e-300)
             axes = torch.where(found > 1e-12 * found[-1], axes, 0)  # of no variance: no direction of its own
         else:
-            blocks = (block - self.mean for block in in_blocks(images))
-            found, axes = torch.linalg.eigh(sum(block.mT @ block for block in blocks) / n)
+            blocks = (block - mean for block in in_blocks(images))
+            found, axes = torch.linalg.eigh(total(block.mT @ block for block in blocks) / n)
         found = found.clamp_min(0)
-        fraction = self._shrinkage(images, found) if self.shrinkage is None else self.shrinkage
+        fraction = _shrinkage(images, mean, found) if self.shrinkage is None else self.shrinkage
         average = found.sum() / dimension
-        self.axes, self.variances, self.rest = axes, (1 - fraction) * found + fraction * average, fraction * average
-
-    def _shrinkage(self, images: Tensor, found: Tensor) -> Tensor:
-        """Return the shrinkage of Ledoit & Wolf 2004 from the eigenvalues of the covariance S of n images.
-
-        min(b, d) / d with d = |S - tr(S)/D I|^2, b = mean |x x' - S|^2 / n over the centred images x.
-        """
-        n, dimension = len(images), len(self.mean)
-        square = found.square().sum()  # |S|^2
-        distance = square - found.sum().square() / dimension  # |S - tr(S)/D I|^2
-        fourth = sum((block - self.mean).square().sum(dim=1).square().sum() for block in in_blocks(images))
-        error = (fourth - n * square) / n**2
-        return torch.where(distance > 0, error.minimum(distance) / distance.clamp_min(1e-300), 1.0)
+        self.mean, self.axes = mean, axes
+        self.variances, self.rest = (1 - fraction) * found + fraction * average, fraction * average
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Return the estimated noise in x: (N, C, R, R) at steps t: (N,); raise FieldError before the fit."""
-        mean, level = fitted(self.mean), Level.at(self.abar, t)
+        mean, axes, variances, rest = map(fitted, (self.mean, self.axes, self.variances, self.rest))
+        level = Level.at(self.abar, t)
         off = x.double().flatten(1) - level.signal * mean  # (N, D)
 
         def gain(variance: Tensor) -> Tensor:
             return level.signal * variance / (level.signal**2 * variance + level.variance)
 
-        along = off @ self.axes  # (N, r)
-        clean = mean + gain(self.rest) * off + ((gain(self.variances) - gain(self.rest)) * along) @ self.axes.mT
+        along = off @ axes  # (N, r)
+        clean = mean + gain(rest) * off + ((gain(variances) - gain(rest)) * along) @ axes.mT
         return noise_estimate(x, clean.view(x.shape), level)
+
+
+def _shrinkage(images: Tensor, mean: Tensor, found: Tensor) -> Tensor:
+    """Return the shrinkage of Ledoit & Wolf 2004 from the mean (D,) and the eigenvalues of the covariance S of n images.
+
+    min(b, d) / d with d = |S - tr(S)/D I|^2, b = mean |x x' - S|^2 / n over the centred images x.
+    """
+    n, dimension = len(images), len(mean)
+    square = found.square().sum()  # |S|^2
+    distance = square - found.sum().square() / dimension  # |S - tr(S)/D I|^2
+    fourth = total((block - mean).square().sum(dim=1).square().sum() for block in in_blocks(images))
+    error = (fourth - n * square) / n**2
+    return torch.where(distance > 0, error.minimum(distance) / distance.clamp_min(1e-300), 1.0)
+
+
+def total(parts: Iterable[Tensor]) -> Tensor:
+    """Return the sum of tensors of one shape, at least one."""
+    return reduce(torch.add, parts)
 
 
 def in_blocks(images: Tensor, most: int = NUMBERS_AT_ONCE) -> Iterator[Tensor]:
@@ -166,14 +175,14 @@ def posterior_mean(queries: Tensor, level: Level, candidates: Iterable[tuple[Ten
     queries: (Q, D) float64, each sqrt(abar) times a candidate's key plus Gaussian noise of its level. candidates:
     blocks of keys (n, D) and values (n, V). The log-sum-exp streams over them; |query|^2, common to all, is left out.
     """
-    highest, total, mean = -torch.inf, 0.0, 0.0
+    highest, weight, mean = queries.new_full((), -torch.inf), queries.new_zeros(()), queries.new_zeros(())
     for keys, values in candidates:
         scores = queries @ keys.mT * level.signal - level.signal**2 / 2 * keys.square().sum(dim=1)  # (Q, n)
         scores /= level.variance
         higher = scores.detach().amax(dim=1, keepdim=True).clamp_min(highest)  # cancels: of no derivative
         weights, fade = scores.sub_(higher).exp_(), (highest - higher).exp()
-        total, mean, highest = total * fade + weights.sum(dim=1, keepdim=True), mean * fade + weights @ values, higher
-    return mean / total
+        weight, mean, highest = weight * fade + weights.sum(dim=1, keepdim=True), mean * fade + weights @ values, higher
+    return mean / weight
 
 
 def noise_estimate(x: Tensor, clean: Tensor, level: Level) -> Tensor:

@@ -105,7 +105,7 @@ class UNetwork(nn.Module):
         if (y is None) != (self.label_emb is None):
             wanted = "no labels: num_classes is 0" if self.label_emb is None else "the labels y: num_classes is not 0"
             raise FieldError(f"num_classes: this network takes {wanted}")
-        embedded = embed_timesteps(t, self.channels).to(self.time_embed[0].weight.dtype)
+        embedded = embed_timesteps(t, self.channels).to(next(self.time_embed.parameters()).dtype)
         condition = self.time_embed(embedded)  # (N, 4 channels)
         if self.label_emb is not None:
             condition = condition + self.label_emb(y)
@@ -130,7 +130,7 @@ def descend(spec: UNet, stem: nn.Module) -> tuple[nn.ModuleList, list[int]]:
     for factor, multiplier in zip(spec.factors, spec.multipliers, strict=True):
         width = multiplier * spec.channels
         for _ in range(spec.residual_blocks):
-            layers = [residual(spec, kept[-1], width)]
+            layers: list[nn.Module] = [residual(spec, kept[-1], width)]
             if factor in spec.attention_resolutions:
                 layers.append(AttentionBlock(width, spec.heads))
             blocks.append(Conditioned(*layers))
@@ -146,7 +146,7 @@ def ascend(spec: UNet, kept: list[int]) -> nn.ModuleList:
     blocks, skips, width = nn.ModuleList(), list(kept), kept[-1]
     for factor, multiplier in zip(reversed(spec.factors), reversed(spec.multipliers), strict=True):
         for block in range(spec.residual_blocks + 1):
-            layers = [residual(spec, width + skips.pop(), multiplier * spec.channels)]
+            layers: list[nn.Module] = [residual(spec, width + skips.pop(), multiplier * spec.channels)]
             width = multiplier * spec.channels
             if factor in spec.attention_resolutions:
                 layers.append(AttentionBlock(width, spec.heads))
@@ -161,12 +161,17 @@ def residual(spec: UNet, channels: int, out: int) -> "ResidualBlock":
     return ResidualBlock(channels, out, 4 * spec.channels, spec.scale_shift_norm, spec.dropout)
 
 
-class Conditioned(nn.Sequential):
+class Conditioned(nn.Module):
     """Layers in sequence; residual blocks among them also get the condition."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        for place, layer in enumerate(layers):
+            self.add_module(str(place), layer)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Return what the last layer makes of x: (N, C, H, W), given the condition (N, E)."""
-        for layer in self:
+        for layer in self.children():
             x = layer(x, condition) if isinstance(layer, ResidualBlock) else layer(x)
         return x
 

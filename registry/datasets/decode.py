@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,11 +63,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def pillow():
+def pillow() -> ModuleType:
     """Return Pillow, which only reading stored images needs, with every format registered."""
     try:
         import PIL
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps  # noqa: F401  makes PIL.ImageOps
     except ImportError:
         raise ImageError("reading images needs Pillow: pip install 'dit-generalization-bench[data]'") from None
     Image.init()  # here, because the first use in several threads at once would race

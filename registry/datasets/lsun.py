@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -108,7 +109,7 @@ class LsunSource:
         return ImageError(f"{self._path} cannot be read as an LSUN database: {problem}. If it is damaged, unpack or download it again")
 
 
-def _library():
+def _library() -> ModuleType:
     try:
         import lmdb
     except ImportError:

@@ -22,13 +22,13 @@ from benchmark.recording import analyses, tracking
 from benchmark.recording.analyses import Analysis
 from benchmark.recording.mirror import parameters, progress, shown
 from benchmark.recording.record import (
+    Budget,
     Curves,
     Data,
     Environment,
     Point,
     Psnr,
     Record,
-    Training,
 )
 
 pytest.importorskip("mlflow", reason="the tracking extra is not installed")
@@ -112,7 +112,7 @@ def finish(run_dir, gap=0.5):
         literal=curve,
         noise_mse=Curves(train=(0.1, 0.1), test=(0.2, 0.2)),
     )
-    budget = Training(
+    budget = Budget(
         steps=40,
         device="cpu",
         threads=1,

@@ -10,13 +10,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from benchmark.contract import Attention
-from benchmark.networks.attention.windows import is_global, visible_keys, visible_rows
+from benchmark.contract import Attention, Border
+from benchmark.networks.attention.windows import is_global, visible_keys, visible_rows, window_of
 
 KEPT_BYTES = 2**28  # of weights that one call keeps for its backward pass
 
@@ -38,7 +38,7 @@ class Band:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, attention: Attention, side: int, scale: float) -> Tensor:
     """Return the attended values (N, heads, side**2, d) of q, k and v of that shape; softmax of `scale` * q k^T."""
-    window = 0 if is_global(attention, side) else attention.window
+    window = 0 if is_global(attention, side) else window_of(attention)
     trains = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     return _attend(q, k, v, window, attention.border, side, scale, trains)[0]
 
@@ -48,9 +48,9 @@ def rows_of(attention: Attention, side: int, dtype: torch.dtype) -> int:
     if is_global(attention, side):
         queries = 128
     elif dtype.itemsize < 4:
-        queries = 64 if attention.window <= 9 else 128
+        queries = 64 if window_of(attention) <= 9 else 128
     else:
-        queries = 32 if attention.window <= 5 else 64
+        queries = 32 if window_of(attention) <= 5 else 64
     return min(side, max(1, queries // side))
 
 
@@ -93,7 +93,7 @@ def _attend(
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the attended values and, if it `trains` and they are few, the weights of every chunk of images and band."""
     out, kept = _tokens_first(q), []
-    attention = Attention(window=window or None, border=border)
+    attention = _layer(window, border)
     keeps = trains and _bytes_of_weights(q, attention, side) <= KEPT_BYTES
     for images, queries, keys, values in _chunked(attention, side, q, k, v):
         for band, bias in _parts(q, attention, side):
@@ -106,7 +106,7 @@ def _attend(
 
 @_attend.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, window: int, border: str, side: int, scale: float, trains: bool) -> tuple[Tensor, list[Tensor]]:
-    attention, kept = Attention(window=window or None, border=border), []
+    attention, kept = _layer(window, border), list[Tensor]()
     if trains and _bytes_of_weights(q, attention, side) <= KEPT_BYTES:
         made = bands(attention, side, rows_of(attention, side, q.dtype))
         kept = [q.new_empty(len(q[images]) * q.shape[1], *band.shape) for images in _chunks(q) for band in made]
@@ -119,7 +119,7 @@ def _gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients in q, k and v, given that in the attended values."""
     dq, dk, dv = q.new_empty(q.shape), k.new_zeros(k.shape), v.new_zeros(v.shape)
-    attention, weights_of = Attention(window=window or None, border=border), iter(kept)
+    attention, weights_of = _layer(window, border), iter(kept)
     for images, queries, keys, values, d_out in _chunked(attention, side, q, k, v, grad):
         for band, bias in _parts(q, attention, side):
             weights = next(weights_of) if kept else _weights(queries, keys, band, bias, scale)
@@ -137,6 +137,11 @@ def _(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Tensor], window: int, border: str, side: int, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+
+
+def _layer(window: int, border: str) -> Attention:
+    """Return what a custom operator, which takes plain values alone, was asked for; a window of 0 is none."""
+    return Attention(window=window or None, border=cast(Border, border))
 
 
 def _keep(ctx: Any, inputs: tuple, output: tuple[Tensor, list[Tensor]]) -> None:

@@ -3,11 +3,12 @@
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch.utils._triton import has_triton
 
-from benchmark.contract import Attention
+from benchmark.contract import Attention, Border
 from benchmark.errors import UsageError
 from benchmark.networks.attention import bands, neighbourhood
 from benchmark.networks.attention.windows import is_global
@@ -69,7 +70,7 @@ def _chosen(
     forced: str, window: int | None, border: str, patterned: bool, side: int, device: str, dtype: torch.dtype, trains: bool
 ) -> tuple[str, str]:
     given = Circumstances(device, dtype, trains)
-    attention = Attention(pattern=ANY) if patterned else Attention(window=window, border=border)
+    attention = Attention(pattern=ANY) if patterned else Attention(window=window, border=cast(Border, border))
     kernel = choose(forced, attention, side, given)
     return kernel, "" if device == "meta" else given.name
 

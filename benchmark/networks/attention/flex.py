@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch.nn.attention.flex_attention import (
 )
 
 from benchmark.contract import Attention
-from benchmark.networks.attention.windows import is_global, visible_keys
+from benchmark.networks.attention.windows import is_global, visible_keys, window_of
 from benchmark.networks.memory import out_of_memory
 
 
@@ -21,7 +22,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, attention: Attention, side: int, sca
 
     `blocks` is the layer's `block_mask` where it was made before: in a compiled network it would be made at every call.
     """
-    run = flex_attention if torch.compiler.is_compiling() else _compiled()
+    run = cast(Callable[..., Tensor], flex_attention) if torch.compiler.is_compiling() else _compiled()
     return run(q, k, v, block_mask=block_mask(attention, side, q.device) if blocks is None else blocks, scale=scale)
 
 
@@ -38,7 +39,7 @@ def sees(attention: Attention, side: int, device: torch.device) -> Callable[[Ten
     if attention.pattern is not None:
         visible = visible_keys(attention, side).to(device)
         return lambda _image, _head, query, key: visible[query, key]
-    window, shifted = attention.window, attention.border == "shifted"
+    window, shifted = window_of(attention), attention.border == "shifted"
 
     def on_axis(query: Tensor, key: Tensor) -> Tensor:
         first = query - window // 2

@@ -21,11 +21,18 @@ def is_global(attention: Attention, side: int) -> bool:
     return attention.window >= (side if attention.border == "shifted" else 2 * side - 1)
 
 
+def window_of(attention: Attention) -> int:
+    """Return the side of a layer's window; raise ValueError where it has none."""
+    if attention.window is None:
+        raise ValueError(f"{attention} has no window")
+    return attention.window
+
+
 def visible_rows(attention: Attention, side: int) -> list[range]:
     """Return the rows of keys that each row of queries sees; columns go by the same rule."""
     if is_global(attention, side):
         return [range(side)] * side
-    window = attention.window
+    window = window_of(attention)
     first = [position - window // 2 for position in range(side)]
     if attention.border == "shifted":
         first = [min(max(start, 0), side - window) for start in first]
