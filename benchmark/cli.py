@@ -10,6 +10,7 @@ from benchmark.commands import (
     analyze,
     check,
     data,
+    door,
     leaderboard,
     listing,
     new,
@@ -80,6 +81,8 @@ def parser() -> argparse.ArgumentParser:
         leaderboard.add,
         report.add,
         site.add,
+        door.add_submit,
+        door.add_verify,
         tracking.add,
     ):
         add(verbs)

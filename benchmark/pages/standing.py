@@ -1,8 +1,11 @@
 """What stands behind a row beside its numbers: how far it was verified, and who submitted it."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark.declaring import closure, equivalence
+from benchmark.declaring.spec import AXES
 from benchmark.recording import submission, verification
 from benchmark.recording.record import Record
 from benchmark.recording.submission import Submission
@@ -14,6 +17,8 @@ class Standing:
 
     def __init__(self, leaderboard: Path, submissions: Path) -> None:
         self._leaderboard = leaderboard
+        self._codes: dict[tuple[str, ...], str] = {}
+        self._folders = [folder for registry in submissions.glob("*/registry") for folder in registry.iterdir() if folder.is_dir()]
         self._submitted = {row.id: one for one in submission.read_all(submissions) for row in one.rows}
 
     def verification(self, record: Record) -> Verification | None:
@@ -23,7 +28,15 @@ class Standing:
     def badges(self, runs: Sequence[Record]) -> list[str]:
         """Return the badges of a row: the lowest level of its records first."""
         levels = [found.reached if (found := self.verification(run)) else None for run in runs]
-        return [min((level or "reported" for level in levels), key=LEVELS.index)]
+        older = ["older code"] if any(self._code(run) == "older code" for run in runs) else []
+        return [min((level or "reported" for level in levels), key=LEVELS.index), *older]
+
+    def _code(self, run: Record) -> str:
+        """Say what the code of a record is to the code that is here; asked once for a family of rows."""
+        key = run.code, json.dumps(closure.family_of(run.spec, AXES), sort_keys=True), equivalence.family_name(run.spec)
+        if key not in self._codes:
+            self._codes[key] = equivalence.standing(run.code, run.spec, AXES, self._folders)
+        return self._codes[key]
 
     def who(self, runs: Sequence[Record]) -> Submission | None:
         """Return the submission that a row came in by, None where it is the project's own."""

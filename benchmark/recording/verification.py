@@ -49,13 +49,10 @@ class Verification:
 
     @property
     def reached(self) -> LevelName | None:
-        """The highest level that holds with all below it, None where the record does not agree with itself."""
-        held = None
-        for level in self.levels:
-            if level.outcome != "ok":
-                break
-            held = level.name
-        return held
+        """The highest level that holds, None where one does not: a row trained again was scored again in that."""
+        if self.failed:
+            return None
+        return next((level.name for level in reversed(self.levels) if level.outcome == "ok"), None)
 
     @property
     def failed(self) -> bool:

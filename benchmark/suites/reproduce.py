@@ -18,13 +18,13 @@ from benchmark.declaring.spec import Spec
 from benchmark.errors import BenchError
 from benchmark.files import write_text
 from benchmark.recording import record
+from benchmark.recording.agreement import TOLERANCE, differences
 from benchmark.recording.record import Record, path_of
 from benchmark.run import Place
 from benchmark.running.progress import Display
 from benchmark.suites.pipeline import BUILD, VERDICTS
 
-TOLERANCE = 0.15  # dB, of the gap; docs/reproduce.md says what it was measured from
-SCORES = {"psnr_gap": 1, "psnr_train": 2, "psnr_test": 2}  # in tolerances: what moves both sides cancels in the gap
+__all__ = ["TOLERANCE", "Bench", "Reproduction", "differences", "gather", "reproduce", "resumable", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -85,34 +85,6 @@ def resumable(spec: Spec, place: Bench) -> bool:
         return bool(json.loads((place.folder(spec) / "spec.json").read_text(encoding="utf-8"))["code"] == spec.code)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def differences(committed: Record, fresh: Record, tolerance: float) -> list[str]:
-    """Say in what two records of one configuration disagree: images, budget, or numbers beyond the tolerance."""
-    found = [
-        f"{name} is {theirs} there and {ours} here"
-        for name, theirs, ours in (
-            ("metric_version", committed.metric_version, fresh.metric_version),
-            *(
-                (f"data.{key}", theirs, getattr(fresh.data, key))
-                for key, theirs in vars(committed.data).items()
-                if key != "manifest_sha256"
-            ),
-            *(
-                (f"training.{key}", getattr(committed.training, key), getattr(fresh.training, key))
-                for key in ("steps", "parameters", "parameters_trainable")
-            ),
-        )
-        if theirs != ours
-    ]
-    for name, tolerances in SCORES.items():
-        theirs, ours = getattr(committed, name), getattr(fresh, name)
-        if not abs(theirs - ours) <= tolerances * tolerance:
-            found.append(
-                f"{name} is {theirs:.4f} dB there and {ours:.4f} dB here, {abs(theirs - ours):.4f} apart, "
-                f"more than {tolerances * tolerance:g}"
-            )
-    return found
 
 
 def verdict(result: Reproduction) -> dict[str, Any]:

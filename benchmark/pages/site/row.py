@@ -5,6 +5,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from benchmark.declaring import closure
+from benchmark.declaring.spec import AXES
 from benchmark.pages import samples
 from benchmark.pages.site.pictures import Gallery
 from benchmark.pages.site.view import day, flat, layout, readings
@@ -53,9 +55,10 @@ def command(record: Record, registry: str = "") -> str:
 
 
 def code(record: Record) -> dict[str, str]:
-    """Return the digests of the code behind a record, '' keys never; empty where the record carries none."""
-    stored = getattr(record, "code", None)
-    return flat(stored) if stored else {}
+    """Return what is known of the code behind a record: the digest of it all, and the kinds of its entries; empty without a digest."""
+    if not record.code:
+        return {}
+    return {"digest": short_text(record.code)} | {where: short_text(kind) for where, kind in closure.family_of(record.spec, AXES).items()}
 
 
 def page(series: Series, standing: Standing, leaderboard: Path, gallery: Gallery) -> dict[str, Any]:
