@@ -50,7 +50,7 @@ class Spec:
     half: Half | None = None  # of the strong-generalization test: 'a' and 'b' share no training image
     overrides: tuple[str, ...] = ()  # `--set` words; already in the configurations, so no part of the identity
     assumed: tuple[str, ...] = ()  # 'axis.field: reason' for every value that is not the paper's own word
-    folders: tuple[Path, ...] = field(default=(), compare=False)  # of the entries' code, where it lies outside the project
+    folders: tuple[Path, ...] = field(default=(), compare=False)  # of the entries' code, where it lies outside the registry of the project
 
     def to_json(self) -> dict[str, Any]:
         """Return the identity of the run as plain JSON."""
@@ -253,7 +253,7 @@ def _rebuilt(stored: Mapping[str, Any], folders: Sequence[Path]) -> Entry:
 
 
 def _outside(folders: Sequence[Path]) -> tuple[Path, ...]:
-    return tuple(folder for folder in folders if not folder.is_relative_to(PROJECT))
+    return tuple(folder for folder in folders if not folder.is_relative_to(registry.STOCK))
 
 
 def _kind(file: registry.EntryFile, cls: type) -> str:
