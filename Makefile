@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STAMP := .venv/installed
 
-.PHONY: setup demo test bench cluster lock study-natural32
+.PHONY: setup demo test bench cluster lock study-natural32 site verify-changed
 
 setup: $(STAMP)
 
@@ -22,6 +22,15 @@ demo: setup
 
 test: setup
 	.venv/bin/python -m pytest -n auto --maxprocesses 8
+
+# The leaderboard as pages for a browser: open build/site/index.html.
+site: setup
+	.venv/bin/bench site
+
+# What this checkout's submissions and records say that BASE does not have, in four rising levels. It runs their code.
+BASE ?= origin/main
+verify-changed: setup
+	.venv/bin/bench verify --changed $(BASE)
 
 # Side-by-side measurements, interleaved, medians; slow, and no part of the tests. The first line writes docs/performance.md.
 bench: setup
