@@ -109,6 +109,15 @@ class Over:
 
 
 @checked
+class Meaning:
+    """What it would mean that a claim is shown, that it is contradicted, and that it stays open; '' where the statement says it."""
+
+    shown: str = ""
+    contradicted: str = ""
+    open: str = ""
+
+
+@checked
 class Claim:
     """A statement about one suite, the comparisons that decide it, and the figures and tables that it is about."""
 
@@ -124,6 +133,7 @@ class Claim:
     than_on: str | None = None
     seeds: tuple[Count, ...] = ()
     pilot: str = ""  # what had been seen of it before it was declared, and how often it was looked at
+    meaning: Meaning = Meaning()
 
     def validate(self) -> None:
         """Refuse an unknown statistic; demand a margin where equality is expected or lower excluded, and only there."""
@@ -163,11 +173,26 @@ class Claim:
 
 
 @checked
+class Experiment:
+    """A suite that is told as one experiment: its question, what it cannot decide, and which figure shows it.
+
+    The first model of the suite under the layout global is what everything else is compared with.
+    """
+
+    name: str
+    suite: str
+    figure: Literal["differences", "ladder"]
+    question: str
+    limits: str
+
+
+@checked
 class Declared:
-    """The claims, and what is not claimed."""
+    """The claims, what is not claimed, and the experiments that they belong to."""
 
     claim: tuple[Claim, ...]
     not_claimed: tuple[Claim, ...] = ()
+    experiment: tuple[Experiment, ...] = ()
 
     def validate(self) -> None:
         """Refuse one name for two claims."""

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.lines import Line2D
 
+from benchmark.pages import experiment_drawing
 from benchmark.recording import curves
 from benchmark.recording.style import (
     COLOURS,
@@ -114,4 +115,4 @@ def _paired_line(axes: "Axes", height: int, difference: dict[str, Any] | None) -
         axes.plot([difference["mean"]], [height - 0.12], marker="D", markersize=5, color=COLOURS[2])
 
 
-DRAW: dict[str, Draw] = {"gap": gap, "paired": paired, "curves": curves.draw}
+DRAW: dict[str, Draw] = {"gap": gap, "paired": paired, "curves": curves.draw, **experiment_drawing.DRAW}

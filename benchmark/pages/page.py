@@ -6,6 +6,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from benchmark.pages import columns, prose
+from benchmark.pages import told as words
+from benchmark.pages.experiment_pictures import picture
+from benchmark.pages.experiments import Told, told
 from benchmark.pages.plots import section_pictures
 from benchmark.pages.tables import BASELINE, Row, Table, tabulate
 from benchmark.pages.text import NONE, amount, escaped
@@ -29,8 +32,11 @@ def write_page(
         shown = section_pictures(section)
         pictures += shown
         sections.append(_section(section, shown, published, records_from_page))
+    experiments = told(records, numbers)
+    pictures += map(picture, experiments)
     parts = [
         prose.opening(records, paper),
+        *map(experiment, experiments),
         prose.claims(records, numbers),
         prose.not_claimed(records),
         prose.how_to_read(),
@@ -46,6 +52,22 @@ def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]], right: 
     """Return a Markdown table of cells that are Markdown already; `right` says which columns are numbers."""
     rule = ["---:" if number else "---" for number in right or [False] * len(titles)]
     return "\n".join("| " + " | ".join(row) + " |" for row in [titles, rule, *rows])
+
+
+def experiment(one: Told) -> str:
+    """Return the section of an experiment: its question, its table and figure, what was learnt and what was not."""
+    titles, rows = words.table(one)
+    shown = picture(one)
+    parts = [
+        f"## {escaped(one.experiment.name)}",
+        escaped(one.experiment.question),
+        escaped(words.missing(one)),
+        markdown_table([*map(escaped, titles)], [[*map(escaped, row)] for row in rows]),
+        f"![{escaped(shown.alt)}]({quote(str(shown.path))})",
+        f"**What was learnt.** {escaped(words.learnt(one))}",
+        f"**What was not.** {escaped(words.not_learnt(one))}",
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 def _section(tables: Sequence[Table], pictures: Sequence[Picture], published: Published, records_from_page: Path) -> str:

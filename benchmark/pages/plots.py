@@ -61,14 +61,15 @@ def _differences(tables: Sequence[Table]) -> dict[str, Any] | None:
             lines.append(
                 {
                     "label": [name, f"N = {table.subset}"],
-                    "equal_steps": _paired(row.equal_steps),
-                    "equal_fit": _paired(row.equal_fit),
+                    "equal_steps": paired_numbers(row.equal_steps),
+                    "equal_fit": paired_numbers(row.equal_fit),
                 }
             )
     return {"lines": lines} if lines else None
 
 
-def _paired(difference: Paired | None) -> dict[str, Any] | None:
+def paired_numbers(difference: Paired | None) -> dict[str, Any] | None:
+    """Return paired differences as pictures keep them: by seed, their mean and its interval."""
     if difference is None:
         return None
     mine = difference.estimate

@@ -7,8 +7,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from benchmark.pages import prose
+from benchmark.pages import told as words
 from benchmark.pages.claims import Claim, declared
 from benchmark.pages.columns import analysis_columns
+from benchmark.pages.experiments import Told, told
 from benchmark.pages.quantities import apart, named
 from benchmark.pages.statistics import Corrected, Estimate, Paired
 from benchmark.pages.tables import BASELINE, Row, Table, fits, tabulate
@@ -35,6 +37,7 @@ def render(records: Sequence[Record], names: Sequence[str] = (), numbers: Number
     run = [claim for claim in declared().own if any(one.claim == claim and one.equal_steps for one in judged)]
     sections = groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset))
     parts: list[RenderableType] = [_grid(list(group), names, numbers or {}) for _, group in sections]
+    parts += [part for one in told(records, numbers) for part in _experiment(one)]
     if run:
         parts.append(Text("Claims, declared before the runs unless they say otherwise; paired differences", style="bold"))
         parts += [Text(line) for claim in run for line in _claim_lines(claim, judged)]
@@ -94,6 +97,17 @@ def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers) -> "G
             )
         grid.add_section()
     return grid
+
+
+def _experiment(one: Told) -> "list[RenderableType]":
+    from rich.text import Text
+
+    (head, *titles), rows = words.table(one)
+    grid = _empty(one.experiment.name, [head], titles)
+    for row in rows:
+        _fill(grid, [cell.replace(" [", "\n[").replace(" n=", "\nn=") for cell in row])
+    said = [words.missing(one), f"What was learnt. {words.learnt(one)}", f"What was not. {words.not_learnt(one)}"]
+    return [grid, Text(one_line(one.experiment.question)), *(Text(f"\n{one_line(part)}") for part in said if part), Text("")]
 
 
 def _claim_lines(claim: Claim, judged: Sequence[Judged]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmark.errors import BenchError
 from benchmark.pages.claims import PSNR, WORTH, Claim, Contrast, Side, declared
-from benchmark.pages.equivalence import worth
+from benchmark.pages.equivalence import Worth, worth
 from benchmark.pages.membership import membership_gaps
 from benchmark.pages.statistics import (
     Corrected,
@@ -25,13 +25,14 @@ from benchmark.pages.tables import Series, at_equal_fit, common_seeds, gather, o
 from benchmark.recording.record import METRIC_VERSION, Record, Score
 
 RULE = (
-    "Of each comparison's statistic: the mean over seeds of the paired difference, with its 95% t-interval, which is not corrected. What a "
-    "variant is worth in training images is a factor, averaged as its logarithm; beyond the ladder of N it counts as the bound that it "
-    "is. p is the two-sided p-value of the t-test, and Holm's correction of it is over all comparisons that the suite's claims declare, "
-    "the analyses' included and those not run yet. The verdict is by the corrected value: *shown* where it is below 0.05 and the interval lies wholly "
-    "on the claimed side of 0, *contradicted* where wholly on the other side, else *not separated*; where the interval alone would say "
-    "more, that is said beside it. With one seed there is no interval, and only the direction is given. The same rule is applied twice, "
-    "each time as a family of its own: to the final gaps (equal steps, the paper's comparison) and to the gaps at equal PSNR train."
+    "Of each comparison's statistic: the mean over seeds of the paired difference, with its 95% t-interval, which is not corrected. "
+    "What a variant is worth in training images is a factor, averaged as its logarithm; beyond the ladder of N it counts as the bound "
+    "that it is. p is the two-sided p-value of the t-test, and Holm's correction of it is over all comparisons that the suite's "
+    "claims declare, the analyses' included and those not run yet. The verdict is by the corrected value: *shown* where it is below "
+    "0.05 and the interval lies wholly on the claimed side of 0, *contradicted* where wholly on the other side, else *not separated*; "
+    "where the interval alone would say more, that is said beside it. With one seed there is no interval, and only the direction is "
+    "given. The same rule is applied twice, each time as a family of its own: to the final gaps (equal steps, the paper's comparison) "
+    "and to the gaps at equal PSNR train."
 )
 
 
@@ -57,13 +58,19 @@ def judge(records: Sequence[Record], claims: Sequence[Claim] | None = None, numb
     `claims` are whole families: what is corrected for is how many comparisons those of one suite make, whatever was run of them.
     Without them, those of this project's own suites; `numbers` are the analyses' of each record, where a claim rests on them.
     """
-    usable, apart = defaultdict[tuple[Any, ...], list[Record]](list), other_images(records)
+    rows = usable(records)
+    claims = declared().families if claims is None else claims
+    return _corrected([_judged(rows, claim, contrast, numbers or {}) for claim in claims for contrast in claim.contrasts])
+
+
+def usable(records: Sequence[Record]) -> Rows:
+    """Return the ranked records of the current metric version by row, those of other images left out."""
+    found, apart = defaultdict[tuple[Any, ...], list[Record]](list), other_images(records)
     for record in records:
         if record.ranked and record.metric_version == METRIC_VERSION and record.id not in apart:
             row = record.row
-            usable[row.model, row.layout, row.dataset, row.subset, row.recipe].append(record)
-    claims = declared().families if claims is None else claims
-    return _corrected([_judged(usable, claim, contrast, numbers or {}) for claim in claims for contrast in claim.contrasts])
+            found[row.model, row.layout, row.dataset, row.subset, row.recipe].append(record)
+    return found
 
 
 def of_the_board(judged: Sequence[Judged]) -> list[Judged]:
@@ -171,7 +178,8 @@ def _compared(records: Rows, contrast: Contrast, numbers: Numbers) -> tuple[Pair
     if variant is None or baseline is None:
         return None, None, None
     if contrast.quantity in WORTH:
-        return _worths(records, contrast, list(variant.runs)), None, None
+        found = {seed: math.log2(one.factor) for seed, one in worths(records, contrast, list(variant.runs)).items()}
+        return paired(found, dict.fromkeys(found, 0.0)), None, None
     met = at_equal_fit(variant, baseline) if contrast.quantity == "psnr_gap" else None
     seeds, _ = common_seeds(variant, baseline)
     sides = [_values(side, seeds, contrast.quantity, numbers) for side in (variant, baseline)]
@@ -183,20 +191,19 @@ def _compared(records: Rows, contrast: Contrast, numbers: Numbers) -> tuple[Pair
     return paired(mine, theirs), met, estimate(of_baseline) if of_baseline else None
 
 
-def _worths(records: Rows, contrast: Contrast, seeds: Sequence[int]) -> Paired | None:
-    """Return log2 of what the variant is worth in training images, by seed; a bound counts as what it is a bound of."""
+def worths(records: Rows, contrast: Contrast, seeds: Sequence[int]) -> dict[int, Worth]:
+    """Return what the variant of a comparison is worth in training images, by seed."""
     quantity = WORTH[contrast.quantity]
-    variant, baseline = (_ladders(records, contrast, side, quantity) for side in (contrast.variant, contrast.baseline))
-    found = {
-        seed: math.log2(mine.factor)
+    variant, baseline = (ladder(records, contrast, side, quantity) for side in (contrast.variant, contrast.baseline))
+    return {
+        seed: found
         for seed in seeds
-        if (mine := worth(variant.get(seed, {}), baseline.get(seed, {}), contrast.variant.subset, rises=quantity == "psnr_test"))
+        if (found := worth(variant.get(seed, {}), baseline.get(seed, {}), contrast.variant.subset, rises=quantity == "psnr_test"))
     }
-    return paired(found, dict.fromkeys(found, 0.0))
 
 
-def _ladders(records: Rows, contrast: Contrast, side: Side, quantity: str) -> dict[int, dict[int, float]]:
-    """Return the quantity by seed and N, on one side of a comparison."""
+def ladder(records: Rows, contrast: Contrast, side: Side, quantity: str) -> dict[int, dict[int, float]]:
+    """Return a quantity by seed and N, on one side of a comparison."""
     found: dict[int, dict[int, float]] = {}
     for subset in sorted({subset for _, _, _, subset, _ in records}):
         series = _series(records, contrast, replace(side, subset=subset))

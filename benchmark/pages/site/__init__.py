@@ -11,7 +11,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark.errors import BenchError, UsageError
-from benchmark.pages import prose
+from benchmark.pages import plots, prose
+from benchmark.pages.experiment_pictures import picture
+from benchmark.pages.experiments import told
+from benchmark.pages.page import experiment
 from benchmark.pages.report.inside import Analyses
 from benchmark.pages.report.page import Material
 from benchmark.pages.site import front, libraries, markdown, paper, row, view
@@ -164,10 +167,16 @@ class _Site:
         shutil.copyfile(path_of(self.sources.records, record.row), to)
 
     def _claims(self) -> str:
-        parts = [prose.claims(self.records), prose.not_claimed(self.records), prose.how_to_read()]
+        experiments = told(self.records)
+        drawn = {(shown := picture(one)).path.as_posix(): shown for one in experiments}
+        parts = [*map(experiment, experiments), prose.claims(self.records), prose.not_claimed(self.records), prose.how_to_read()]
         parts += [prose.assumed(self.records), prose.environments(self.records)]
         text = "# Claims\n\n" + "\n\n".join(part for part in parts if part)
-        return markdown.html(text, {})
+
+        def find(source: str) -> tuple[str, str] | None:
+            return self.gallery.add(plots.draw(drawn[source]).encode(), ".svg") if source in drawn else None
+
+        return markdown.html(text, {}, find)
 
 
 def _ranked(series: view.Series) -> bool:

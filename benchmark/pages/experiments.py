@@ -1,0 +1,130 @@
+"""Experiments to numbers: which rows a suite told as one experiment has, and what they say in every reading."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+from benchmark.declaring.row import Row
+from benchmark.declaring.spec import load_suite
+from benchmark.pages.claims import WORTH, Claim, Contrast, Experiment, Over, Part, Side, declared
+from benchmark.pages.statistics import Estimate, Paired, estimate
+from benchmark.pages.tables import BASELINE
+from benchmark.pages.verdicts import Judged, Numbers, Rows, judge, ladder, usable, worths
+from benchmark.recording.record import Record
+
+READINGS = ("psnr_gap", "membership_gap", "psnr_test", "psnr_best_stop")
+Arm = tuple[str, str]  # a model under a layout
+
+
+@dataclass(frozen=True)
+class Line:
+    """One comparison with the baseline: of an arm, on a dataset or on one less on another, at one N."""
+
+    arm: Arm
+    dataset: str
+    subset: int
+    than_on: str | None = None
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What an arm is worth in training images at one N, over seeds: the mean of log2 N*/N, and how many seeds are only bounds."""
+
+    log2: Estimate
+    least: int  # seeds that are worth at least their number
+    most: int  # seeds that are worth at most their number
+
+
+class Told:
+    """One experiment with the records that there are."""
+
+    def __init__(self, experiment: Experiment, records: Sequence[Record], judged: Sequence[Judged]) -> None:
+        self.experiment = experiment
+        self.rows = tuple(load_suite(experiment.suite).rows())
+        self.records = [record for record in records if record.row in set(self.rows)]
+        self.judged = [one for one in judged if one.claim.suite == experiment.suite]
+        self.baseline: Arm = (self.rows[0].model, BASELINE)
+        self.arms = [arm for arm in dict.fromkeys((row.model, row.layout) for row in self.rows) if arm != self.baseline]
+        self.datasets, self.subsets, self.seeds = (
+            tuple(dict.fromkeys(getattr(row, part) for row in self.rows)) for part in ("dataset", "subset", "seed")
+        )
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything to show: a difference, or for a ladder a factor that can be read off."""
+        if self.experiment.figure == "differences":
+            return any(self.difference(line, "psnr_gap") for line in self.lines)
+        places = product(self.arms, self.datasets, self.subsets)
+        return any(self.worth(arm, dataset, subset, "worth_psnr_test") for arm, dataset, subset in places)
+
+    @property
+    def missing(self) -> list[tuple[str, int, int]]:
+        """Return, of each arm on each dataset that lacks rows: its name, how many are missing, and of how many."""
+        there = {record.row for record in self.records}
+        every, absent = Counter(map(_named, self.rows)), Counter(_named(row) for row in self.rows if row not in there)
+        return [(name, count, every[name]) for name, count in absent.items()]
+
+    @property
+    def lines(self) -> list[Line]:
+        """Every comparison with the baseline, dataset by dataset; where claims compare two datasets, the difference of the two last."""
+        found = [Line(arm, dataset, subset) for subset in self.subsets for arm in self.arms for dataset in self._datasets_of(arm)]
+        twice = dict.fromkeys(
+            Line((one.contrast.model, one.contrast.variant.layout), one.contrast.dataset, one.contrast.variant.subset, one.contrast.than_on)
+            for one in self.judged
+            if one.contrast.than_on and one.contrast.quantity not in WORTH
+        )
+        return [*found, *twice]
+
+    def difference(self, line: Line, quantity: str, *, equal_fit: bool = False) -> Paired | None:
+        """Return the paired differences of a line in one reading; None where there are none."""
+        (model, layout), (base, _) = line.arm, self.baseline
+        over = Over(
+            recipe=self.rows[0].recipe,
+            models=(base,),
+            datasets=(line.dataset,),
+            subsets=(line.subset,),
+            variant=Part(model=None if model == base else model, layout=layout),
+            baseline=Part(layout=BASELINE),
+        )
+        asked = Claim(
+            name="line", suite=self.experiment.suite, statement="", statistic=quantity, than_on=line.than_on, seeds=self.seeds, over=(over,)
+        )
+        (one,) = judge(self.records, [asked])
+        return one.equal_fit if equal_fit else one.equal_steps
+
+    def psnr_test(self, arm: Arm, dataset: str) -> dict[int, dict[int, float]]:
+        """Return the test PSNR of an arm by seed and N."""
+        return ladder(self._usable, self._contrast(arm, dataset, self.subsets[0]), Side(arm[1], self.subsets[0], arm[0]), "psnr_test")
+
+    def worth(self, arm: Arm, dataset: str, subset: int, quantity: str) -> Factor | None:
+        """Return what an arm is worth in training images of the baseline; None where it cannot be read off."""
+        found = worths(self._usable, self._contrast(arm, dataset, subset, quantity), self.seeds)
+        if not found:
+            return None
+        bounds = Counter(one.bound for one in found.values())
+        return Factor(estimate([math.log2(one.factor) for one in found.values()]), bounds[1], bounds[-1])
+
+    def _datasets_of(self, arm: Arm) -> list[str]:
+        mine = {row.dataset for row in self.rows if (row.model, row.layout) == arm}
+        return [dataset for dataset in self.datasets if dataset in mine]
+
+    def _contrast(self, arm: Arm, dataset: str, subset: int, quantity: str = "worth_psnr_test") -> Contrast:
+        variant, baseline = (Side(layout, subset, model) for model, layout in (arm, self.baseline))
+        return Contrast(self.rows[0].recipe, dataset, arm[0], variant, baseline, quantity=quantity, seeds=self.seeds)
+
+    @cached_property
+    def _usable(self) -> Rows:
+        return usable(self.records)
+
+
+def told(records: Sequence[Record], numbers: Numbers | None = None) -> list[Told]:
+    """Return the declared experiments that have begun."""
+    judged = judge(records, numbers=numbers)
+    return [one for one in (Told(experiment, records, judged) for experiment in declared().experiment) if one.begun]
+
+
+def _named(row: Row) -> str:
+    return f"{row.model} {row.layout} on {row.dataset}"

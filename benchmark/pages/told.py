@@ -1,0 +1,126 @@
+"""An experiment in words: its table, what was learnt and what not, as the verdicts have it; for the page and the terminal."""
+
+from collections.abc import Sequence
+
+from benchmark.pages.claims import WORTH, Claim
+from benchmark.pages.experiments import READINGS, Arm, Factor, Line, Told
+from benchmark.pages.quantities import apart_with_interval, factor, named
+from benchmark.pages.statistics import Paired
+from benchmark.pages.text import NONE, interval, signed
+from benchmark.pages.verdicts import Judged, side_of
+
+Table = tuple[list[str], list[list[str]]]  # titles, rows
+
+
+def table(told: Told) -> Table:
+    """Return the titles and the rows of an experiment's table, in plain text."""
+    return _differences(told) if told.experiment.figure == "differences" else _worths(told)
+
+
+def missing(told: Told) -> str:
+    """Say which rows are not run yet; '' where all are."""
+    if not told.missing:
+        return ""
+    absent = sum(count for _, count, _ in told.missing)
+    parts = [name if count == of else f"{name} ({count} of {of})" for name, count, of in told.missing]
+    return f"{absent} of {len(told.rows)} rows are not run yet: {'; '.join(parts)}. What follows rests on the others."
+
+
+def learnt(told: Told) -> str:
+    """Return what the decided claims say, by their verdicts."""
+    said = []
+    for claim in _claims(told):
+        for side, word in ((1, ""), (-1, "Contradicted: ")):
+            if mine := [one for one in _of(told, claim) if _side(one) == side]:
+                meaning = claim.meaning.shown if side == 1 else claim.meaning.contradicted
+                said.append(f"{meaning or word + claim.statement} ({'; '.join(map(_numbers, mine))}.)")
+    return " ".join(said) or "Nothing yet: no comparison of its claims is decided."
+
+
+def not_learnt(told: Told) -> str:
+    """Return what the claims that are not decided leave open, and what the experiment cannot decide."""
+    said = []
+    for claim in _claims(told):
+        waiting = [one for one in _of(told, claim) if one.equal_steps is None]
+        open_ones = [one for one in _of(told, claim) if one.equal_steps is not None and _side(one) == 0]
+        if open_ones:
+            numbers = "; ".join(map(_numbers, open_ones))
+            said.append(f"{claim.meaning.open or f'Not separated: {claim.statement}'} ({numbers}.)")
+        if waiting:
+            of = f" ({len(waiting)} of {len(_of(told, claim))} comparisons)" if len(_of(told, claim)) > 1 else ""
+            said.append(f"Not run: {claim.name}{of}.")
+    return " ".join([*said, told.experiment.limits])
+
+
+def factor_words(found: Factor | None) -> str:
+    """Return a factor with its interval; with the sign of a bound, and how many seeds lie beyond the ladder, where some do."""
+    if found is None:
+        return NONE
+    mean = factor(found.log2.mean)
+    beyond = found.least + found.most
+    if beyond:
+        sign = "> " if not found.most else "< " if not found.least else "about "
+        return f"{sign}{mean} ({beyond} of {found.log2.n} beyond the ladder)"
+    if found.log2.low is None or found.log2.high is None:
+        return f"{mean} (one seed)"
+    return f"{mean} [{factor(found.log2.low)}, {factor(found.log2.high)}]"
+
+
+def label(told: Told, arm: Arm) -> str:
+    """Return the name of an arm, without the model where all have one."""
+    return f"{arm[0]} {arm[1]}" if len({model for model, _ in [*told.arms, told.baseline]}) > 1 else arm[1]
+
+
+def line_label(told: Told, line: Line) -> str:
+    """Return the name of a comparison."""
+    where = f"{line.dataset} less {line.than_on}" if line.than_on else line.dataset
+    many = f", N = {line.subset:,}" if len(told.subsets) > 1 else ""
+    return f"{label(told, line.arm)} on {where}{many}"
+
+
+def _differences(told: Told) -> Table:
+    lines = [line for line in told.lines if told.difference(line, "psnr_gap")]
+    readings = [(f"{named(name)}, dB", name, False) for name in READINGS]
+    readings.insert(1, ("gap at equal PSNR train, dB", "psnr_gap", True))
+    titles = [f"difference against {told.baseline[1]}", *(line_label(told, line) for line in lines)]
+    rows = [[title, *(_difference(told.difference(line, name, equal_fit=fit)) for line in lines)] for title, name, fit in readings]
+    return titles, [row for row in rows if set(row[1:]) != {NONE}]
+
+
+def _difference(found: Paired | None) -> str:
+    return NONE if found is None else f"{signed(found.estimate.mean)} {interval(found.estimate, sign=True)} n={found.estimate.n}"
+
+
+def _worths(told: Told) -> Table:
+    quantities = {"worth_psnr_test": "PSNR test", "worth_psnr_gap": "gap", "worth_membership_gap": "membership gap"}
+    rows = [
+        [f"{label(told, arm)} on {dataset}", by, *(factor_words(told.worth(arm, dataset, subset, name)) for subset in told.subsets)]
+        for arm in told.arms
+        for dataset in told.datasets
+        for name, by in quantities.items()
+    ]
+    titles = [f"worth, against {label(told, told.baseline)}", "by", *(f"N = {subset:,}" for subset in told.subsets)]
+    return titles, [row for row in rows if set(row[2:]) != {NONE}]
+
+
+def _claims(told: Told) -> list[Claim]:
+    return list(dict.fromkeys(one.claim for one in told.judged))
+
+
+def _of(told: Told, claim: Claim) -> Sequence[Judged]:
+    return [one for one in told.judged if one.claim == claim]
+
+
+def _side(one: Judged) -> int | None:
+    return None if one.equal_steps is None else side_of(one.contrast, one.equal_steps)
+
+
+def _numbers(one: Judged) -> str:
+    """Return where a comparison was made and what came out."""
+    where = f"N = {one.contrast.variant.subset:,}, {one.contrast.dataset}" + (
+        f" less {one.contrast.than_on}" if one.contrast.than_on else ""
+    )
+    found = apart_with_interval(one.contrast, one.equal_steps.estimate) if one.equal_steps else "not run"
+    name = f"{named(one.contrast.quantity)} " if one.contrast.quantity not in WORTH else ""
+    seeds = f", {one.equal_steps.estimate.n} seeds" if one.equal_steps and one.equal_steps.estimate.n > 1 else ""
+    return f"{where}: {name}{found}{seeds}"

@@ -1,0 +1,158 @@
+"""benchmark/pages/experiments.py and told.py: the control and the ladder from made-up records, against numbers worked out by hand."""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmark.declaring.spec import load_suite
+from benchmark.pages import leaderboard, told
+from benchmark.pages.claims import declared
+from benchmark.pages.experiment_pictures import picture
+from benchmark.pages.experiments import Factor, Told
+from benchmark.pages.experiments import told as all_told
+from benchmark.pages.plots import draw
+from benchmark.pages.statistics import estimate
+from benchmark.recording.record import Record
+from tests.record_factory import made, save
+
+PUBLISHED = Path(__file__).parents[2] / "leaderboard" / "published"
+WOBBLE = (0.0, 0.02, -0.02, 0.01, -0.01, 0.03)
+
+
+def control_records(natural: float, permuted: float, scattered: float, seeds: Sequence[int] = range(6, 12)) -> list[Record]:
+    """Return the control with these differences of the gap against global attention, the seeds a little apart."""
+    gaps = {
+        ("global", "dead_leaves8"): 0.0,
+        ("local_3x3_head", "dead_leaves8"): natural,
+        ("scattered_3x3_head", "dead_leaves8"): scattered,
+        ("global", "dead_leaves8_permuted"): 0.0,
+        ("local_3x3_head", "dead_leaves8_permuted"): permuted,
+    }
+    return [
+        made(1.0 + apart + (WOBBLE[seed - 6] if apart else 0.0), layout=layout, dataset=dataset, seed=seed, recipe="mini_control")
+        for (layout, dataset), apart in gaps.items()
+        for seed in seeds
+    ]
+
+
+def ladder_records(factor: float = 2.0) -> list[Record]:
+    """Return ladders whose test PSNR is 2 log2 N for global attention, and for windows as if there were `factor` times the images."""
+    found = []
+    for row in load_suite("mini_ladder").rows():
+        better = 2 * math.log2(factor) if row.layout != "global" and row.dataset == "dead_leaves8" else 0.0
+        rise = 2 * math.log2(row.subset) + better
+        gap = 20 - rise  # the records' PSNR train is the same everywhere
+        one = made(gap, model=row.model, layout=row.layout, dataset=row.dataset, subset=row.subset, seed=row.seed, recipe="mini_control")
+        found.append(one)
+    return found
+
+
+def experiment(name: str, records: Sequence[Record]) -> Told:
+    (found,) = [one for one in all_told(records) if one.experiment.suite == name]
+    return found
+
+
+def test_the_control_is_told_by_its_verdicts_whatever_they_are() -> None:
+    meanings = {one.name: one.meaning for one in declared().claim}
+    near, match, few = meanings["near-keys"], meanings["control-match"], meanings["few-keys"]
+    as_hoped = experiment("mini_control", control_records(-0.4, 0.05, 0.03))
+    assert all(part in told.learnt(as_hoped) for part in (near.shown, match.shown, few.shown))
+    other_way = experiment("mini_control", control_records(-0.4, -0.9, -0.8))
+    said = told.learnt(other_way)
+    assert all(part in said for part in (near.contradicted, match.contradicted, few.contradicted))
+    assert not any(part in said for part in (near.shown, match.shown, few.shown))
+    level = experiment("mini_control", control_records(-0.4, -0.4, -0.4))  # the wobble is the same: nothing between the three
+    assert match.open in told.not_learnt(level) and match.shown not in told.learnt(level)
+    assert as_hoped.experiment.limits in told.not_learnt(as_hoped) and told.missing(as_hoped) == ""
+
+
+def test_the_table_of_the_control_has_the_differences_and_their_difference() -> None:
+    one = experiment("mini_control", control_records(-0.4, 0.05, 0.03))
+    titles, rows = told.table(one)
+    assert titles[1:] == [
+        "local_3x3_head on dead_leaves8",
+        "local_3x3_head on dead_leaves8_permuted",
+        "scattered_3x3_head on dead_leaves8",
+        "local_3x3_head on dead_leaves8 less dead_leaves8_permuted",
+    ]
+    gap = rows[0]
+    mean = sum(WOBBLE) / 6
+    assert gap[1].startswith(f"−{0.4 - mean:.3f} [") and gap[1].endswith("n=6") and gap[4].startswith("−0.450 [")
+    assert [row[0] for row in rows] == ["gap, dB", "gap at equal PSNR train, dB", "PSNR test, dB"]  # no peers, no halves here
+
+
+def test_a_control_that_is_partly_run_says_what_is_missing() -> None:
+    part = [one for one in control_records(-0.4, 0.05, 0.03, seeds=(6, 7)) if one.row.dataset == "dead_leaves8"]
+    one = experiment("mini_control", part)
+    assert told.missing(one).startswith("24 of 30 rows are not run yet: dit_mini global on dead_leaves8 (4 of 6); ")
+    assert "dit_mini local_3x3_head on dead_leaves8_permuted" in told.missing(one)
+    assert "Not run: control-match." in told.not_learnt(one)
+    assert all_told([]) == [] and all_told(part[:1]) == []
+
+
+def test_the_ladder_reads_off_what_was_put_in() -> None:
+    one = experiment("mini_ladder", ladder_records(1.5))
+    windows, natural = ("dit_mini", "local_3x3_head"), "dead_leaves8"
+    for subset in (8, 16, 32):
+        found = one.worth(windows, natural, subset, "worth_psnr_test")
+        assert found and 2**found.log2.mean == pytest.approx(1.5) and (found.least, found.most) == (0, 0)
+    last = one.worth(windows, natural, 64, "worth_psnr_test")
+    assert last and 2**last.log2.mean == pytest.approx(1.0) and last.least == 6
+    permuted = one.worth(windows, "dead_leaves8_permuted", 16, "worth_psnr_test")
+    assert permuted and permuted.log2.mean == pytest.approx(0.0)
+    titles, rows = told.table(one)
+    row = next(row for row in rows if row[:2] == ["dit_mini local_3x3_head on dead_leaves8", "PSNR test"])
+    assert dict(zip(titles, row, strict=True))["N = 64"] == "> ×1.00 (6 of 6 beyond the ladder)"
+    assert dict(zip(titles, row, strict=True))["N = 16"] == "×1.50 [×1.50, ×1.50]"
+    shown = next(part for part in told.learnt(one).split(".)") if "is worth more training images than there are" in part)
+    assert "×1.50 [×1.50, ×1.50]" in shown and "dB" not in shown
+
+
+@pytest.mark.parametrize(
+    ("values", "least", "most", "words"),
+    [
+        ([1.0], 0, 0, "×2.00 (one seed)"),
+        ([2.0, 2.0, 2.0], 3, 0, "> ×4.00 (3 of 3 beyond the ladder)"),
+        ([-1.0, -1.0], 0, 1, "< ×0.50 (1 of 2 beyond the ladder)"),
+        ([1.0, -1.0, 0.0], 1, 1, "about ×1.00 (2 of 3 beyond the ladder)"),
+    ],
+)
+def test_a_censored_factor_is_a_bound(values: list[float], least: int, most: int, words: str) -> None:
+    assert told.factor_words(Factor(estimate(values), least, most)) == words
+
+
+def test_pictures_show_every_line_and_are_drawn() -> None:
+    control = picture(experiment("mini_control", control_records(-0.4, 0.05, 0.03)))
+    assert len(control.numbers["labels"]) == 4 and control.numbers["panels"][0]["lines"][0]["mean"] == pytest.approx(-0.395)
+    assert control.numbers["panels"][1]["lines"] == [None] * 4  # the membership gap was not measured
+    ladder = picture(experiment("mini_ladder", ladder_records()))
+    shown = ladder.numbers["columns"][0]["series"]["dit_mini local_3x3_head"]
+    assert [one["factor"] for one in shown["worth"]] == [2.0, 2.0, 2.0, 2.0, 1.0] and shown["worth"][-1]["bound"] == 1
+    assert shown["means"][0] == [4, pytest.approx(ladder.numbers["columns"][0]["series"]["dit_mini global"]["means"][1][1])]
+    assert all("<svg" in draw(one) for one in (control, ladder))
+
+
+def test_the_page_and_the_terminal_tell_the_control(tmp_path: Path) -> None:
+    records = save(control_records(-0.4, 0.05, 0.03), tmp_path / "records")
+    leaderboard.build(records, tmp_path, PUBLISHED)
+    assert leaderboard.stale(records, tmp_path, PUBLISHED) == []
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "## The control" in text and "**What was learnt.**" in text and "**What was not.**" in text
+    assert "figures/experiments/mini_control.svg" in text and (tmp_path / "figures/experiments/mini_control.svg").is_file()
+    assert "## The ladder" not in text
+    console = Console(file=io.StringIO(), width=80)
+    console.print(*leaderboard.summary(records), sep="\n")
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "The control" in shown and "What was learnt." in shown and max(map(len, shown.splitlines())) <= 80
+
+
+def test_rows_of_other_seeds_or_suites_are_no_part_of_an_experiment() -> None:
+    records = control_records(-0.4, 0.05, 0.03)
+    stranger = made(9.0, layout="local_3x3_head", seed=3, recipe="mini_control")
+    with_it, without = (experiment("mini_control", [*records, *more]) for more in ([stranger], []))
+    assert told.table(with_it) == told.table(without)
+    assert stranger not in with_it.records
