@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from benchmark.pages import onsets
 from benchmark.pages.statistics import estimate
 from benchmark.pages.tables import BASELINE, Row, Table
 from benchmark.pages.text import (
@@ -56,6 +57,15 @@ def main_columns(table: Table) -> list[Column]:
     return [_column(table, title, cell, numeric=False) for title, cell in names] + [_column(table, *pair) for pair in numbers]
 
 
+def onset_columns(table: Table) -> list[Column]:
+    """Return the training steps at which test PSNR peaks and the membership gap opens; none where no row has such a trajectory."""
+    found = [
+        _column(table, "PSNR test peaks at step", lambda row: _steps(onsets.peaks(row.series.runs))),
+        _column(table, "membership gap opens at step", lambda row: _steps(onsets.openings(row.series.runs))),
+    ]
+    return [column for column in found if any(cell != [NONE] for cell in column.cells)]
+
+
 def cost_columns(table: Table) -> list[Column]:
     """Return parameters and the FLOPs of one forward pass of one image."""
     parameters = _column(table, "parameters", lambda row: _amounts(row, "parameters"))
@@ -90,6 +100,14 @@ def reported_columns(table: Table, published: Published) -> list[Column]:
 
 def _column(table: Table, title: str, cell: Callable[[Row], list[str]], numeric: bool = True) -> Column:
     return Column(title, [cell(row) for row in table.rows], numeric)
+
+
+def _steps(by_seed: Mapping[int, float]) -> list[str]:
+    """Return the mean step over seeds and, of several, the first and the last."""
+    if not by_seed:
+        return [NONE]
+    values = by_seed.values()
+    return [f"{estimate(list(values)).mean:,.0f}"] + ([f"({min(values):,.0f} to {max(values):,.0f})"] if len(values) > 1 else [])
 
 
 def _amounts(row: Row, field: str) -> list[str]:

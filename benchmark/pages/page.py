@@ -90,6 +90,7 @@ def _section(tables: Sequence[Table], pictures: Sequence[Picture], published: Pu
 def _table(table: Table, published: Published, records_from_page: Path) -> str:
     found = [
         *columns.main_columns(table),
+        *columns.onset_columns(table),
         *columns.cost_columns(table),
         *columns.score_columns(table),
         *columns.reported_columns(table, published),

@@ -31,6 +31,9 @@ HOW_TO_READ = f"""## How to read
   it, linear in PSNR train between the points of its trajectory; {NONE} where they share no such level. Both sides of
   it come from the trajectories, which may be scored on fewer images and diffusion steps than the final numbers (each
   section says how many). The second difference asks whether more than slower fitting lowers the gap.
+- **Onsets**, in training steps, mean over seeds and their range: the point of the trajectory with the highest PSNR test, and
+  where the membership gap begins to stay above a tenth of its last value (linear between points). Only of trajectories of at
+  least 10 points, and known to their spacing; the last point means that the run was not seen to peak.
 - **Rank**, by the gap at equal steps, is the range that the paired differences allow: from 1 + the number of rows
   that are lower by a paired difference that is separated from 0, to the number of ranked rows less those that are
   higher by such a difference; separated where Holm's correction over all pairs of rows of the table leaves the p-value of the
