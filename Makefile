@@ -17,7 +17,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 # The demo keeps its records apart from the committed ones, so that a checkout stays as it was.
 demo: setup
-	.venv/bin/bench sweep mini --jobs 2 --records runs/demo/records
+	.venv/bin/bench sweep demo --jobs 2 --records runs/demo/records
 	.venv/bin/bench leaderboard --records runs/demo/records
 
 test: setup

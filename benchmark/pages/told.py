@@ -1,6 +1,7 @@
 """An experiment in words: its table, what was learnt and what not, as the verdicts have it; for the page and the terminal."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from benchmark.pages.claims import WORTH, Claim
 from benchmark.pages.experiments import READINGS, Arm, Factor, Line, Told
@@ -34,7 +35,9 @@ def learnt(told: Told) -> str:
             if mine := [one for one in _of(told, claim) if _side(one) == side]:
                 meaning = claim.meaning.shown if side == 1 else claim.meaning.contradicted
                 said.append(f"{meaning or word + claim.statement} ({'; '.join(map(_numbers, mine))}.)")
-    return " ".join(said) or "Nothing yet: no comparison of its claims is decided."
+    return (
+        " ".join([*said, *filter(None, map(partial(_fitting, told), told.lines))]) or "Nothing yet: no comparison of its claims is decided."
+    )
 
 
 def not_learnt(told: Told) -> str:
@@ -78,9 +81,26 @@ def line_label(told: Told, line: Line) -> str:
     return f"{label(told, line.arm)} on {where}{many}"
 
 
+def _fitting(told: Told, line: Line) -> str:
+    """Say whether two datasets that are compared slow fitting alike, which the comparison at equal steps takes for granted."""
+    train, fit = told.difference(line, "psnr_train"), told.difference(line, "psnr_gap", equal_fit=True)
+    if told.experiment.figure != "differences" or not line.than_on or train is None or train.estimate.n < 2:
+        return ""
+    numbers = f"PSNR train against {told.baseline[1]}, {line.dataset} less {line.than_on}: {_difference(train)}"
+    if train.side == 0:
+        return f"Fitting is not seen to be slowed more on one of the two datasets ({numbers}), so equal steps compare them fairly."
+    slower = line.dataset if train.side < 0 else line.than_on
+    at_fit = "it has no common level" if fit is None else f"the difference of the gap is then, in dB, {_difference(fit)}"
+    return (
+        f"But {label(told, line.arm)} slows fitting more on {slower} ({numbers}), which at equal steps is a part of the difference; "
+        f"the reading at equal PSNR train takes it out: {at_fit}."
+    )
+
+
 def _differences(told: Told) -> Table:
     lines = [line for line in told.lines if told.difference(line, "psnr_gap")]
     readings = [(f"{named(name)}, dB", name, False) for name in READINGS]
+    readings.append((f"{named('psnr_train')}, dB", "psnr_train", False))
     readings.insert(1, ("gap at equal PSNR train, dB", "psnr_gap", True))
     titles = [f"difference against {told.baseline[1]}", *(line_label(told, line) for line in lines)]
     rows = [[title, *(_difference(told.difference(line, name, equal_fit=fit)) for line in lines)] for title, name, fit in readings]
