@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STAMP := .venv/installed
 
-.PHONY: setup demo test bench cluster lock study-natural32 site verify-changed
+.PHONY: setup demo check test bench cluster lock study-natural32 site verify-changed
 
 setup: $(STAMP)
 
@@ -19,6 +19,12 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup
 	.venv/bin/bench sweep demo --jobs 2 --records runs/demo/records
 	.venv/bin/bench leaderboard --records runs/demo/records
+
+# What a change is held to before the tests: lint, format, types; about half a minute.
+check: setup
+	.venv/bin/ruff check benchmark registry tests
+	.venv/bin/ruff format --check benchmark registry tests
+	.venv/bin/mypy
 
 test: setup
 	.venv/bin/python -m pytest -n auto --maxprocesses 8

@@ -76,7 +76,7 @@ def test_every_name_of_the_api_is_there_and_no_other_is_invented() -> None:
     for name in benchmark.__all__:
         assert getattr(benchmark, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        benchmark.nonsense  # noqa: B018
+        benchmark.nonsense
 
 
 def test_resolve_gives_the_spec_of_the_command_line(capsys: pytest.CaptureFixture[str], home: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_record_without_weights_says_how_to_train_it() -> None:
         with pytest.raises(UsageError, match="weights of the run .* are not here") as refused:
             benchmark.load(path)
         said = re.search(r"benchmark\.run\((benchmark\.resolve\(.*\)), force=True\)$", str(refused.value))
-        assert eval(said[1], {"benchmark": benchmark}).id == stored.id  # noqa: S307 our own sentence
+        assert eval(said[1], {"benchmark": benchmark}).id == stored.id  # our own sentence
 
 
 def test_the_sentence_that_says_how_to_train_names_half_and_overrides(finished: Record, home: Path) -> None:

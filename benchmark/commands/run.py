@@ -254,7 +254,8 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
         "forward_flops": f"{facts['forward_flops'] / 1e9:.3f} GFLOP an image",
         "training_flops": f"{facts['training_flops'] / 1e15:.3g} PFLOP",
         "training_memory_bytes": f"about {facts['training_memory_bytes'] / 2**30:.2f} GiB",
-        "estimated_seconds": f"about {duration(facts['estimated_seconds'])} of training on {place.device}, an estimate from a few timed steps",
+        "estimated_seconds": f"about {duration(facts['estimated_seconds'])} of training on {place.device}, "
+        "an estimate from a few timed steps",
         "attention": " ".join(map(str, facts["attention"])) or "none that a layout addresses",
         "assumed": "\n".join(spec.assumed) or "nothing",
     }

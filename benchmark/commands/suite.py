@@ -205,6 +205,7 @@ def suite_verify(options: argparse.Namespace) -> int:
 def reproduce(options: argparse.Namespace) -> int:
     """`bench reproduce`."""
     from benchmark.declaring import spec
+    from benchmark.recording.agreement import SCORES
     from benchmark.running.progress import Display
     from benchmark.suites import reproduce as reproductions
 
@@ -229,10 +230,7 @@ def reproduce(options: argparse.Namespace) -> int:
             force=options.force,
         )
     if options.json:
-        scores = {
-            name: {"fresh": getattr(result.fresh, name), "committed": getattr(result.committed, name, None)}
-            for name in reproductions.SCORES
-        }
+        scores = {name: {"fresh": getattr(result.fresh, name), "committed": getattr(result.committed, name, None)} for name in SCORES}
         print_json(reproductions.verdict(result) | {"tolerance": tolerance, "scores": scores})
     elif result.committed is None:
         print(
@@ -242,8 +240,7 @@ def reproduce(options: argparse.Namespace) -> int:
         )
     else:
         apart = ", ".join(
-            f"{name.removeprefix('psnr_')} {abs(getattr(result.fresh, name) - getattr(result.committed, name)):.4f}"
-            for name in reproductions.SCORES
+            f"{name.removeprefix('psnr_')} {abs(getattr(result.fresh, name) - getattr(result.committed, name)):.4f}" for name in SCORES
         )
         print(
             f"{resolved.title}: gap {result.fresh.psnr_gap:.4f} dB, {result.committed.psnr_gap:.4f} dB "

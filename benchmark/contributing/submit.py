@@ -85,9 +85,8 @@ def page(made: Submission, records: Sequence[Record]) -> str:
     lines += ["| row | gap, dB | PSNR test | parameters | weights |", "| --- | ---: | ---: | ---: | --- |"]
     for row, one in zip(made.rows, records, strict=True):
         where = _quoted(row.weights_at) if row.weights_at else "nowhere named"
-        lines.append(
-            f"| {_quoted(one.row.title)}, {_quoted(one.row.recipe)} | {one.psnr_gap:.3f} | {one.psnr_test:.3f} | {one.training.parameters:,} | {where} |"
-        )
+        numbers = f"{one.psnr_gap:.3f} | {one.psnr_test:.3f} | {one.training.parameters:,}"
+        lines.append(f"| {_quoted(one.row.title)}, {_quoted(one.row.recipe)} | {numbers} | {where} |")
     lines += ["", "Entries and code of its own: " + (", ".join(_quoted(one.path) for one in made.sources) or "none"), ""]
     lines += ["```", *(row.command for row in made.rows), f"bench verify submissions/{made.name}", "```"]
     return "\n".join(lines) + "\n"

@@ -8,13 +8,14 @@ import dataclasses
 import functools
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import (
     Annotated,
     Any,
     Literal,
     TypeVar,
     Union,
+    cast,
     dataclass_transform,
     get_args,
     get_origin,
@@ -85,9 +86,13 @@ def checked(cls: type[T]) -> type[T]:
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
 
-@functools.cache
 def hints(cls: type) -> dict[str, Any]:
     """Return the resolved annotation of every dataclass field of `cls`, in order."""
+    return _hints(cast(Hashable, cls))
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
     resolved = get_type_hints(cls, include_extras=True)
     return {field.name: resolved[field.name] for field in dataclasses.fields(cls)}
 

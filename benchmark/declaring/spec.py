@@ -381,7 +381,7 @@ def _replace(entry: Entry, axis: str, field: str, value: Any, where: str) -> Ent
 def _sensible(spec: Spec) -> Spec:
     """Refuse a combination that makes no sense before anything runs."""
     try:
-        spec.attention
+        spec.attention  # noqa: B018  placing the layout is the check
     except FieldError as problem:
         raise UsageError(f"The layout '{spec.layout.name}' does not fit the model '{spec.model.name}': {problem}.") from None
     return spec

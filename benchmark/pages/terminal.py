@@ -117,12 +117,9 @@ def _claim_lines(claim: Claim, judged: Sequence[Judged]) -> list[str]:
         for when, difference in (("equal steps     ", one.equal_steps), ("equal PSNR train", one.equal_fit)):
             if difference is None and one.equal_steps and claim.statistic != "psnr_gap":
                 continue
-            several = difference and difference.estimate.n > 1
-            seeds = (
-                f" ({' '.join(apart(one.contrast, value).removesuffix(' dB') for value in difference.differences.values())})"
-                if several
-                else ""
-            )
+            values = difference.differences.values() if difference and difference.estimate.n > 1 else ()
+            each = [apart(one.contrast, value).removesuffix(" dB") for value in values]
+            seeds = f" ({' '.join(each)})" if each else ""
             lines.append(f"    {when}  {prose.difference_words(one, difference)}{seeds}")
     return lines
 

@@ -89,8 +89,9 @@ def left_over(judged: Sequence[Judged]) -> str:
     all_over = holm([one.equal_steps.p for one in tested if one.equal_steps])
     left = sum(separated(value) for one, value in zip(tested, all_over, strict=True) if one in plain)
     return (
-        f"At equal steps the plain intervals of {len(plain)} comparisons lie where they were claimed; corrected within their suites {shown} "
-        f"are shown. Corrected over all {len(tested)} comparisons of this page that were run, as if it were one suite, {left} would be."
+        f"At equal steps the plain intervals of {len(plain)} comparisons lie where they were claimed; corrected within their suites "
+        f"{shown} are shown. Corrected over all {len(tested)} comparisons of this page that were run, as if it were one suite, "
+        f"{left} would be."
     )
 
 

@@ -102,7 +102,7 @@ class Replay:
         if importlib.util.find_spec("mlflow") is None:
             raise BenchError(MISSING)
         self._store, self._added = store, list[Path]()
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by finish()
         self._process = _spawn("sync", store=store, out=subprocess.PIPE, errors=self._errors)
 
     def add(self, run_dir: Path) -> None:

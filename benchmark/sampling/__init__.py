@@ -162,7 +162,7 @@ def draw_samples(
             network, labels(request.seed, numbers, classes).to(device), classes, 1.0 if request.guidance is None else request.guidance
         )
     way = trajectory(request.sampler, draw(), predictor(estimate, steps, clip=clip), signal_levels(steps), draw, request.eta)
-    for i, x in enumerate(way, 1):
+    for i, x in enumerate(way, 1):  # noqa: B007  the last x is the sample
         if progress:
             done = numbers.start * len(steps) + i * len(numbers)
             progress(done, request.count * len(steps), f"image {numbers.stop} of {request.count}")

@@ -19,7 +19,7 @@ class Process:
     """A process group of its own on this machine, so that a Ctrl-C reaches it only through the sweep."""
 
     def __init__(self, words: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115  closed once the process has ended
         out, errors = self._files
         self._process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True, env=environment

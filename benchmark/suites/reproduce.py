@@ -120,12 +120,12 @@ def gather(suite: str, rows: Sequence[Row], home: Path, committed_in: Path, publ
     for row in rows:
         record.write(record.read(path_of(home / BUILD / "records", row)), path_of(fresh, row))
     leaderboard.build(fresh, fresh.parent, published)
-    if committed_in.is_dir() and all(one["status"] == "recorded" for one in verdicts):
-        if problems := leaderboard.stale(committed_in, committed_in.parent, published):
-            raise BenchError(
-                f"Every row of the suite {suite} is reproduced, but the committed page is not made from the "
-                f"committed records: {' '.join(problems)}"
-            )
+    recorded = committed_in.is_dir() and all(one["status"] == "recorded" for one in verdicts)
+    if recorded and (problems := leaderboard.stale(committed_in, committed_in.parent, published)):
+        raise BenchError(
+            f"Every row of the suite {suite} is reproduced, but the committed page is not made from the "
+            f"committed records: {' '.join(problems)}"
+        )
     out = home / VERDICTS / f"{suite}.json"
     write_text(out, json.dumps({"suite": suite, "rows": verdicts}, indent=1) + "\n")
     return fresh.parent / leaderboard.PAGE

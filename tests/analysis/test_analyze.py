@@ -211,7 +211,10 @@ def test_every_analysis_of_the_table_has_what_the_frame_calls() -> None:
 
 
 def test_an_svg_is_made_smaller_without_a_change_of_its_drawing() -> None:
-    svg = '<svg>\n <!-- a\n comment -->\n  <use xlink:href="#a" x="1.23456" y="-0.999"/>\n <path d="M 1.239 2.5\nL 3.0 4"/>\n <g transform="scale(0.01234)"/>\n</svg>\n'
+    svg = (
+        '<svg>\n <!-- a\n comment -->\n  <use xlink:href="#a" x="1.23456" y="-0.999"/>\n <path d="M 1.239 2.5\nL 3.0 4"/>\n'
+        ' <g transform="scale(0.01234)"/>\n</svg>\n'
+    )
     assert study.compact(svg) == (
         '<svg>\n<use xlink:href="#a" x="1.23" y="-0.99"/>\n<path d="M 1.23 2.5\nL 3.0 4"/>\n<g transform="scale(0.01234)"/>\n</svg>\n'
     )

@@ -21,6 +21,8 @@ MODULES = {
     "torch-fidelity": "torch_fidelity",
     "pytest-benchmark": "pytest_benchmark",
     "pytest-xdist": "xdist",
+    "PyYAML": "yaml",
+    "axe-playwright-python": "axe_playwright_python",
 }
 KEPT = ("fsspec",)  # torch itself imports it
 

@@ -68,7 +68,8 @@ def test_an_entry_outside_the_project_brings_its_own_code(tmp_path: Path) -> Non
     spec = resolve(NAMES | {"layout": "mine"}, subset=16, seed=0, search=search)
     assert [layer.window for layer in spec.attention] == [3] * 6
     script = (
-        "import json, sys\nfrom pathlib import Path\nfrom benchmark.declaring import registry\nfrom benchmark.declaring.spec import from_record\n"
+        "import json, sys\nfrom pathlib import Path\nfrom benchmark.declaring import registry\n"
+        "from benchmark.declaring.spec import from_record\n"
         "search = registry.roots([Path(word) for word in sys.argv[2:]])\n"
         "print(from_record(json.loads(sys.argv[1]), search=search).id)"
     )

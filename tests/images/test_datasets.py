@@ -46,7 +46,10 @@ def test_dead_leaves_have_the_same_bytes_everywhere(which: tuple[int, int, int])
 
 def test_dead_leaves_do_not_depend_on_the_processors_vector_instructions() -> None:
     features = " ".join(np._core._multiarray_umath.__cpu_dispatch__)
-    code = "from tests.images.test_datasets import np, sha256_of\nprint(np._core._multiarray_umath.__cpu_features__)\nprint(sha256_of(8, 24, 0))"
+    code = (
+        "from tests.images.test_datasets import np, sha256_of\n"
+        "print(np._core._multiarray_umath.__cpu_features__)\nprint(sha256_of(8, 24, 0))"
+    )
     plain = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         capture_output=True,

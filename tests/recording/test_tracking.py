@@ -161,6 +161,10 @@ def wait_for(condition, seconds=60):
     return value
 
 
+def wait_for_problem(run_dir, uri, reason):
+    wait_for(lambda: reason in (json.loads((run_dir / "tracking.json").read_text())[uri]["problem"] or ""))
+
+
 def values_of(store, run_id):
     """How many metric values the database holds of a run, asked behind MLflow's back."""
     with contextlib.closing(sqlite3.connect(store.removeprefix("sqlite:///"), timeout=30)) as database:
@@ -355,7 +359,7 @@ def test_dead_servers_delay_nothing_and_are_named(tmp_path, store):
         assert uri in warning and "bench track sync" in warning and "\n" not in warning
     silent.close()
     for run_dir, uri, reason in zip(run_dirs, stores, ("Connection refused", "timed out", "No such file", "maintenance mode"), strict=True):
-        wait_for(lambda: reason in (json.loads((run_dir / "tracking.json").read_text())[uri]["problem"] or ""))
+        wait_for_problem(run_dir, uri, reason)
         log(run_dir, 10)
     assert [outcome for _, outcome in tracking.sync(run_dirs, store)] == ["replayed 2 values; the run is not finished"] * 4
     assert tracking.sync(run_dirs[:1], stores[0])[0][1].startswith("failed: Failed to establish a new connection")
@@ -384,7 +388,10 @@ def test_ui_serves_the_store_and_ends_cleanly(tmp_path, store, mlflow_runs):
         port = probe.getsockname()[1]
         with pytest.raises(UsageError, match=rf"Port {port} on 127.0.0.1 .*--port {port % 60_000 + 1}"):
             tracking.ui(tmp_path, store, port=port)
-    code = f"import sys; from pathlib import Path; from benchmark.recording import tracking; sys.exit(tracking.ui(Path({str(tmp_path)!r}), {store!r}, port={port}))"
+    code = (
+        "import sys; from pathlib import Path; from benchmark.recording import tracking\n"
+        f"sys.exit(tracking.ui(Path({str(tmp_path)!r}), {store!r}, port={port}))"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     address = f"http://127.0.0.1:{port}"
     assert address in process.stdout.readline()

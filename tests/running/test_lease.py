@@ -44,8 +44,7 @@ def brief(monkeypatch):
 
 
 def holder(folder, name):
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder), name], stdout=subprocess.PIPE, text=True)
-    return process
+    return subprocess.Popen([sys.executable, "-c", HOLDER, str(folder), name], stdout=subprocess.PIPE, text=True)
 
 
 def wait_for(process, word, stream=None):

@@ -245,14 +245,14 @@ def test_the_integrity_check_refuses_a_stale_lock(checkout: Path, tmp_path: Path
     """The script that a clean checkout must pass, with tests that have passed: an entry changed, dvc.lock did not."""
     clone = tmp_path / "clone"
     git("clone", "-q", str(checkout), str(clone), at=tmp_path)
-    (clone / "Makefile").write_text("test:\n\t@echo tested\n")
+    (clone / "Makefile").write_text("check:\n\t@echo checked\ntest:\n\t@echo tested\n")
     (clone / "registry/layouts/near.gin").write_text(NEAR.replace("first layer", "very first layer"))
     git("add", "-A", at=clone)
     git("commit", "-qm", "an edit without its dvc.lock", at=clone)
     done = subprocess.run([clone / ".ci/run"], capture_output=True, text=True, check=False, env=ENVIRONMENT)
-    assert "tested" in done.stdout and "Running stage 'leaderboard'" in done.stdout, done.stderr
+    assert "checked\ntested" in done.stdout and "Running stage 'leaderboard'" in done.stdout, done.stderr
     assert done.returncode == 1 and "is not what 'dvc repro' gives. Run 'dvc repro'" in done.stderr
-    changed = [line[1:].strip() for line in done.stdout.splitlines() if line.startswith("-      md5") or line.startswith("-      size")]
+    changed = [line[1:].strip() for line in done.stdout.splitlines() if line.startswith(("-      md5", "-      size"))]
     assert len(changed) == 2  # the one dependency
     assert git("status", "--porcelain", at=clone) == "" and not (clone / "build").exists()
 

@@ -174,7 +174,8 @@ def test_interrupt_lets_rows_save_and_leaves_no_process(place, number):
     folders = plan(place["home"], 4, _1={"seconds": 60}, _2={"seconds": 60})
     code = (
         f"import sys; sys.path.insert(0, {str(Path.cwd())!r})\n"
-        "from pathlib import Path; from benchmark.declaring import registry; from benchmark.declaring.row import Row; from benchmark.suites.sweep import sweep; from benchmark.suites.local import Local\n"
+        "from pathlib import Path; from benchmark.declaring import registry; from benchmark.declaring.row import Row\n"
+        "from benchmark.suites.sweep import sweep; from benchmark.suites.local import Local\n"
         f"sweep([Row(*row) for row in {[tuple(row) for row in rows(4)]}], jobs=2, suite='four', home=Path({str(place['home'])!r}),\n"
         f"      records=Path({str(place['records'])!r}), search=registry.roots([Path({str(ENTRIES)!r})]),\n"
         f"      engine=Local({command(place['home'])}), device='cpu')"

@@ -29,7 +29,8 @@ def copy(out: Path) -> None:
 def _classic(module: str) -> str:
     """Turn a bundled module into a classic script that sets window.DataTable: modules are not loaded from file://."""
     found = _EXPORTS.search(module)
-    exported = dict(reversed(pair.split(" as ")) for pair in found.group(1).split(",") if " as " in pair) if found else {}
+    pairs = [pair.split(" as ") for pair in found.group(1).split(",") if " as " in pair] if found else []
+    exported = {name: own for own, name in pairs}
     if not found or "default" not in exported:
         raise BenchError(
             "The table bundle of the installed itables exports no default: `make setup` installs the version that is known to."
