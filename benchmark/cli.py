@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from benchmark.commands import (
     analyze,
@@ -26,8 +26,10 @@ from benchmark.commands import (
     tracking,
 )
 from benchmark.commands.flags import examples
+from benchmark.commands.output import say
 from benchmark.declaring.fields import FieldError
 from benchmark.errors import BenchError
+from benchmark.said import visible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,16 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.function(options)
     except (BenchError, FieldError) as problem:
-        print(f"bench: {problem}", file=sys.stderr)
+        say(f"bench: {problem}", error=True)
         return getattr(problem, "exit_code", 1)
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as problem:
-        print(f"bench: {problem.filename or 'a file'}: {problem.strerror or problem}", file=sys.stderr)
+        say(f"bench: {problem.filename or 'a file'}: {problem.strerror or problem}", error=True)
         return 1
     except KeyboardInterrupt:
-        print("bench: stopped. The same command resumes from the last checkpoint.", file=sys.stderr)
+        say("bench: stopped. The same command resumes from the last checkpoint.", error=True)
         return 130
 
 
@@ -95,6 +97,10 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **given: Any) -> None:
         settings: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(**settings | given)
+
+    def error(self, message: str) -> NoReturn:
+        """End with usage and message; what was typed is shown, not obeyed."""
+        super().error(visible(message))
 
 
 if __name__ == "__main__":

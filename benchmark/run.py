@@ -20,6 +20,7 @@ from torch import nn
 
 from benchmark.contract import ClosedForm
 from benchmark.declaring.equivalence import OtherCode
+from benchmark.declaring.recipe import Recipe
 from benchmark.declaring.spec import Spec, from_record
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_text
@@ -55,6 +56,8 @@ def run(
         check_code(f"The record of {spec.title}", done.code, spec, place)
         return _published(done, spec, place)
     check_trainable(spec)
+    if said := short_of_memory(spec):
+        display.note(said)
     subset = processes.in_turn(lambda: load_subset(spec, place, display))
     network = _built(spec, place)  # what cannot be loaded or built leaves no folder behind
     with _held(place, folder, display) as lease:
@@ -129,6 +132,18 @@ def check_trainable(spec: Spec) -> None:
             "cannot be trained. Train it without: --set model.num_classes=0. Weights trained elsewhere with labels are "
             "scored by `bench evaluate --weights FILE --format dit --label K`."
         )
+
+
+def short_of_memory(spec: Spec) -> str | None:
+    """Say where the EMA, which is what is scored, remembers longer than the run lasts: much of it is still the initial weights."""
+    recipe = spec.recipe.config
+    if not isinstance(recipe, Recipe) or recipe.steps >= 1 / (1 - recipe.ema):
+        return None
+    return (
+        f"The EMA remembers about {1 / (1 - recipe.ema):,.0f} steps, and the run has {recipe.steps:,}: the averaged network, which is "
+        f"scored, still holds {100 * recipe.ema**recipe.steps:.0f}% of the initial weights. Train longer, or take a smaller ema than "
+        f"{recipe.ema:g}."
+    )
 
 
 def build(spec: Spec) -> nn.Module:

@@ -14,7 +14,7 @@ from benchmark.commands.flags import (
     records_flag,
     registry_flag,
 )
-from benchmark.commands.output import duration, near, print_json, print_table
+from benchmark.commands.output import duration, near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, run_folder
 from benchmark.declaring import registry
 from benchmark.declaring.fields import FieldError
@@ -153,7 +153,7 @@ def _print(outcome: dict[str, Any], analysis: "Analysis | None") -> None:
             "", ("", *columns), [(place, *(f"{analysis.numbers[f'{column}_{place}']:.4g}" for column in columns)) for place in places]
         )
     for path in outcome["files"]:
-        print(f"Written: {near(Path(path))}")
+        say(f"Written: {near(Path(path))}")
 
 
 def _whats(names: str) -> list[str]:

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.flags import command, json_flag, registry_flag
-from benchmark.commands.output import near, print_json
+from benchmark.commands.output import near, print_json, say
 from benchmark.commands.place import home
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
@@ -63,14 +63,14 @@ def _print(verdicts: "list[Verdict]", in_full: bool) -> None:
     """Print one line per rule where a few entries were named, else the problems alone, then the count."""
     for verdict in verdicts:
         if in_full:
-            print(near(verdict.path.resolve()))
+            say(near(verdict.path.resolve()))
         for rule, outcome, note in verdict.outcomes:
             if in_full:
-                print(f"  {outcome:8} {rule:15} {' '.join(note.split())}")
+                say(f"  {outcome:8} {rule:15} {' '.join(note.split())}")
             elif outcome == "problem":
-                print(f"{near(verdict.path.resolve())}: {rule}: {' '.join(note.split())}")
+                say(f"{near(verdict.path.resolve())}: {rule}: {' '.join(note.split())}")
     bad = sum(bool(verdict.problem) for verdict in verdicts)
     skipped = sum(outcome.outcome == "not run" for verdict in verdicts for outcome in verdict.outcomes)
-    print(f"{len(verdicts)} checked, {bad} with problems" if bad else f"{len(verdicts)} checked, all well")
+    say(f"{len(verdicts)} checked, {bad} with problems" if bad else f"{len(verdicts)} checked, all well")
     if skipped and not in_full:
-        print(f"{skipped} rules were not run because they do not apply, or wait for --compile; name an entry to see which")
+        say(f"{skipped} rules were not run because they do not apply, or wait for --compile; name an entry to see which")

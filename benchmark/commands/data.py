@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmark.commands import preview
 from benchmark.commands.flags import command, json_flag, registry_flag
-from benchmark.commands.output import print_json, print_table
+from benchmark.commands.output import print_json, print_table, say
 from benchmark.commands.place import home
 from benchmark.declaring import registry
 
@@ -97,7 +97,7 @@ def data_add(options: argparse.Namespace) -> int:
     if options.json:
         print_json(added.to_json() | {"versioned": versioned})
     else:
-        print(added.sentence, *filter(None, [versioned]))
+        say(" ".join(filter(None, [added.sentence, versioned])))
     return 0
 
 
@@ -110,7 +110,7 @@ def data_pack(options: argparse.Namespace) -> int:
     entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
     with Display() as display:
         packed = datasets.load(entry.name, entry.config, home=home(), progress=display.bar(f"packing {entry.name}"))
-    print(f"{entry.name}: {packed.manifest.count:,} images, every byte as in its manifest, sha256 {packed.manifest.sha256[:12]}")
+    say(f"{entry.name}: {packed.manifest.count:,} images, every byte as in its manifest, sha256 {packed.manifest.sha256[:12]}")
     return 0
 
 
@@ -152,8 +152,8 @@ def data_verify(options: argparse.Namespace) -> int:
     if options.json:
         print_json(problems)
     elif not names:
-        print("No dataset is packed here yet. `bench data add NAME --root PATH` packs one.")
+        say("No dataset is packed here yet. `bench data add NAME --root PATH` packs one.")
     for name, found in problems.items():
         if not options.json:
-            print(f"{name}: {'every byte as in its manifest' if not found else '; '.join(found)}")
+            say(f"{name}: {'every byte as in its manifest' if not found else '; '.join(found)}")
     return 1 if any(problems.values()) else 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.flags import command, json_flag, machine_flags, records_flag, registry_flag
-from benchmark.commands.output import near, print_json
+from benchmark.commands.output import near, print_json, say
 from benchmark.commands.place import place_of, records_of, run_folder
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
@@ -86,17 +86,13 @@ def submit(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"folder": str(where), "rows": [row.record for row in made.rows], "next": following})
         return 0
-    print(f"Written: {near(where)}")
-    print(
-        f"A reviewer will see {near(where / 'README.md')}: {len(made.rows)} row(s) by {' '.join(made.author.split())}, every check passed,"
-    )
+    say(f"Written: {near(where)}")
+    say(f"A reviewer will see {near(where / 'README.md')}: {len(made.rows)} row(s) by {' '.join(made.author.split())}, every check passed,")
     own = ", ".join(one.path for one in made.sources)
-    print(
-        f"  own entries and code: {own or 'none'}; weights: {options.weights_at or 'nowhere to be had (the row can still be retrained)'}."
-    )
-    print("Then type:")
+    say(f"  own entries and code: {own or 'none'}; weights: {options.weights_at or 'nowhere to be had (the row can still be retrained)'}.")
+    say("Then type:")
     for line in following:
-        print(f"  {line}")
+        say(f"  {line}")
     return 0
 
 
@@ -109,10 +105,10 @@ def verify(options: argparse.Namespace) -> int:
     if options.json:
         print_json(told)
     elif not told:
-        print(f"No submission and no record differs from {options.changed}.")
+        say(f"No submission and no record differs from {options.changed}.")
     failed = sum(one["failed"] for one in told)
     if told and not options.json:
-        print(f"{len(told)} record(s), {failed} that do not hold" if failed else f"{len(told)} record(s), nothing that does not hold")
+        say(f"{len(told)} record(s), {failed} that do not hold" if failed else f"{len(told)} record(s), nothing that does not hold")
     return 1 if failed else 0
 
 
@@ -154,10 +150,10 @@ def _bench(folder: Path | None, options: argparse.Namespace) -> "Bench":
 
 
 def _print(path: Path, reached: str | None, steps: "list[Level]") -> None:
-    print(f"{near(path.resolve())}: {reached or 'does not hold'}")
+    say(f"{near(path.resolve())}: {reached or 'does not hold'}")
     for step in steps:
-        print(f"  {step.outcome:8}{step.name:11}{PROVES[step.name]}")
-        print(f"  {'':19}{' '.join(step.note.split())}")
+        say(f"  {step.outcome:8}{step.name:11}{PROVES[step.name]}")
+        say(f"  {'':19}{' '.join(step.note.split())}")
 
 
 def _targets(options: argparse.Namespace) -> list[Path]:

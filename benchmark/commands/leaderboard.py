@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.commands.flags import command, json_flag, records_flag
-from benchmark.commands.output import near, print_json, print_rich
+from benchmark.commands.output import near, print_json, print_rich, say
 from benchmark.commands.place import records_of
 from benchmark.errors import UsageError
 from benchmark.files import PUBLISHED
@@ -46,8 +46,8 @@ def leaderboard(options: argparse.Namespace) -> int:
     if options.check:
         problems = board.stale(records, out, published)
         for problem in problems:
-            print(problem)
-        print(f"{out / 'README.md'} is {'not what the records give' if problems else 'what the records give'}")
+            say(problem)
+        say(f"{out / 'README.md'} is {'not what the records give' if problems else 'what the records give'}")
         return 1 if problems else 0
     columns = tuple(name.strip() for name in options.columns.split(",") if name.strip())
     printed = board.as_json(records, columns) if options.json else board.summary(records, columns)
@@ -56,8 +56,8 @@ def leaderboard(options: argparse.Namespace) -> int:
         print_json(printed)
         return 0
     print_rich(*printed)
-    print(f"\nThe page: {near(out / 'README.md')}")
+    say(f"\nThe page: {near(out / 'README.md')}")
     for path in written:
         if path.suffix == ".svg":
-            print(f"A picture: {near(path)}")
+            say(f"A picture: {near(path)}")
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.commands.flags import command, json_flag, registry_flag
-from benchmark.commands.output import print_json, print_table
+from benchmark.commands.output import print_json, print_table, say
 from benchmark.commands.place import home
 from benchmark.declaring import registry
 from benchmark.errors import BenchError
@@ -88,7 +88,7 @@ def _list_runs(options: argparse.Namespace) -> int:
     elif rows:
         print_table("runs", columns, rows)
     else:
-        print("No runs yet. Start with: bench run --model dit_mini --layout global --dataset dead_leaves8 --subset 16 --recipe mini")
+        say("No runs yet. Start with: bench run --model dit_mini --layout global --dataset dead_leaves8 --subset 16 --recipe mini")
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.commands.flags import command, json_flag
-from benchmark.commands.output import near, print_json
+from benchmark.commands.output import near, print_json, say
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
 
@@ -55,10 +55,10 @@ def new(options: argparse.Namespace) -> int:
         print_json({"written": [str(path) for path in written], "next": following})
         return 0
     for path in written:
-        print(f"Written: {near(path.resolve())}")
-    print("Edit it, then type:")
+        say(f"Written: {near(path.resolve())}")
+    say("Edit it, then type:")
     for line in following:
-        print(f"  {line}")
+        say(f"  {line}")
     return 0
 
 

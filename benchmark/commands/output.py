@@ -6,6 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmark.said import one_line, scrubbed_json, visible
+
+
+def say(text: str = "", *, error: bool = False) -> None:
+    """Print one thing, on stdout unless it is an error: the only door to the terminal, which lets no foreign control through."""
+    print(visible(text), file=sys.stderr if error else sys.stdout, flush=True)
+
 
 def duration(seconds: float) -> str:
     """Return a duration in words."""
@@ -16,12 +23,12 @@ def duration(seconds: float) -> str:
 
 def near(path: Path) -> str:
     """Return a path relative to the working directory where it lies below it."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+    return one_line(os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path))
 
 
 def print_json(value: Any) -> None:
     """Print a result as JSON."""
-    print(json.dumps(value, indent=1, allow_nan=False))
+    print(json.dumps(scrubbed_json(value), indent=1, allow_nan=False))
 
 
 def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
@@ -29,13 +36,13 @@ def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(title=escape(visible(title)), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(escape(column), overflow="fold", no_wrap=column == columns[0])
+        table.add_column(escape(visible(column)), overflow="fold", no_wrap=column == columns[0])
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*(escape(visible(str(cell))) for cell in row))
     print_rich(table)
-    print()
+    say()
 
 
 def print_rich(*renderables: Any) -> None:
@@ -44,4 +51,4 @@ def print_rich(*renderables: Any) -> None:
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     for renderable in renderables:
-        console.print(renderable)
+        console.print(visible(renderable) if isinstance(renderable, str) else renderable)

@@ -11,7 +11,7 @@ from benchmark.commands.flags import (
     records_flag,
     registry_flag,
 )
-from benchmark.commands.output import near, print_json, print_table
+from benchmark.commands.output import near, print_json, print_table, say
 from benchmark.commands.place import place_of, run_folder
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
@@ -176,5 +176,5 @@ def _print(found: "Components", path: str, digest: str, options: argparse.Namesp
         rows,
     )
     exact = "exact to rounding" if found.lost < 1e-6 else f"too small by at most {found.lost:.2%}; a larger --rank is more exact"
-    print(f"The shares are {exact}.")
-    print(f"The file: {path}\nFor the entry: components = '{digest}'")
+    say(f"The shares are {exact}.")
+    say(f"The file: {path}\nFor the entry: components = '{digest}'")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.commands.flags import command, half_flag, json_flag, registry_flag
-from benchmark.commands.output import near, print_json
+from benchmark.commands.output import near, print_json, say
 from benchmark.commands.place import home
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
@@ -56,6 +56,6 @@ def data_preview(options: argparse.Namespace) -> int:
         return 0
     taken = made.taken
     dropped = f"{taken.dropped_duplicates} exact copies left out" if taken.dropped_duplicates else "no exact copies to leave out"
-    print(f"{made.stem}: training images sha256 {taken.digest[:12]}, test images sha256 {taken.test_digest[:12]}, {dropped}.")
-    print(f"The picture: {near(out)}")
+    say(f"{made.stem}: training images sha256 {taken.digest[:12]}, test images sha256 {taken.test_digest[:12]}, {dropped}.")
+    say(f"The picture: {near(out)}")
     return 0

@@ -12,7 +12,7 @@ from benchmark.commands.flags import (
     registry_flag,
     step_flags,
 )
-from benchmark.commands.output import duration, print_json, print_table
+from benchmark.commands.output import duration, print_json, print_table, say
 from benchmark.commands.place import place_of
 from benchmark.commands.run import spec_flags, spec_of
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(measured, f"{spec.title}, recipe {spec.recipe.name}")
     if options.trace and not options.json:
-        print(f"The trace: {options.trace}")
+        say(f"The trace: {options.trace}")
     return 0
 
 
@@ -64,7 +64,7 @@ def _print(measured: "Profile", title: str) -> None:
     whole = measured.step_seconds
     rows = [(part, f"{1000 * part_s:.2f}", f"{100 * part_s / whole:.1f}%") for part, part_s in measured.seconds.items()]
     rows.append(("step", f"{1000 * measured.step_seconds:.2f}", f"{measured.images_per_second:.1f} images/s"))
-    print(f"{title}\n{measured.batch} images a step{at_a_time}, {measured.precision}, on {measured.device}, threads: {measured.threads}\n")
+    say(f"{title}\n{measured.batch} images a step{at_a_time}, {measured.precision}, on {measured.device}, threads: {measured.threads}\n")
     print_table("a training step", ("part", "ms (median)", "share"), rows)
     print_table("memory", ("part", "MiB"), [(part, f"{size / 2**20:.1f}") for part, size in measured.memory_bytes.items()])
     peaks = ", ".join(f"{name} {_speed(flops)}" for name, flops in measured.peak_flops.items())

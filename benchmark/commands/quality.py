@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.flags import command, json_flag
-from benchmark.commands.output import print_json
+from benchmark.commands.output import print_json, say
 from benchmark.declaring.fields import FieldError
 from benchmark.errors import UsageError
 
@@ -111,5 +111,5 @@ def setup(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"path": str(path), "sha256": inception.PUBLISHED, "fetched": fetched})
     else:
-        print(f"The Inception weights are at {path}, sha256 as published{'' if fetched else '; nothing to do'}.")
+        say(f"The Inception weights are at {path}, sha256 as published{'' if fetched else '; nothing to do'}.")
     return 0

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.commands.flags import command, json_flag, records_flag
-from benchmark.commands.output import near, print_json, print_table
+from benchmark.commands.output import near, print_json, print_table, say
 from benchmark.commands.place import records_of
 from benchmark.errors import UsageError
 from benchmark.files import PUBLISHED
@@ -61,8 +61,8 @@ def paper(options: argparse.Namespace) -> int:
         for exhibit, printed, at_scale, own in report.glance_rows(material)
     ]
     print_table("The paper, figure by figure", ("", "what it shows", "printed", "ours, paper scale", "ours, stand-in"), rows)
-    print(f"The page: {near(out / report.PAGE)}\nThe same for a browser, in one file: {near(out / report.HTML)}")
-    print(
+    say(f"The page: {near(out / report.PAGE)}\nThe same for a browser, in one file: {near(out / report.HTML)}")
+    say(
         f"Every comparison: {near(out / report.COMPARISONS)}\n{sum(path.suffix == '.svg' for path in written)} pictures: "
         f"{near(out / 'figures')}"
     )
@@ -71,8 +71,8 @@ def paper(options: argparse.Namespace) -> int:
 
 def _check(problems: list[str], out: Path) -> int:
     for problem in problems:
-        print(problem)
-    print(f"{near(out)} is {'not what the records give' if problems else 'what the records give'}")
+        say(problem)
+    say(f"{near(out)} is {'not what the records give' if problems else 'what the records give'}")
     return 1 if problems else 0
 
 

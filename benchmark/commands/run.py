@@ -18,7 +18,7 @@ from benchmark.commands.flags import (
     step_flags,
     store_flag,
 )
-from benchmark.commands.output import duration, near, print_json, print_table
+from benchmark.commands.output import duration, near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, run_folder, training_words
 from benchmark.commands.quality import quality_flags, score_rows, wanted
 from benchmark.commands.weights import evaluate_weights, weights_flags
@@ -246,6 +246,8 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
         "assumed": list(spec.assumed),
         "state": "finished" if runs.finished(spec, place) else "not finished",
     }
+    if said := runs.short_of_memory(spec):
+        say(said, error=True)
     if options.json:
         print_json(facts | {"spec": spec.to_json()})
         return 0
@@ -305,9 +307,9 @@ def _print_record(result: "Record", place: "Place", options: argparse.Namespace,
     print_table(title, ("step", "loss", "PSNR train, dB", "PSNR test, dB", "gap, dB"), [*rows, score])
     if scores := score_rows(result):
         print_table("sample quality", ("score", "value", "samples", "reference", "extractor", "sampling", "version"), scores)
-    print(f"The record: {near(path)}{_note(path == published, status, result.half)}")
+    say(f"The record: {near(path)}{_note(path == published, status, result.half)}")
     if status == "already finished" and result.training.steps and not (place.home / "runs" / result.id / "checkpoints").is_dir():
-        print(f"Its weights are not here. {training_words(path, result.training.wall_seconds)}")
+        say(f"Its weights are not here. {training_words(path, result.training.wall_seconds)}")
 
 
 def _note(published: bool, status: str, half: str | None) -> str:

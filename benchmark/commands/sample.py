@@ -11,7 +11,7 @@ from benchmark.commands.flags import (
     records_flag,
     registry_flag,
 )
-from benchmark.commands.output import near, print_json, print_table
+from benchmark.commands.output import near, print_json, print_table, say
 from benchmark.commands.place import place_of, records_of, run_folder
 from benchmark.declaring import registry
 from benchmark.declaring.fields import FieldError
@@ -86,9 +86,9 @@ def sample(options: argparse.Namespace) -> int:
     if options.json:
         print_json(info | {"images": str(path), "grid": str(options.grid) if options.grid else None})
         return 0
-    print(f"{request.count} samples of {folder.name}, {request.sampler} with {request.steps} steps, seed {request.seed}: {near(path)}")
+    say(f"{request.count} samples of {folder.name}, {request.sampler} with {request.steps} steps, seed {request.seed}: {near(path)}")
     if options.grid:
-        print(f"The first {min(64, request.count)}: {near(options.grid.resolve())}")
+        say(f"The first {min(64, request.count)}: {near(options.grid.resolve())}")
     return 0
 
 
@@ -132,8 +132,8 @@ def compare(options: argparse.Namespace) -> int:
         ("what", "PSNR, dB", "cosine", "distance"),
         comparing.rows(result),
     )
-    print(f"Training images: {result.train_images[0]} and {result.train_images[1]}, {result.shared_images} of them shared.")
-    print(comparing.sentence(result))
+    say(f"Training images: {result.train_images[0]} and {result.train_images[1]}, {result.shared_images} of them shared.")
+    say(comparing.sentence(result))
     return 0
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.commands.flags import command, json_flag, records_flag
-from benchmark.commands.output import near, print_json
+from benchmark.commands.output import near, print_json, say
 from benchmark.commands.place import records_of
 from benchmark.errors import UsageError
 from benchmark.files import PUBLISHED, home
@@ -41,5 +41,5 @@ def site(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"out": str(out), "pages": count})
     else:
-        print(f"{count} pages. Open {near(out / 'index.html')} in a browser; no server is needed.")
+        say(f"{count} pages. Open {near(out / 'index.html')} in a browser; no server is needed.")
     return 0

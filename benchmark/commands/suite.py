@@ -12,7 +12,7 @@ from benchmark.commands.flags import (
     records_flag,
     registry_flag,
 )
-from benchmark.commands.output import duration, near, print_json, print_table
+from benchmark.commands.output import duration, near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, records_of
 from benchmark.declaring import registry
 from benchmark.errors import BenchError, UsageError
@@ -159,7 +159,7 @@ def suite_show(options: argparse.Namespace) -> int:
     )
     columns = ("model", "layout", "dataset", "recipe", "N", "seed", "PFLOP", f"here ({place.device})", "H100", "state")
     print_table(f"suite {options.suite}", columns, lines)
-    print(
+    say(
         "Training and PSNR; FID costs extra. Here: an estimate from a few timed steps, as good as the machine is idle. H100: assumes "
         f"{H100_SHARE:.0%} of {H100_PEAK['fp32'] / 1e12:.0f} TFLOP/s for fp32 recipes, of {H100_PEAK['bf16'] / 1e12:.0f} for bf16, "
         "and less for "
@@ -174,11 +174,11 @@ def suite_write(options: argparse.Namespace) -> int:
 
     changed = pipeline.stale(PROJECT, options.suite) if options.check else pipeline.write(PROJECT, options.suite)
     for path in changed:
-        print(f"{path}: {'not what the suites give' if options.check else 'written'}")
+        say(f"{path}: {'not what the suites give' if options.check else 'written'}")
     if options.check and changed:
         raise BenchError(f"{len(changed)} of the generated files are stale. `bench suite write` makes them; commit them.")
     if not changed:
-        print(f"The stages of {options.suite} are what the suites give.")
+        say(f"The stages of {options.suite} are what the suites give.")
     return 0
 
 
@@ -187,7 +187,7 @@ def suite_code(options: argparse.Namespace) -> int:
     from benchmark.suites import pipeline
 
     for path in pipeline.write_code(options.suite, PROJECT):
-        print(f"{path.read_text().strip()[:12]}  {near(path)}")
+        say(f"{path.read_text().strip()[:12]}  {near(path)}")
     return 0
 
 
@@ -198,7 +198,7 @@ def suite_verify(options: argparse.Namespace) -> int:
 
     rows = list(spec.load_suite(options.suite).rows())
     page = reproductions.gather(options.suite, rows, home(), records_of(options), PUBLISHED)
-    print(f"{len(rows)} rows of the suite {options.suite} have their verdicts. The page of this machine's numbers: {near(page)}")
+    say(f"{len(rows)} rows of the suite {options.suite} have their verdicts. The page of this machine's numbers: {near(page)}")
     return 0
 
 
@@ -233,7 +233,7 @@ def reproduce(options: argparse.Namespace) -> int:
         scores = {name: {"fresh": getattr(result.fresh, name), "committed": getattr(result.committed, name, None)} for name in SCORES}
         print_json(reproductions.verdict(result) | {"tolerance": tolerance, "scores": scores})
     elif result.committed is None:
-        print(
+        say(
             f"{resolved.title}: gap {result.fresh.psnr_gap:.4f} dB. "
             "No record of this configuration is committed; the same "
             "command with --publish makes this one it."
@@ -242,7 +242,7 @@ def reproduce(options: argparse.Namespace) -> int:
         apart = ", ".join(
             f"{name.removeprefix('psnr_')} {abs(getattr(result.fresh, name) - getattr(result.committed, name)):.4f}" for name in SCORES
         )
-        print(
+        say(
             f"{resolved.title}: gap {result.fresh.psnr_gap:.4f} dB, {result.committed.psnr_gap:.4f} dB "
             "in the committed record. "
             f"Apart, in dB: {apart}; allowed: {tolerance} of the gap, {2 * tolerance} of train and test."
@@ -273,7 +273,7 @@ def _equivalent(options: argparse.Namespace, search: tuple[Path, ...]) -> int:
         lines = [(one.family, one.rows, one.outcome, one.row, one.note) for one in found]
         print_table(f"code of the records of {options.equivalent}", ("family", "records", "outcome", "row that was run", "note"), lines)
         if any(one.outcome == "equal" for one in found):
-            print(f"Proofs are in {equivalence.LEDGER}; commit it with the records.")
+            say(f"Proofs are in {equivalence.LEDGER}; commit it with the records.")
     return 1 if any(one.outcome in ("different", "failed") for one in found) else 0
 
 

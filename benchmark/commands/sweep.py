@@ -10,7 +10,7 @@ from benchmark.commands.flags import (
     registry_flag,
     store_flag,
 )
-from benchmark.commands.output import duration, print_json, print_table
+from benchmark.commands.output import duration, print_json, print_table, say
 from benchmark.commands.place import home, records_of
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
@@ -77,7 +77,7 @@ def sweep(options: argparse.Namespace) -> int:
     )
     if isinstance(engine, Slurm) and options.dry_run:
         left = sum(outcome.status == "waiting" for outcome in outcomes)
-        print(engine.script(home(), left, options.jobs) if left else "Every row is finished: there is nothing to submit.")
+        say(engine.script(home(), left, options.jobs) if left else "Every row is finished: there is nothing to submit.")
     elif options.json:
         print_json([outcome._asdict() | {"row": outcome.row._asdict()} for outcome in outcomes])
     elif not options.dry_run:

@@ -46,5 +46,5 @@ def track_sync(options: argparse.Namespace) -> int:
     if options.json:
         print_json([{"run": name, "outcome": outcome} for name, outcome in outcomes])
     else:
-        print_table(f"into {store}", ("run", "outcome"), outcomes)
+        print_table(f"into {tracking.shown(store)}", ("run", "outcome"), outcomes)
     return 1 if any(outcome.startswith("failed") for _, outcome in outcomes) else 0

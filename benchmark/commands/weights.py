@@ -50,8 +50,10 @@ def evaluate_weights(options: argparse.Namespace, spec: "Spec", place: "Place") 
     tensors = weights.denoiser(weights.read(options.weights), options.format)
     if not getattr(spec.model.config, "num_classes", 0):
         tensors = weights.unlabelled(tensors, options.format, options.label, options.weights)
-    weights.fill(network, tensors, options.weights, spec.model.name)
+    fixed = weights.fill(network, tensors, options.weights, spec.model.name)
     with Display() as display:
+        if fixed:
+            display.note(f"{options.weights} lacks {', '.join(fixed)}: fixed in this model, no weight, and taken as it is built.")
         result = runs.score_loaded(named, place, display, network)
     path = place.home / "runs" / f"external-{result.weights_sha256[:12]}-{result.id}" / "record.json"
     record.write(result, path)

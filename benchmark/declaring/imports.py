@@ -83,7 +83,7 @@ def fault(name: str, folder: Path, configured: str) -> str | None:
     except ModuleNotFoundError as problem:
         return f"there is no module '{problem.name}'"
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = ast.parse(file.read_text(encoding="utf-8-sig"))
     except SyntaxError as problem:
         return f"{file.name}, line {problem.lineno}: {problem.msg}"
     except (OSError, ValueError) as problem:

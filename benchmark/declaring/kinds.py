@@ -77,7 +77,7 @@ def where(kind: str, project: Path, folders: Iterable[Path]) -> tuple[str, str] 
 def declared(path: Path) -> list[tuple[str, str]]:
     """Return the (kind, class) pairs that a file's text declares; nothing is run."""
     try:
-        return _DECLARED.findall(path.read_text(encoding="utf-8"))
+        return _DECLARED.findall(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError):
         return []
 

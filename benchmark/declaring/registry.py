@@ -57,7 +57,7 @@ def find(axis: str, name: str, search: tuple[Path, ...] = (STOCK,)) -> EntryFile
 def read(axis: str, path: Path) -> EntryFile:
     """Read an entry's comment lines: the first is its description, `# assumed: field: reason` marks a field."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # of an editor that marks its text
     except (OSError, UnicodeDecodeError) as problem:
         return EntryFile(axis, path.stem, path, "", unreadable=f"it cannot be read: {problem}")
     comments = [line.strip() for line in lines if line.strip().startswith("#")]

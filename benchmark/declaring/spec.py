@@ -282,7 +282,7 @@ def _class(kind: str, folders: Sequence[Path]) -> type:
 
 def _statements(file: registry.EntryFile) -> list[Any]:
     try:
-        return list(config_parser.ConfigParser(file.path.read_text(encoding="utf-8"), config.ParserDelegate()))
+        return list(config_parser.ConfigParser(file.path.read_text(encoding="utf-8-sig"), config.ParserDelegate()))
     except (SyntaxError, tokenize.TokenError, ValueError, OSError) as problem:
         raise UsageError(f"The {file.axis} entry {file.path} is not valid gin: {problem}") from None
 

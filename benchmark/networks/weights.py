@@ -27,7 +27,10 @@ from benchmark.declaring.spec import Entry, Spec
 from benchmark.errors import BenchError, UsageError
 
 Format = Literal["dit", "unet", "diversedit"]
-NESTED = ("ema", "model", "state_dict")  # where training scripts keep the weights, the averaged ones first
+# Where training scripts keep the weights, the averaged ones first.
+NESTED = ("ema", "model_ema", "ema_state_dict", "params_ema", "model", "model_state_dict", "state_dict", "params")
+# What torch.compile, data parallelism, sharding and recomputation put between the parts of a name.
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 TRAINING_ONLY = ("projectors.", "multiple_projectors.", "multiple_diff_projectors.", "ap_head.", "teacher_head.")
 LABELS = {
     "dit": ("y_embedder.embedding_table.weight", "t_embedder.mlp.2.bias"),
@@ -66,7 +69,7 @@ def external(spec: Spec, *, publish: str | None, file: Path, form: Format) -> Sp
 def read(path: Path) -> dict[str, Tensor]:
     """Read a file of plain tensors (safetensors, or what torch.save wrote); run no code from it.
 
-    A table of weights may lie under 'ema', 'model' or 'state_dict', and its names may begin with 'module.'.
+    A table of weights may lie under one of NESTED; what wrappers of a network put into its names is taken off.
     """
     try:
         if path.suffix == ".safetensors":
@@ -89,7 +92,20 @@ def read(path: Path) -> dict[str, Tensor]:
         content = inner
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise BenchError(f"{path} holds no table of weights, neither at its top nor under {', '.join(NESTED)}.")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    return _unwrapped(content, path)
+
+
+def _unwrapped(content: Mapping[Any, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return weights under the names that they had before the network was wrapped."""
+    found: dict[str, Tensor] = {}
+    for whole, tensor in content.items():
+        parts = [part for part in str(whole).split(".") if part not in WRAPPERS]
+        while parts and parts[0] == "module":
+            del parts[0]
+        if (name := ".".join(parts)) in found:
+            raise BenchError(f"{path} holds '{name}' twice, wrapped in two ways. Save one of the two alone.")
+        found[name] = tensor
+    return found
 
 
 def denoiser(weights: Mapping[str, Tensor], form: Format) -> dict[str, Tensor]:
@@ -120,16 +136,21 @@ def unlabelled(weights: Mapping[str, Tensor], form: Format, label: int | None, p
     return {name: tensor + weights[table][label] if name == bias else tensor for name, tensor in weights.items() if name != table}
 
 
-def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path, model: str) -> None:
-    """Load weights into a network, all of them and nothing else; raise BenchError naming what does not match."""
+def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path, model: str) -> list[str]:
+    """Load weights into a network, all of them and nothing else; raise BenchError naming what does not match.
+
+    Tables that are fixed in the network (sine-cosine positions) may be missing: they stay as built, and are returned.
+    """
     wanted = network.state_dict()
+    learned = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    fixed = [name for name in wanted if name not in weights and name not in learned]
     shapes = [
         f"{name} is {_shape(weights[name])}, {_shape(wanted[name])} is wanted"
         for name in wanted
         if name in weights and weights[name].shape != wanted[name].shape
     ]
     kinds = {
-        "missing": [n for n in wanted if n not in weights],
+        "missing": [n for n in wanted if n not in weights and n not in fixed],
         "unexpected": [n for n in weights if n not in wanted],
         "of another shape": shapes,
     }
@@ -140,7 +161,9 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path, model: s
         raise BenchError(f"The weights {path} do not match the model '{model}'. {said}.{_hint(weights, wanted)}")
     if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise BenchError(f"The weights {path} are not finite: {', '.join(broken[:4])}.")
-    network.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in weights.items()})
+    given = {name: tensor.to(wanted[name].dtype) for name, tensor in weights.items()}
+    network.load_state_dict(given | {name: wanted[name] for name in fixed})
+    return fixed
 
 
 def _hint(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:

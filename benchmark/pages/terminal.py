@@ -14,9 +14,10 @@ from benchmark.pages.experiments import Told, told
 from benchmark.pages.quantities import apart, named
 from benchmark.pages.statistics import Corrected, Estimate, Paired
 from benchmark.pages.tables import BASELINE, Row, Table, fits, tabulate
-from benchmark.pages.text import mean_sd, one_line, paired_lines, rank_words
+from benchmark.pages.text import mean_sd, paired_lines, rank_words
 from benchmark.pages.verdicts import Judged, Numbers, judge, left_over, of_the_board, verdict
 from benchmark.recording.record import METRIC_VERSION, Record
+from benchmark.said import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -2,17 +2,12 @@
 
 import hashlib
 import re
-import unicodedata
 
 from benchmark.pages.statistics import Estimate, Paired
+from benchmark.said import one_line
 
 NONE = "–"
 _FOREIGN = re.compile(r"[^\w \-.,;:=()\[\]/+'%–—−±]|\](?=[(\[:])")
-
-
-def one_line(text: str) -> str:
-    """Return foreign text on one line, without control, format or direction characters."""
-    return " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in text).split())
 
 
 def short_text(text: str, most: int = 120) -> str:

@@ -57,6 +57,12 @@ def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def prepare(wanted: Quality, samples: int, against: Reference, device: torch.device) -> list[Extractor]:
     """Return the extractors that the metrics need; refuse before any sample is drawn what would be refused after."""
+    if (channels := against.images.shape[1]) != 3:
+        grey = " (grey)" if channels == 1 else ""
+        raise UsageError(
+            f"Sample quality is measured of RGB images: the features are of 3 channels, and these images have {channels}{grey}. "
+            "PSNR and the gap are measured of them all the same."
+        )
     check_images(against.images, "reference images")
     _check_counts(wanted, samples, len(against.images))
     found = []

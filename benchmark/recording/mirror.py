@@ -13,6 +13,7 @@ import os
 import re
 import select
 import sys
+import threading
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from typing import Any
 from benchmark.declaring.spec import AXES
 from benchmark.files import write_text
 from benchmark.recording import analyses, record
+from benchmark.said import scrubbed
 
 EXPERIMENT = "dit-generalization-bench"
 POLL_SECONDS = 3.0
@@ -190,8 +192,8 @@ class Copy:
 
 
 def shown(store: str) -> str:
-    """Return a store's address without a password."""
-    return re.sub(r"//[^/@]*@", "//", store)
+    """Return a store's address without its secrets."""
+    return scrubbed(store)
 
 
 def parameters(spec: Mapping[str, Any]) -> dict[str, str]:
@@ -251,13 +253,29 @@ def _experiment(client: Any, artifacts: str | None) -> str:
     from mlflow.exceptions import MlflowException
 
     if found := client.get_experiment_by_name(EXPERIMENT):
-        return found.experiment_id
+        return _active(client, found)
     try:
         return client.create_experiment(EXPERIMENT, artifact_location=artifacts)
     except MlflowException:
         if found := client.get_experiment_by_name(EXPERIMENT):  # another process was first
-            return found.experiment_id
+            return _active(client, found)
         raise
+
+
+def _active(client: Any, experiment: Any) -> str:
+    """Return the id of our experiment; restore it, and its runs, where it was deleted in MLflow's pages."""
+    from mlflow.exceptions import MlflowException
+
+    number = experiment.experiment_id
+    if experiment.lifecycle_stage == "deleted":
+        try:
+            client.restore_experiment(number)
+        except MlflowException as problem:
+            raise MlflowException(
+                f"its experiment {EXPERIMENT} was deleted and cannot be restored ({problem}). `mlflow experiments restore "
+                f"--experiment-id {number}` restores it; `mlflow gc` removes it for good; or name another store with --store"
+            ) from None
+    return number
 
 
 def _find(client: Any, experiment: str, token: str) -> Any:
@@ -284,13 +302,23 @@ def _replay(client: Any, experiment: str, run_dir: Path, store: str) -> str:
             copied = {"lines": before.get("lines", 0), "record": before.get("record"), "analyses": before.get("analyses", {})}
             there = _find(client, experiment, before["token"]) if "token" in before else None
             if there and there.info.status != "RUNNING" and copied == content:
-                return "up to date"
+                return f"up to date{_cut(run_dir)}"
             copy = Copy(client, experiment, run_dir, store)
             copy.lines()
             copy.end("KILLED")
-            return f"replayed {copy.added} values{' and the record' if path.exists() else '; the run is not finished'}"
+            return f"replayed {copy.added} values{' and the record' if path.exists() else '; the run is not finished'}{_cut(run_dir)}"
     except BlockingIOError:
         return "another process is mirroring it now"
+
+
+def _cut(run_dir: Path) -> str:
+    """Say where metrics.jsonl does not reach the end of a finished run: what MLflow has of its training is not all."""
+    path = run_dir / "record.json"
+    if not path.exists() or not (steps := record.read(path).training.steps):
+        return ""
+    lines = (run_dir / "metrics.jsonl").read_bytes().splitlines() if (run_dir / "metrics.jsonl").exists() else []
+    last = max((step for line in lines for _, step, *_ in _values(line)), default=0)
+    return "" if last >= steps else f", but its metrics.jsonl is cut short: it ends at step {last} of {steps}"
 
 
 def _analyses(run_dir: Path) -> dict[str, str]:
@@ -338,7 +366,7 @@ def _hold(path: Path, *, wait: bool = True) -> Iterator[None]:
 
 def _reason(problem: Exception) -> str:
     """Return why a store failed on one line: the cause, without the layers of clients around it."""
-    text = " ".join(str(problem).split()) or type(problem).__name__
+    text = " ".join(scrubbed(str(problem), os.environ["MLFLOW_TRACKING_URI"]).split()) or type(problem).__name__
     cause = re.search(r"Caused by \w+\(.*?\): (.+?)[\"']?\)+$", text)
     return (cause.group(1) if cause else text)[:300].rstrip(".")
 
@@ -392,9 +420,34 @@ def main() -> int:
     verbs.add_parser("sync")
     verbs.add_parser("prepare")
     options, store = parser.parse_args(), os.environ["MLFLOW_TRACKING_URI"]
-    if options.verb == "follow":
-        return _main_follow(options.run_dir, store, options.parent)
-    return _main_sync(store) if options.verb == "sync" else _main_prepare(store)
+    with _scrubbed_errors(store):
+        if options.verb == "follow":
+            return _main_follow(options.run_dir, store, options.parent)
+        return _main_sync(store) if options.verb == "sync" else _main_prepare(store)
+
+
+@contextmanager
+def _scrubbed_errors(store: str) -> Iterator[None]:
+    """Pass on what this process writes to stderr, whoever writes it, without the store's secrets."""
+    kept, (reading, writing) = os.dup(2), os.pipe()
+    os.dup2(writing, 2)
+    os.close(writing)
+
+    def pass_on() -> None:
+        with os.fdopen(reading, "rb") as lines, os.fdopen(kept, "wb", buffering=0) as out:
+            for line in lines:
+                out.write(scrubbed(line.decode(errors="replace"), store).encode())
+
+    reader = threading.Thread(target=pass_on, daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        with open(os.devnull, "wb") as nowhere:
+            for number in (1, 2):  # no end is left to write to, so the other reads to its end
+                os.dup2(nowhere.fileno(), number)
+        reader.join(5)
 
 
 if __name__ == "__main__":

@@ -281,7 +281,7 @@ def read(path: Path) -> Record:
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise FieldError(f"it has {path.stat().st_size:,} bytes; a record has at most {LARGEST_FILE:,}")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         return from_json(Record, json.loads(text, parse_constant=_refuse_constant, parse_int=_whole, parse_float=_number))
     except FileNotFoundError:
         raise UsageError(f"There is no record at {path}. `bench list runs` names the runs that have one.") from None

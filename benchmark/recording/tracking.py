@@ -21,6 +21,7 @@ from typing import IO
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import importing
 from benchmark.recording.mirror import SQLITE, progress, shown
+from benchmark.said import scrubbed
 
 MISSING = (
     "MLflow is not installed, so nothing is mirrored: pip install 'dit-generalization-bench[tracking]', "
@@ -221,4 +222,4 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 def _last_line(log: IO[bytes]) -> str:
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return scrubbed(lines[-1]) if lines else "it said nothing"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,6 +14,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from benchmark.said import visible
 
 Update = Callable[..., None]
 
@@ -43,7 +46,7 @@ class Display:
 
     def note(self, text: str) -> None:
         """Say one thing that is not the result."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(visible(text), markup=False, soft_wrap=True)
 
     def bar(self, what: str) -> Update:
         """Return `update(done, total, detail='')` of a new bar, which appears at its first call."""
@@ -51,7 +54,7 @@ class Display:
 
         def update(done: int, total: int, detail: str = "") -> None:
             if not task:
-                task.append(self._bars.add_task(what, total=total, detail=""))
-            self._bars.update(task[0], completed=done, total=total, detail=detail)
+                task.append(self._bars.add_task(escape(visible(what)), total=total, detail=""))
+            self._bars.update(task[0], completed=done, total=total, detail=escape(visible(detail)))
 
         return update

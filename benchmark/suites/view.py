@@ -12,6 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.said import visible
+
 if TYPE_CHECKING:
     from benchmark.suites.task import Task
 
@@ -61,7 +63,7 @@ class View:
 
     def note(self, text: str) -> None:
         """Say one thing, above the table."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
     def plan(self) -> None:
         """Say which rows are finished and which a sweep would run."""
@@ -100,7 +102,7 @@ class View:
         for task in visible:
             gap = f"{task.psnr_gap:.3f}" if task.psnr_gap is not None else ""
             loss = f"{task.loss:.4f}" if task.loss is not None and task.status == "running" else ""
-            table.add_row(escape(task.row.title), Text(state(task), COLOURS[task.status]), loss, gap)
+            table.add_row(escape(visible(task.row.title)), Text(state(task), COLOURS[task.status]), loss, gap)
         hidden = len(self._tasks) - len(visible)
         return Group(table, *([Text(f"and {hidden} more rows", "dim")] if hidden else []), self._overall())
 

@@ -77,3 +77,12 @@ def test_extra_folder_must_hold_entries(tmp_path: Path) -> None:
         registry.roots([tmp_path])
     with pytest.raises(UsageError, match="is not a folder"):
         registry.roots([tmp_path / "none"])
+
+
+def test_the_mark_and_the_line_ends_of_an_editor_change_nothing(tmp_path: Path) -> None:
+    text = "# Windows of 3\r\nimport registry.layouts.windows\r\n\r\nWindows.windows = (3,)\r\n".encode()
+    (tmp_path / "layouts").mkdir()
+    path = tmp_path / "layouts" / "marked.gin"
+    path.write_bytes(b"\xef\xbb\xbf" + text)
+    file = registry.read("layout", path)
+    assert file.description == "Windows of 3" and load(file).config.windows == (3,)

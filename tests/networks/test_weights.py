@@ -59,8 +59,13 @@ def formula(spec: Spec) -> dict[str, Tensor]:
         lambda w: {"ema": w, "model": {k: 0 * v for k, v in w.items()}, "args": argparse.Namespace(lr=1e-4), "opt": {"state": {}}},
         lambda w: {"model": {f"module.{k}": v for k, v in w.items()}},
         lambda w: {"state_dict": w},
+        lambda w: {f"_orig_mod.{k}": v for k, v in w.items()},
+        lambda w: {"model": {f"module._orig_mod.{k}": v for k, v in w.items()}},
+        lambda w: {f"_orig_mod.module.{k}": v for k, v in w.items()},
+        lambda w: {k.replace("blocks.0.", "blocks.0._orig_mod._checkpoint_wrapped_module."): v for k, v in w.items()},
+        lambda w: {"model_ema": w, "model": {k: 0 * v for k, v in w.items()}},
     ],
-    ids=["plain", "ema beside model", "module prefix", "state_dict"],
+    ids=["plain", "ema beside model", "module prefix", "state_dict", "compiled", "parallel, compiled", "compiled, parallel", "blocks", "model_ema"],
 )
 def test_every_way_to_nest_the_weights_reads_the_same(tmp_path: Path, wrap) -> None:
     made = formula(spec_of())
@@ -195,3 +200,22 @@ def test_a_row_may_not_take_another_ones_place(bench: Bench, tmp_path: Path) -> 
     assert stock.returncode == 2 and "the project's own model" in stock.stderr
     neither = bench("evaluate")
     assert neither.returncode == 2 and "one of the two" in neither.stderr
+
+
+def test_a_name_that_is_there_wrapped_and_bare_is_refused(tmp_path: Path) -> None:
+    made = formula(spec_of())
+    name = next(iter(made))
+    torch.save(made | {f"_orig_mod.{name}": made[name]}, tmp_path / "w.pt")
+    with pytest.raises(BenchError, match=f"'{name}' twice"):
+        weights.read(tmp_path / "w.pt")
+
+
+def test_a_fixed_table_may_be_missing_and_no_weight_may() -> None:
+    spec = spec_of()
+    made, network = formula(spec), run.build(spec)
+    positions = network.state_dict()["pos_embed"].clone()
+    assert weights.fill(network, {k: v for k, v in made.items() if k != "pos_embed"}, Path("w.pt"), "dit_tiny") == ["pos_embed"]
+    assert torch.equal(network.state_dict()["pos_embed"], positions)
+    learned = next(name for name in made if name != "pos_embed")
+    with pytest.raises(BenchError, match=f"1 missing: {learned}"):
+        weights.fill(network, {k: v for k, v in made.items() if k not in ("pos_embed", learned)}, Path("w.pt"), "dit_tiny")

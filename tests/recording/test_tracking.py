@@ -412,3 +412,61 @@ def test_parameters_are_flat_text():
 
 def test_passwords_are_not_shown():
     assert shown("postgresql://me:secret@db/x") == "postgresql://db/x" and shown("sqlite:////a/b.db") == "sqlite:////a/b.db"
+
+
+def test_an_experiment_that_was_deleted_is_restored(tmp_path):
+    own = tracking.default_store(tmp_path)
+    run_dir = make_run(tmp_path, 90)
+    log(run_dir, 1, 2)
+    assert tracking.sync([run_dir], own)[0][1].startswith("replayed 4 values")
+    os.environ.update(tracking.QUIET)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(own)
+    experiment = client.get_experiment_by_name("dit-generalization-bench").experiment_id
+    client.delete_experiment(experiment)
+    log(run_dir, 3)
+    assert tracking.sync([run_dir], own)[0][1].startswith("replayed 2 values")
+    assert len(client.search_runs([experiment])) == 1
+
+
+def test_metrics_that_end_before_the_run_did_are_said(tmp_path, store):
+    run_dir = make_run(tmp_path, 91)
+    log(run_dir, 1, 2)
+    finish(run_dir)
+    for _ in range(2):  # replayed, and up to date
+        assert tracking.sync([run_dir], store)[0][1].endswith("but its metrics.jsonl is cut short: it ends at step 2 of 40")
+    (run_dir / "metrics.jsonl").write_text("")
+    assert "it ends at step 0 of 40" in tracking.sync([run_dir], store)[0][1]
+    log(run_dir, 40)
+    assert "cut short" not in tracking.sync([run_dir], store)[0][1]
+
+
+def test_no_file_of_a_mirror_shows_a_password(tmp_path):
+    """A server that answers every request with 500 and the whole address, as proxies do."""
+    import http.server
+    import threading
+
+    class Echo(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(500)
+            self.end_headers()
+            self.wfile.write(f"no: http://alice:p@ss-w0rd@host{self.path} p@ss-w0rd {self.headers.get('Authorization')}".encode())
+
+        do_POST = do_PUT = do_PATCH = do_GET
+
+        def log_message(self, *words):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://alice:p%40ss-w0rd@127.0.0.1:{server.server_port}"
+    run_dir = make_run(tmp_path, 92)
+    log(run_dir, 1)
+    mirror = tracking.start(run_dir, store=address)
+    said = mirror.finish(60) + str(tracking.sync([run_dir], address))
+    server.shutdown()
+    assert "ss-w0rd" not in said
+    for path in run_dir.rglob("*"):
+        assert b"ss-w0rd" not in path.read_bytes(), path.name
+    assert (run_dir / "tracking.log").read_bytes()

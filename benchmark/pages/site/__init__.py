@@ -23,9 +23,9 @@ from benchmark.pages.site.view import FIELDS, Pages
 from benchmark.pages.standing import Standing
 from benchmark.pages.statistics import t_quantile
 from benchmark.pages.tables import tabulate
-from benchmark.pages.text import one_line
 from benchmark.recording import published as reported
 from benchmark.recording.record import Record, path_of, read_all
+from benchmark.said import one_line
 
 MARK = "made by bench site"  # a folder that has this file may be replaced
 STATIC = ("site.css", "site.js", "results.js", "compare.js", "charts.js", "statistics.js")

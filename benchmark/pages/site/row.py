@@ -12,10 +12,11 @@ from benchmark.pages.site.pictures import Gallery
 from benchmark.pages.site.view import day, flat, layout, readings
 from benchmark.pages.standing import Standing
 from benchmark.pages.tables import Series
-from benchmark.pages.text import amount, escaped, one_line, plain, short_text
+from benchmark.pages.text import amount, escaped, plain, short_text
 from benchmark.recording import analyses, verification
 from benchmark.recording.curves import mean_curves
 from benchmark.recording.record import Record, path_of
+from benchmark.said import one_line
 
 ANALYSES = {
     "jacobian": "Jacobian of the denoised image",

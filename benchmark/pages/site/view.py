@@ -14,9 +14,10 @@ from benchmark.pages.plots import slug
 from benchmark.pages.standing import Standing
 from benchmark.pages.statistics import Estimate, Paired, best_stop, estimate
 from benchmark.pages.tables import BASELINE, Row, Series, Table, gather, other_images
-from benchmark.pages.text import one_line, short_text
+from benchmark.pages.text import short_text
 from benchmark.recording.published import Published
 from benchmark.recording.record import METRIC_VERSION, Record
+from benchmark.said import one_line
 
 # What a column of the results is called, and what it means. One list for the head of the table, its CSV and its JSON.
 FIELDS = {
