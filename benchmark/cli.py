@@ -29,7 +29,7 @@ from benchmark.commands.flags import examples
 from benchmark.commands.output import say
 from benchmark.declaring.fields import FieldError
 from benchmark.errors import BenchError
-from benchmark.said import visible
+from benchmark.recording.said import visible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -36,6 +36,7 @@ from benchmark.declaring.fields import (
     checked,
     to_json,
 )
+from benchmark.files import install
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +66,7 @@ __all__ = [
     "Window",
     "checked",
     "entry",
+    "install",
 ]
 
 T = TypeVar("T")

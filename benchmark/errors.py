@@ -1,4 +1,8 @@
-"""What a command reports instead of a traceback: one paragraph, the culprit, the way out, an exit code."""
+"""What is reported instead of a traceback: one paragraph, the culprit, the way out, an exit code.
+
+A message names parameters and functions in backticks, as Python takes them: `force=True`, `benchmark.run(...)`. The
+command line says them as flags and commands (benchmark/commands/words.py).
+"""
 
 import difflib
 from collections.abc import Iterable
@@ -13,7 +17,7 @@ class BenchError(Exception):
 
 
 class UsageError(BenchError):
-    """The command asked for something that is not there or makes no sense (exit code 2)."""
+    """Something was asked for that is not there or makes no sense (exit code 2)."""
 
     exit_code = 2
 
@@ -23,12 +27,12 @@ class NotRun(Exception):
 
 
 def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
-    """Say what was asked, what is nearest, what exists, and what to type next."""
+    """Say what was asked, what is nearest, what exists, and what to do next."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     guess = f" Did you mean '{near[0]}'?" if near else ""
     exists = f" There is: {', '.join(names)}." if names else " There is none yet."
     if len(names) > MANY:
         others = [one for one in difflib.get_close_matches(name, names, n=5, cutoff=0.5) if one not in near]
-        exists = (f" Or: {', '.join(others)}." if others else "") + f" `bench list` describes all {len(names)}."
+        exists = (f" Or: {', '.join(others)}." if others else "") + f" There are {len(names)} in all."
     return UsageError(f"No {what} is called '{name}'.{guess}{exists}{' ' + hint if hint else ''}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmark.errors import BenchError
 
 PROJECT = Path(__file__).resolve().parent.parent  # holds benchmark/ and registry/: the checkout, or where a wheel was installed
+DISTRIBUTION = "dit-generalization-bench"
 PUBLISHED = PROJECT / "leaderboard" / "published"  # the paper's printed numbers
 
 
@@ -21,6 +22,16 @@ def home() -> Path:
     if named:
         return Path(named).resolve()
     return PROJECT if is_checkout() else Path.cwd()
+
+
+def install(extra: str) -> str:
+    """Return the command that installs what an extra of the project needs: from the checkout, or package by package."""
+    if is_checkout():
+        return f"pip install -e '{'.' if Path.cwd() == PROJECT else PROJECT}[{extra}]'"
+    from importlib.metadata import requires
+
+    wanted = [word.partition(";") for word in requires(DISTRIBUTION) or ()]
+    return " ".join(["pip install", *(f"'{word.strip()}'" for word, _, marker in wanted if f'"{extra}"' in marker.replace("'", '"'))])
 
 
 def importing() -> dict[str, str]:

@@ -111,9 +111,9 @@ def trained_network(spec: Spec, place: Place, display: Display, subset: datasets
         return _fit(network, place, subset or load_subset(spec, place, display)).ema
     saved = checkpoint.last(folder / "checkpoints", display.note)
     if saved is None:
-        raise BenchError(f"The run {folder.name} has no checkpoint left in {folder}/checkpoints. Run it again with --force.")
+        raise BenchError(f"The run {folder.name} has no checkpoint left in {folder}/checkpoints. Run it again with `force=True`.")
     if checkpoint.weights_digest(saved.ema) != weights_sha256:
-        raise BenchError(f"The checkpoint of {folder.name} is not the one its record was made from. Run it again with --force.")
+        raise BenchError(f"The checkpoint of {folder.name} is not the one its record was made from. Run it again with `force=True`.")
     network.load_state_dict(saved.ema)
     return network.eval()
 
@@ -129,8 +129,8 @@ def check_trainable(spec: Spec) -> None:
     if classes := getattr(spec.model.config, "num_classes", 0):
         raise UsageError(
             f"The model '{spec.model.name}' takes class labels (num_classes = {classes}), and no dataset here has any, so it "
-            "cannot be trained. Train it without: --set model.num_classes=0. Weights trained elsewhere with labels are "
-            "scored by `bench evaluate --weights FILE --format dit --label K`."
+            "cannot be trained. Train it without: `overrides=['model.num_classes=0']`. Weights trained elsewhere with labels are "
+            "scored with one of them: `benchmark.networks.weights.unlabelled(..., path=FILE, form='dit', label=K)`."
         )
 
 
@@ -160,7 +160,7 @@ def finished(spec: Spec, place: Place) -> Record | None:
 
 
 def publish(result: Record, spec: Spec, place: Place) -> Record:
-    """Put a record among the records, unless `--set` made it a run that the registry does not declare."""
+    """Put a record among the records, unless an override made it a run that the registry does not declare."""
     path = record.path_of(place.records, spec.row, spec.half)
     if not spec.overrides and (not path.exists() or record.read(path) != result):
         record.write(result, path)
@@ -185,8 +185,7 @@ def describe(spec: Spec, place: Place, subset: datasets.Subset) -> None:
     images = {"train_sha256": subset.digest, "test_sha256": subset.test_digest}
     if before and before.get("data") != images:
         raise BenchError(
-            f"The images of run {spec.id} have changed since it began ({before.get('data')} then, {images} now). "
-            "Start it anew with --force."
+            f"The images of run {spec.id} have changed since it began ({before.get('data')} then, {images} now). Start it anew with `force=True`."
         )
     document = {
         "id": spec.id,

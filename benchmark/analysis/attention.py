@@ -76,7 +76,7 @@ def shape(network: nn.Module, images: Tensor) -> tuple[int, int, int]:
     start = torch.zeros(1, dtype=torch.long, device=images.device)
     visit_maps(network, images[:1].float(), start, lambda layer, maps: found.append(maps[0, :, :, 0]))
     if not found:
-        instead = " What applies to it is --what representations." if callable(getattr(network, "stages", None)) else ""
+        instead = " What applies to it is `what='representations'`." if callable(getattr(network, "stages", None)) else ""
         raise NotRun(
             "This model has no attention layers whose maps can be taken: a layer has to have a method `maps`, as those "
             f"of every DiT here.{instead}"

@@ -95,7 +95,7 @@ def profile(
 ) -> Profile:
     """Take some training steps of a spec and measure them; write a Chrome trace of three more to `trace` if it is given."""
     if steps < 1:
-        raise UsageError(f"--steps {steps} must be at least 1.")
+        raise UsageError(f"`steps={steps}` must be at least 1.")
     recipe, device = spec.recipe.config, place.device
     network = build(spec).to(device)
     if isinstance(network, ClosedForm):

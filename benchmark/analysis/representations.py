@@ -22,7 +22,7 @@ def analyse(network: nn.Module, images: Tensor, request: Request, progress: Prog
     names = [name for name, _ in stages(network)]
     if len(images) < FEWEST:
         raise UsageError(
-            f"--images {len(images)} must be at least {FEWEST}: the similarity of representations is one of how "
+            f"`images={len(images)}` must be at least {FEWEST}: the similarity of representations is one of how "
             "images differ, and its unbiased estimate takes that many."
         )
     levels = []

@@ -153,7 +153,7 @@ def default_images(folder: Path, what: str, search: tuple[Path, ...]) -> int:
 
 def _record_of(folder: Path) -> Record:
     if not (folder / "record.json").exists():
-        raise UsageError(f"The run {folder.name} is not finished, so there is nothing to analyse. `bench run` finishes it.")
+        raise UsageError(f"The run {folder.name} is not finished, so there is nothing to analyse. `benchmark.run(...)` finishes it.")
     return record.read(folder / "record.json")
 
 
@@ -187,7 +187,7 @@ def _subject(of: Record, request: Request, work: Work) -> tuple[torch.nn.Module,
     subset = run.load_subset(spec, work.place, work.display)
     images = subset.train if request.split == "train" else subset.test
     if len(images) < request.images:
-        raise UsageError(f"--images {request.images} must be at most {len(images)}, the {request.split} images of run {of.id}.")
+        raise UsageError(f"`images={request.images}` must be at most {len(images)}, the {request.split} images of run {of.id}.")
     network = run.trained_network(spec, work.place, work.display, subset, of.weights_sha256)
     return network.requires_grad_(False), torch.from_numpy(images[: request.images]).to(work.place.device)
 
@@ -197,7 +197,7 @@ def _rounded(what: str, numbers: dict[str, float]) -> dict[str, float]:
     if bad := [name for name, value in numbers.items() if not np.isfinite(value)]:
         raise BenchError(
             f"The {what} analysis found no finite {bad[0]}: the network returned NaN or inf. Nothing was written; "
-            "score the run with `bench evaluate` to see at which steps it fails."
+            "score the run with `benchmark.run.evaluate(...)` to see at which steps it fails."
         )
     return {name: float(f"{value:.6g}") for name, value in numbers.items()}
 

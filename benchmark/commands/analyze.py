@@ -16,6 +16,7 @@ from benchmark.commands.flags import (
 )
 from benchmark.commands.output import duration, near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, run_folder
+from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.declaring.fields import FieldError
 from benchmark.errors import BenchError, NotRun, UsageError, unknown
@@ -85,7 +86,7 @@ def analyze(options: argparse.Namespace) -> int:
     search = registry.roots(options.registry)
     folders = [run_folder(options.run)] if options.run else _folders(options.all_of, search)
     place = place_of(options)
-    with Display() as display:
+    with Display(words=typed) as display:
         work = Work(place, display, search, options.force)
         found = [_one(folder, what, request, work, options) for folder in folders for what, request in requests.items()]
     if options.json:
@@ -125,7 +126,7 @@ def _one(
             raise UsageError(str(problem)) if isinstance(problem, NotRun) else problem from None
         state = "does not apply" if isinstance(problem, NotRun) else "failed"
         work.display.note(f"{what} of {folder.name}: {problem}")
-        return outcome | {"state": state, "problem": str(problem)}, None
+        return outcome | {"state": state, "problem": typed(str(problem))}, None
     return outcome | {"state": "done", "files": [str(path) for path in written]} | to_json(analysis), analysis
 
 

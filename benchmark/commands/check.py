@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.commands.flags import command, json_flag, registry_flag
 from benchmark.commands.output import near, print_json, say
 from benchmark.commands.place import home
+from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
 
@@ -53,10 +54,15 @@ def check(options: argparse.Namespace) -> int:
             "records are .json files under records."
         )
     if options.json:
-        print_json([{"file": str(v.path), "problem": v.problem, "rules": [o._asdict() for o in v.outcomes]} for v in verdicts])
+        print_json([_as_json(verdict) for verdict in verdicts])
     else:
         _print(verdicts, in_full=bool(options.files) and len(verdicts) <= 10)
     return 1 if any(v.problem for v in verdicts) else 0
+
+
+def _as_json(verdict: "Verdict") -> dict[str, Any]:
+    rules = [outcome._asdict() | {"note": typed(outcome.note)} for outcome in verdict.outcomes]
+    return {"file": str(verdict.path), "problem": verdict.problem and typed(verdict.problem), "rules": rules}
 
 
 def _print(verdicts: "list[Verdict]", in_full: bool) -> None:

@@ -8,7 +8,9 @@ from benchmark.commands import preview
 from benchmark.commands.flags import command, json_flag, registry_flag
 from benchmark.commands.output import print_json, print_table, say
 from benchmark.commands.place import home
+from benchmark.commands.words import typed
 from benchmark.declaring import registry
+from benchmark.errors import BenchError
 
 
 def add(verbs: Any) -> None:
@@ -78,7 +80,7 @@ def data_add(options: argparse.Namespace) -> int:
     file = registry.find("dataset", options.name, registry.roots(options.registry))
     entry = spec.load(file)
     ours = file.path.is_relative_to(registry.STOCK) and not options.force
-    with Display() as display:
+    with Display(words=typed) as display:
         added = datasets.add(
             entry.name,
             entry.config,
@@ -93,7 +95,10 @@ def data_add(options: argparse.Namespace) -> int:
         )
     versioned = None
     if not options.no_dvc and versioning.usable(home()):
-        versioned = versioning.version(entry.name, home(), embedded=entry.config.embedded)
+        try:
+            versioned = versioning.version(entry.name, home(), embedded=entry.config.embedded)
+        except BenchError as problem:
+            raise BenchError(f"{problem} The same command with --no-dvc leaves DVC out.") from None
     if options.json:
         print_json(added.to_json() | {"versioned": versioned})
     else:
@@ -108,7 +113,7 @@ def data_pack(options: argparse.Namespace) -> int:
     from benchmark.running.progress import Display
 
     entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
-    with Display() as display:
+    with Display(words=typed) as display:
         packed = datasets.load(entry.name, entry.config, home=home(), progress=display.bar(f"packing {entry.name}"))
     say(f"{entry.name}: {packed.manifest.count:,} images, every byte as in its manifest, sha256 {packed.manifest.sha256[:12]}")
     return 0
@@ -120,7 +125,7 @@ def data_list(options: argparse.Namespace) -> int:
     from benchmark.images import datasets
 
     rows = [
-        (name, file.description, *datasets.status(name, home(), spec.load(file).config))
+        (name, file.description, *map(typed, datasets.status(name, home(), spec.load(file).config)))
         for name, file in registry.entries("dataset", registry.roots(options.registry)).items()
     ]
     columns = ("name", "what it is", "images", "state")
@@ -148,7 +153,7 @@ def data_verify(options: argparse.Namespace) -> int:
     from benchmark.images import datasets
 
     names = options.name or datasets.packed_names(home())
-    problems = {name: datasets.verify(name, home=home()) for name in names}
+    problems = {name: [typed(one) for one in datasets.verify(name, home=home())] for name in names}
     if options.json:
         print_json(problems)
     elif not names:

@@ -8,6 +8,7 @@ from typing import Any
 from benchmark.commands.flags import command, json_flag, registry_flag
 from benchmark.commands.output import print_json, print_table, say
 from benchmark.commands.place import home
+from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.errors import BenchError
 
@@ -34,8 +35,6 @@ def list_entries(options: argparse.Namespace) -> int:
     """`bench list`."""
     if options.what == "runs":
         return _list_runs(options)
-    from benchmark.declaring.spec import fault
-
     search = registry.roots(options.registry)
     axes = [options.what[:-1]] if options.what else list(registry.FOLDERS)
     found = {axis: registry.entries(axis, search) for axis in axes}
@@ -43,7 +42,13 @@ def list_entries(options: argparse.Namespace) -> int:
         print_json(
             {
                 f"{axis}s": [
-                    {"name": e.name, "description": e.description, "assumed": e.assumed, "file": str(e.path), "broken": fault(e)}
+                    {
+                        "name": e.name,
+                        "description": e.description,
+                        "assumed": e.assumed,
+                        "file": str(e.path),
+                        "broken": _broken(e),
+                    }
                     for e in files.values()
                 ]
                 for axis, files in found.items()
@@ -51,14 +56,21 @@ def list_entries(options: argparse.Namespace) -> int:
         )
         return 0
     for axis, files in found.items():
-        rows = [(e.name, _said(e, fault(e))) for e in files.values()]
+        rows = [(e.name, _said(e)) for e in files.values()]
         print_table(f"{axis}s", ("name", "what it is"), rows)
     return 0
 
 
-def _said(file: registry.EntryFile, fault: str | None) -> str:
-    if fault:
-        return f"BROKEN: {fault}"
+def _broken(file: registry.EntryFile) -> str | None:
+    from benchmark.declaring.spec import fault
+
+    why = fault(file)
+    return why and typed(why)
+
+
+def _said(file: registry.EntryFile) -> str:
+    if why := _broken(file):
+        return f"BROKEN: {why}"
     return file.description + (f" (assumed: {', '.join(file.assumed)})" if file.assumed else "")
 
 

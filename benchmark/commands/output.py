@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmark.said import one_line, scrubbed_json, visible
+from benchmark.commands.words import typed
+from benchmark.recording.said import one_line, scrubbed_json, visible
 
 
 def say(text: str = "", *, error: bool = False) -> None:
     """Print one thing, on stdout unless it is an error: the only door to the terminal, which lets no foreign control through."""
-    print(visible(text), file=sys.stderr if error else sys.stdout, flush=True)
+    print(visible(typed(text)), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -46,9 +47,9 @@ def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]
 
 
 def print_rich(*renderables: Any) -> None:
-    """Print rich renderables; 160 columns where stdout is no terminal."""
+    """Print rich renderables, and sentences as they are typed; 160 columns where stdout is no terminal."""
     from rich.console import Console
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     for renderable in renderables:
-        console.print(visible(renderable) if isinstance(renderable, str) else renderable)
+        console.print(visible(typed(renderable)) if isinstance(renderable, str) else renderable)

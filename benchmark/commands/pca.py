@@ -13,6 +13,7 @@ from benchmark.commands.flags import (
 )
 from benchmark.commands.output import near, print_json, print_table, say
 from benchmark.commands.place import place_of, run_folder
+from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
 
@@ -69,7 +70,7 @@ def pca(options: argparse.Namespace) -> int:
     if not (folder / "record.json").exists():
         raise UsageError(f"The run {folder.name} is not finished, so it has no attention to analyse yet. `bench run` finishes it.")
     stored, place = record.read(folder / "record.json"), place_of(options)
-    with Display() as display:
+    with Display(words=typed) as display:
         found, origin = _components(stored, options, place, display)
     tensors = {"mean": found.mean, "components": found.components, "deviations": found.deviations, "explained": found.explained}
     path, digest = artifacts.save(place.home, options.name or f"{stored.row.model}_pca", tensors, origin)

@@ -7,6 +7,7 @@ from typing import Any
 from benchmark.commands.flags import command, half_flag, json_flag, registry_flag
 from benchmark.commands.output import near, print_json, say
 from benchmark.commands.place import home
+from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
 
@@ -46,7 +47,7 @@ def data_preview(options: argparse.Namespace) -> int:
     if options.seed < 0:
         raise UsageError(f"--seed {options.seed} must be at least 0.")
     entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
-    with Display() as display:
+    with Display(words=typed) as display:
         packed = datasets.load(entry.name, entry.config, home=home(), progress=display.bar(f"packing {entry.name}"))
     made = preview(packed, entry.name, size=options.subset, seed=options.seed, half=options.half, test=options.test, shown=options.count)
     out = (options.out or home() / "build" / "previews" / f"{made.stem}.png").resolve()

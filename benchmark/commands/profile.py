@@ -15,6 +15,7 @@ from benchmark.commands.flags import (
 from benchmark.commands.output import duration, print_json, print_table, say
 from benchmark.commands.place import place_of
 from benchmark.commands.run import spec_flags, spec_of
+from benchmark.commands.words import typed
 
 if TYPE_CHECKING:
     from benchmark.analysis.profile import Profile
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     from benchmark.running.progress import Display
 
     spec, place = spec_of(options), place_of(options)
-    with Display() as display:
+    with Display(words=typed) as display:
         measured = profile(spec, place, steps=options.steps, trace=options.trace, warn=display.note, progress=display.bar("profiling"))
     if options.json:
         print_json(asdict(measured) | {"spec": spec.to_json()})

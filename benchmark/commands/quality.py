@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.flags import command, json_flag
 from benchmark.commands.output import print_json, say
+from benchmark.commands.words import typed
 from benchmark.declaring.fields import FieldError
 from benchmark.errors import UsageError
 
@@ -106,7 +107,7 @@ def setup(options: argparse.Namespace) -> int:
     from benchmark.quality import inception
     from benchmark.running.progress import Display
 
-    with Display() as display:
+    with Display(words=typed) as display:
         path, fetched = inception.setup(display.bar("Inception weights, bytes"))
     if options.json:
         print_json({"path": str(path), "sha256": inception.PUBLISHED, "fetched": fetched})

@@ -22,6 +22,7 @@ from benchmark.commands.output import duration, near, print_json, print_table, s
 from benchmark.commands.place import home, place_of, run_folder, training_words
 from benchmark.commands.quality import quality_flags, score_rows, wanted
 from benchmark.commands.weights import evaluate_weights, weights_flags
+from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.errors import BenchError, UsageError
 
@@ -117,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(spec, place, options)
     mirrors: list[Any] = []
-    with joined(place.device) as processes, Display(silent=not processes.first) as display:
+    with joined(place.device) as processes, Display(silent=not processes.first, words=typed) as display:
         place = replace(place, processes=processes)
         done, title = None if options.force else runs.finished(spec, place), f"{spec.title}, recipe {spec.recipe.name} ({spec.id})"
 
@@ -180,7 +181,7 @@ def evaluate(options: argparse.Namespace) -> int:
         raise UsageError(f"The run {folder.name} is not finished, so there is nothing to score again. `bench run` finishes it.")
     rescore, metrics, request = wanted(options)
     place, search = place_of(options), registry.roots(options.registry)
-    with Display() as display:
+    with Display(words=typed) as display:
         if metrics and request:
             result = quality.evaluate(folder, metrics, request, place, display, search, options.batch)
         if rescore:
@@ -240,7 +241,7 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
         "training_memory_bytes": cost.training_memory_bytes(spec),
         "estimated_seconds": seconds * recipe.steps,
         "device": str(place.device),
-        "data": datasets.status(datasets.packed_name(spec), place.home)[1],
+        "data": typed(datasets.status(datasets.packed_name(spec), place.home)[1]),
         "attention": [layer.window or (type(layer.pattern).__name__ if layer.pattern else "global") for layer in spec.attention],
         "attention_pairs": list(pairs_scored(cost.on_meta(spec))),
         "assumed": list(spec.assumed),

@@ -13,6 +13,7 @@ from benchmark.commands.flags import (
 )
 from benchmark.commands.output import near, print_json, print_table, say
 from benchmark.commands.place import place_of, records_of, run_folder
+from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.declaring.fields import FieldError
 from benchmark.errors import UsageError
@@ -78,7 +79,7 @@ def sample(options: argparse.Namespace) -> int:
     if options.grid and options.grid.suffix.lower() != ".png":
         raise UsageError(f"--grid {options.grid} must be the name of a .png file.")
     place = place_of(options)
-    with Display() as display:
+    with Display(words=typed) as display:
         images, info = sampling.sample_run(folder, request, place, display, registry.roots(options.registry), options.batch)
     path = folder / "samples" / request.key / "images.npy"
     if options.grid:
@@ -120,7 +121,7 @@ def compare(options: argparse.Namespace) -> int:
     if request.sampler == "ancestral":
         raise UsageError("--sampler ancestral draws fresh noise at every step; two runs are compared with dpm or ddim.")
     place = place_of(options)
-    with Display() as display:
+    with Display(words=typed) as display:
         result = comparing.compare(
             folders, request, place, display, registry.roots(options.registry), overlap=options.overlap, batch=options.batch
         )

@@ -7,6 +7,7 @@ from typing import Any
 from benchmark.commands.flags import command, json_flag, records_flag
 from benchmark.commands.output import near, print_json, say
 from benchmark.commands.place import records_of
+from benchmark.commands.words import typed
 from benchmark.errors import UsageError
 from benchmark.files import PUBLISHED, home
 
@@ -36,7 +37,7 @@ def site(options: argparse.Namespace) -> int:
         raise UsageError(f"There are no records at {records}. `bench sweep mini` makes the first ones.")
     out = (options.out or home() / "build" / "site").resolve()
     sources = pages.Sources(records, home() / "submissions", PUBLISHED, PUBLISHED.parent / "RULES.md")
-    with Display() as display:
+    with Display(words=typed) as display:
         count = pages.build(sources, out, display.bar("pages"))
     if options.json:
         print_json({"out": str(out), "pages": count})

@@ -14,6 +14,7 @@ from benchmark.commands.flags import (
 )
 from benchmark.commands.output import duration, near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, records_of
+from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import PROJECT, PUBLISHED, is_checkout
@@ -117,7 +118,7 @@ def suite_show(options: argparse.Namespace) -> int:
     rows = list(spec.load_suite(options.suite, search).rows())
     place = place_of(options)
     device = None if options.no_timing else place.device
-    with Display() as display:
+    with Display(words=typed) as display:
         found = costs(rows, place.records, search=search, device=device, progress=display.bar("costs of the rows"))
     if options.json:
         print_json(
@@ -219,7 +220,7 @@ def reproduce(options: argparse.Namespace) -> int:
     tolerance = reproductions.TOLERANCE if options.tolerance is None else options.tolerance
     committed_in = records_of(options)
     bench = _bench(options)
-    with Display() as display:
+    with Display(words=typed) as display:
         result = reproductions.reproduce(
             resolved,
             bench,
@@ -265,7 +266,7 @@ def _equivalent(options: argparse.Namespace, search: tuple[Path, ...]) -> int:
     if not is_checkout():
         raise UsageError("--equivalent writes the project's own ledger: it needs a checkout.")
     rows = list(spec.load_suite(options.equivalent, search).rows())
-    with Display() as display:
+    with Display(words=typed) as display:
         found = prove(rows, _bench(options), display, committed_in=records_of(options), search=search)
     if options.json:
         print_json([one._asdict() for one in found])

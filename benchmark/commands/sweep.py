@@ -12,6 +12,7 @@ from benchmark.commands.flags import (
 )
 from benchmark.commands.output import duration, print_json, print_table, say
 from benchmark.commands.place import home, records_of
+from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
 
@@ -74,12 +75,13 @@ def sweep(options: argparse.Namespace) -> int:
         engine=engine,
         wait=not options.no_wait,
         store=None if options.no_track else options.store or sweeps.default_store(home()),
+        words=typed,
     )
     if isinstance(engine, Slurm) and options.dry_run:
         left = sum(outcome.status == "waiting" for outcome in outcomes)
         say(engine.script(home(), left, options.jobs) if left else "Every row is finished: there is nothing to submit.")
     elif options.json:
-        print_json([outcome._asdict() | {"row": outcome.row._asdict()} for outcome in outcomes])
+        print_json([one._asdict() | {"row": one.row._asdict(), "problem": typed(one.problem)} for one in outcomes])
     elif not options.dry_run:
         lines = [
             (

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.commands.words import typed
 from benchmark.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def evaluate_weights(options: argparse.Namespace, spec: "Spec", place: "Place") 
     if not getattr(spec.model.config, "num_classes", 0):
         tensors = weights.unlabelled(tensors, options.format, options.label, options.weights)
     fixed = weights.fill(network, tensors, options.weights, spec.model.name)
-    with Display() as display:
+    with Display(words=typed) as display:
         if fixed:
             display.note(f"{options.weights} lacks {', '.join(fixed)}: fixed in this model, no weight, and taken as it is built.")
         result = runs.score_loaded(named, place, display, network)

@@ -70,7 +70,7 @@ def files(words: list[str], search: tuple[Path, ...]) -> list[Path]:
         entries = [file.path for axis in registry.FOLDERS for name, file in registry.entries(axis, search).items() if name == word]
         if not entries and not Path(word).exists() and Path(word).suffix not in (".gin", ".json") and "/" not in word:
             every = {name for axis in registry.FOLDERS for name in registry.entries(axis, search)}
-            raise unknown("entry", word, every, "An entry of your own needs --registry DIR; a file needs its path.")
+            raise unknown("entry", word, every, "An entry of your own needs its folder, `registry=[DIR]`; a file needs its path.")
         found += entries or [Path(word)]
     return found
 
@@ -96,7 +96,7 @@ def _entry_rules(path: Path, search: tuple[Path, ...], light: bool, compiled: bo
         if axis is None:
             raise UsageError(f"its folder '{path.resolve().parent.name}' is no axis. There is: {', '.join(registry.FOLDERS.values())}.")
         if not (said := registry.read(axis, path).description):
-            raise UsageError("its first line is no comment: `bench list` prints that line as the description.")
+            raise UsageError("its first line is no comment: that line is the description that every list of entries prints.")
         return said
 
     def loads() -> str:
@@ -155,7 +155,7 @@ def check_declared(config: Any) -> str:
 def check_images(config: Any) -> str:
     """Raise BenchError where an embedded dataset is not stable, or an image of it is not what it declares."""
     if not config.embedded:
-        raise NotRun("its images come from a folder: `bench data add` reads them")
+        raise NotRun("its images come from a folder: `benchmark.images.datasets.add(...)` reads them")
     if (of := getattr(config, "of", None)) and not of.config.embedded:
         raise NotRun(f"its images are made from those of '{of.name}', which come from a folder")
     source, again = config.open(None), config.open(None)

@@ -264,7 +264,7 @@ def compiles(trial: Trial) -> str:
 
 
 def _not_asked(trial: Trial) -> str:
-    raise NotRun("--compile tries it; it needs a C++ compiler and takes a minute")
+    raise NotRun("`compiled=True` tries it; it needs a C++ compiler and takes a minute")
 
 
 def _close(one: Tensor, other: Tensor, complaint: str) -> float:

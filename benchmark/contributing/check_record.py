@@ -47,7 +47,7 @@ def check_images(made: Record, home: Path) -> str:
     """Raise BenchError where a record's images are not those that the manifest and the seed give; NotRun where nobody can tell."""
     name, said = made.row.dataset, made.data.manifest_sha256
     if made.overrides:
-        raise NotRun("it was changed with --set, and its images may have been generated for it alone")
+        raise NotRun("it was changed with overrides, and its images may have been generated for it alone")
     pinned = manifest.read(manifest.pin(home, name))
     if pinned and pinned.digest != said:
         raise BenchError(

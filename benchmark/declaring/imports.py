@@ -47,7 +47,7 @@ def source(name: str, folders: Sequence[Path]) -> Path | None:
     if len(found) > 1:
         raise UsageError(f"Two modules are called '{root}': {found[0]} and {found[1]}. Rename one, and the entry's import.")
     if not found:
-        where = " or ".join(map(str, dict.fromkeys(folders))) or "a folder given with --registry"
+        where = " or ".join(map(str, dict.fromkeys(folders))) or "a registry folder of your own (`registry=[DIR]`)"
         raise UsageError(f"There is no module '{name}': an entry's code is a module of the registry, or {root}.py in {where}.")
     return found[0]
 

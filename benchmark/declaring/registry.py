@@ -29,9 +29,9 @@ def roots(extra: list[Path] | tuple[Path, ...] = ()) -> tuple[Path, ...]:
     """Return the registry folders to search: the project's own, then those the user names."""
     for root in extra:
         if not root.is_dir():
-            raise UsageError(f"--registry {root} is not a folder. Give a folder that holds one of {_folder_list()}.")
+            raise UsageError(f"The registry {root} is not a folder. Give a folder that holds one of {_folder_list()}.")
         if not any((root / folder).is_dir() for folder in FOLDERS.values()):
-            raise UsageError(f"--registry {root} holds no entries: none of its folders is {_folder_list()}.")
+            raise UsageError(f"The registry {root} holds no entries: none of its folders is {_folder_list()}.")
     return (STOCK, *(root.resolve() for root in extra if root.resolve() != STOCK))
 
 
@@ -50,7 +50,7 @@ def find(axis: str, name: str, search: tuple[Path, ...] = (STOCK,)) -> EntryFile
     """Return the entry of that name, or say what is nearest and what exists."""
     found = entries(axis, search)
     if name not in found:
-        raise unknown(axis, name, found, f"`bench list {axis}s` describes them.")
+        raise unknown(axis, name, found, f"`benchmark.declaring.registry.entries({axis!r})` describes them.")
     return found[name]
 
 

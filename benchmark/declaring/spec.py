@@ -48,7 +48,7 @@ class Spec:
     subset: int
     seed: int
     half: Half | None = None  # of the strong-generalization test: 'a' and 'b' share no training image
-    overrides: tuple[str, ...] = ()  # `--set` words; already in the configurations, so no part of the identity
+    overrides: tuple[str, ...] = ()  # 'axis.field=value'; already in the configurations, so no part of the identity
     assumed: tuple[str, ...] = ()  # 'axis.field: reason' for every value that is not the paper's own word
     folders: tuple[Path, ...] = field(default=(), compare=False)  # of the entries' code, where it lies outside the registry of the project
 
@@ -113,8 +113,8 @@ class Spec:
         placed = self.layout.config.place(depth) if depth else ()
         if not depth and any(layer.local for layer in self.layout.config.place(1_000)):
             raise FieldError(
-                f"'{self.model.name}' has no attention layers that a layout could address. Use --layout global, or a "
-                "model that has some: `bench list models` describes them"
+                f"'{self.model.name}' has no attention layers that a layout could address. Use `layout='global'`, or a "
+                "model that has some: `benchmark.declaring.registry.entries('model')` describes them"
             )
         return placed
 
@@ -141,10 +141,10 @@ def resolve(
     loaded = {axis: load(file) for axis, file in files.items()}
     for word in overrides:
         axis, field, value = _override(word, loaded)
-        loaded[axis] = _replace(loaded[axis], axis, field, value, f"--set {word}")
-    for flag, value, least in (("subset", subset, 1), ("seed", seed, 0)):
+        loaded[axis] = _replace(loaded[axis], axis, field, value, f"`overrides={[word]}`")
+    for name, value, least in (("subset", subset, 1), ("seed", seed, 0)):
         if value < least:
-            raise UsageError(f"--{flag} {value} must be at least {least}.")
+            raise UsageError(f"`{name}={value}` must be at least {least}.")
     assumed = tuple(f"{axis}.{field}: {why}" for axis, file in files.items() for field, why in file.assumed.items())
     folders = tuple(dict.fromkeys(file.path.parent for file in files.values()))
     spec = Spec(
@@ -214,7 +214,7 @@ def from_record(
         except Exception as problem:  # importing an entry is running foreign code
             raise UsageError(
                 f"The code of the {axis} '{stored['name']}' ({stored['kind']}) is not here: {_brief(problem)} "
-                "If it is an entry of your own, name its folder with --registry."
+                "If it is an entry of your own, name its folder: `registry=[DIR]`."
             ) from None
     spec = Spec(
         **entries,
@@ -347,14 +347,14 @@ def _override(word: str, loaded: Mapping[str, Entry]) -> tuple[str, str, Any]:
     """Split 'axis.field=value' (or 'field=value' where only one axis has that field)."""
     key, equals, text = word.partition("=")
     if not equals:
-        raise UsageError(f"--set {word} must have the form axis.field=value, as in --set recipe.steps=100.")
+        raise UsageError(f"`overrides={[word]}` must have the form axis.field=value, as in `overrides=['recipe.steps=100']`.")
     axis, dot, field = key.strip().rpartition(".")
     if not dot:
         owners = [a for a, entry in loaded.items() if field in hints(type(entry.config))]
         if len(owners) != 1:
             every = [f"{a}.{f}" for a, entry in loaded.items() for f in hints(type(entry.config))]
             if owners:
-                raise UsageError(f"--set {word}: '{field}' is a field of {' and of '.join(owners)}; write {owners[0]}.{field}=….")
+                raise UsageError(f"`overrides={[word]}`: '{field}' is a field of {' and of '.join(owners)}; write {owners[0]}.{field}=….")
             raise unknown("field", field, every, "Write it as axis.field=value.")
         axis = owners[0]
     if axis not in loaded:

@@ -70,16 +70,16 @@ class Added:
 
 
 def packed_name(spec: Spec) -> str:
-    """Return the name under which a spec's images are packed: the entry's, with a digest of its fields after --set."""
+    """Return the name under which a spec's images are packed: the entry's, with a digest of its fields where overrides changed them."""
     dataset = spec.dataset
     keys = [word.partition("=")[0].strip().rpartition(".") for word in spec.overrides]
     if not any(axis == "dataset" or (not axis and field in hints(type(dataset.config))) for axis, _, field in keys):
         return dataset.name
     if not dataset.config.embedded:
         raise UsageError(
-            f"--set cannot change '{dataset.name}': its images are packed from files once. Copy its .gin "
-            "file under another name into a folder of your own, change it there, add its images with "
-            "`bench data add NAME --root PATH --registry DIR`, and name the folder with --registry."
+            f"`overrides=...` cannot change '{dataset.name}': its images are packed from files once. Copy its .gin "
+            "file under another name into a folder of your own, change it there, and add its images: "
+            "`benchmark.images.datasets.add(NAME, ..., root=PATH)`; `registry=[DIR]` names the folder."
         )
     canonical = json.dumps(to_json(dataset.config), sort_keys=True, separators=(",", ":"))
     return f"{dataset.name}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
@@ -165,8 +165,7 @@ def load(name: str, dataset: Dataset, *, home: Path, progress: Progress | None =
                     here = pack(name, dataset, source, home=home, made_of=made_of, progress=progress)
     if here is None:
         raise UsageError(
-            f"The images of the dataset '{name}' are not here. `bench data add {name} --root PATH` packs "
-            "them from the folder that holds them."
+            f"The images of the dataset '{name}' are not here. {manifest.adding(name)} packs them from the folder that holds them."
         )
     if difference := here.difference(dataset):
         raise UsageError(f"The packed images are not those of the dataset '{name}' ({difference}). {_add_again(name, dataset)}.")
@@ -180,9 +179,9 @@ def verify(name: str, *, home: Path) -> list[str]:
     try:
         here, pinned = _here(name, home), manifest.read(manifest.pin(home, name))
         if here is None and pinned is None:
-            return [f"there are no images of that name; `bench data add {name} --root PATH` adds them"]
+            return [f"there are no images of that name; {manifest.adding(name)} adds them"]
         if here is None:
-            missing = f"pinned, but not packed here; `bench data add {name} --root PATH` packs them"
+            missing = f"pinned, but not packed here; {manifest.adding(name)} packs them"
             return [] if pinned and pinned.embedded else [missing]
         if pinned and not pinned.same_images(here):
             return [_not_as_pinned(here, pinned)]
@@ -211,11 +210,11 @@ def status(name: str, home: Path, dataset: Dataset | None = None) -> tuple[str, 
     if here is None:
         state = "pinned, not packed here" if pinned else "not packed here"
         known = dataset or pinned
-        adding = f"`bench data add {name} --root PATH`{'' if known else ' unless generated'}"
+        adding = f"{manifest.adding(name)}{'' if known else ' unless generated'}"
         adding = "generated on first use" if known and known.embedded else adding
         return f"{pinned.count:,}" if pinned else "", f"{state}: {adding}"
     if pinned and not pinned.same_images(here):
-        return f"{here.count:,}", f"not as pinned: `bench data verify {name}`"
+        return f"{here.count:,}", f"not as pinned: `benchmark.images.datasets.verify({name!r}, ...)`"
     return f"{here.count:,}", "packed and pinned" if pinned else "packed"
 
 
@@ -224,7 +223,7 @@ def facts(name: str, home: Path) -> dict[str, Any]:
     found = manifest.read(manifest.beside(home, name)) or manifest.read(manifest.pin(home, name))
     if found is None:
         raise UsageError(
-            f"There are no images of a dataset '{name}' here. `bench data add {name} --root PATH` adds "
+            f"There are no images of a dataset '{name}' here. {manifest.adding(name)} adds "
             "them; a generated dataset makes its own on first use."
         )
     return _facts(found)
@@ -232,25 +231,25 @@ def facts(name: str, home: Path) -> dict[str, Any]:
 
 def _check_request(name: str, dataset: Dataset, root: Path | None, limit: int | None, resolution: int | None) -> None:
     if dataset.embedded and (root is not None or limit is not None):
-        raise UsageError(f"'{name}' is generated, not read from files: leave --root and --limit out.")
+        raise UsageError(f"'{name}' is generated, not read from files: leave `root=...` and `limit=...` out.")
     if not dataset.embedded and root is None:
-        raise UsageError(f"'{name}' is packed from files: `bench data add {name} --root PATH` names the folder that holds them.")
+        raise UsageError(f"'{name}' is packed from files: {manifest.adding(name)} names the folder that holds them.")
     if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit} must be at least 1.")
+        raise UsageError(f"`limit={limit}` must be at least 1.")
     if resolution not in (None, dataset.resolution):
         raise UsageError(_other_resolution(name, dataset, resolution))
 
 
 def _other_resolution(name: str, dataset: Dataset, resolution: int) -> str:
     begin = (
-        f"--resolution {resolution}: the images of '{name}' are {dataset.resolution}x{dataset.resolution}, and its name "
+        f"`resolution={resolution}`: the images of '{name}' are {dataset.resolution}x{dataset.resolution}, and its name "
         "stands for them in every record"
     )
     if dataset.embedded:
-        return f"{begin}. `--set dataset.resolution={resolution}` of `bench run` generates others, under a name of their own."
+        return f"{begin}. A run with `overrides=['dataset.resolution={resolution}']` generates others, under a name of their own."
     return (
         f"{begin}. Copy its .gin file as datasets/{name}_{resolution}.gin into a folder of your own, change `resolution` "
-        f"there, and run `bench data add {name}_{resolution} --root PATH --registry DIR` with that folder as DIR."
+        f"there, and add its images: {manifest.adding(f'{name}_{resolution}')}, with that folder as `registry=[DIR]`."
     )
 
 
@@ -315,7 +314,7 @@ def _checked_images(home: Path, described: Manifest) -> np.ndarray:
 
 
 def _add_again(name: str, dataset: Dataset) -> str:
-    return f"Pack them again with `bench data add {name}{'' if dataset.embedded else ' --root PATH'}`"
+    return f"Pack them again with {manifest.adding(name, generated=dataset.embedded)}"
 
 
 def _not_as_pinned(here: Manifest, pinned: Manifest) -> str:
@@ -326,9 +325,9 @@ def _not_as_pinned(here: Manifest, pinned: Manifest) -> str:
         return (
             f"{begin}: this version of the code generates other images, and results would not be comparable. Use "
             "the version that the manifest belongs to; where the change is meant, "
-            f"`bench data add {here.name}` pins the new images."
+            f"{manifest.adding(here.name, generated=True)} pins the new images."
         )
-    return f"{begin}. Restore the pinned images, or take these: `bench data add {here.name} --root PATH`."
+    return f"{begin}. Restore the pinned images, or take these: {manifest.adding(here.name)}."
 
 
 def _unlike_official(dataset: Dataset, found: int) -> str:
@@ -338,7 +337,7 @@ def _unlike_official(dataset: Dataset, found: int) -> str:
         return ""
     return (
         f" The source has {found:,} images, the official distribution {official:,}: results are comparable with those on "
-        "the same images alone (`bench data show` prints their sha256)."
+        f"the same images alone (`benchmark.images.datasets.facts(...)` has their sha256)."
     )
 
 
@@ -353,7 +352,7 @@ def _added(made: Manifest, before: Manifest | None, remark: str) -> Added:
         return Added(made, "restored", f"{packed}, the same bytes as before.{remarks}")
     change = f"it had {before.count:,} images, sha256 {before.sha256[:12]}, and has sha256 {made.sha256[:12]} now"
     if before.sha256 == made.sha256:
-        change = "its bytes are the same and its ids are others, so that its subsets are too (was --root the folder of before?)"
+        change = "its bytes are the same and its ids are others, so that its subsets are too (was `root=...` the folder of before?)"
     sentence = f"{packed}, a new version: {change}. Results on the two are not comparable.{remarks}"
     return Added(made, "changed", sentence)
 

@@ -125,6 +125,11 @@ def pin(home: Path, name: str) -> Path:
     return home / "data" / f"{name}.json"
 
 
+def adding(name: str, *, generated: bool = False) -> str:
+    """Return the call that packs the images of a dataset, as messages name it."""
+    return f"`benchmark.images.datasets.add({name!r}, ...)`" if generated else f"`benchmark.images.datasets.add({name!r}, ..., root=PATH)`"
+
+
 def read(path: Path) -> Manifest | None:
     """Read a manifest, None where there is none; raise BenchError naming what is wrong with a damaged one."""
     try:
@@ -134,10 +139,8 @@ def read(path: Path) -> Manifest | None:
     except OSError as problem:
         raise BenchError(f"The manifest {path} cannot be read: {problem.strerror}.") from None
     except (ValueError, RecursionError) as problem:  # JSON, UTF-8 and fields: all ValueErrors
-        way_out = "git checkout" if path.parent.name == "data" else "bench data add"
-        raise BenchError(
-            f"The manifest {path} is damaged: {problem}. Restore it (`{way_out}`), or remove it and add the images again."
-        ) from None
+        restore = "Restore it with git" if path.parent.name == "data" else f"Restore it: {adding(path.parent.name)}"
+        raise BenchError(f"The manifest {path} is damaged: {problem}. {restore}, or remove it and add the images again.") from None
 
 
 def write(path: Path, manifest: Manifest) -> None:
@@ -160,7 +163,7 @@ def read_ids(home: Path, described: Manifest) -> Sequence[str]:
     if described.ids_sha256 is None:
         return tuple(map(str, range(described.count))) if described.ids is None else described.ids
     path = ids_file(home, described.name)
-    again = f"`bench data add {described.name} --root PATH` packs them again."
+    again = f"{adding(described.name)} packs them again."
     try:
         content = path.read_bytes()
     except OSError as problem:

@@ -132,7 +132,7 @@ def way_out(described: Manifest) -> str:
     if described.embedded:
         return f"Remove packed/{described.name}: it is generated again on the next use."
     return (
-        f"`bench data add {described.name} --root PATH` packs them again; `dvc checkout --force packed/{described.name}.dvc` "
+        f"{manifest.adding(described.name)} packs them again; `dvc checkout --force packed/{described.name}.dvc` "
         "restores them where DVC has them."
     )
 
@@ -238,5 +238,5 @@ def _unreadable(name: str, skipped: Sequence[Skipped]) -> str:
     count = "1 image" if len(skipped) == 1 else f"{len(skipped)} images"
     return (
         f"Dataset '{name}': {count} cannot be read. {_named(skipped)}. Replace or remove them, or leave them out "
-        "with --skip-corrupt (the manifest then names them)."
+        "with `skip_corrupt=True` (the manifest then names them)."
     )

@@ -52,7 +52,7 @@ def preview(packed: Packed, name: str, *, size: int | None, seed: int, half: Hal
     `size` None is a subset as large as what is shown, or as the dataset has.
     """
     if shown < 1:
-        raise UsageError(f"--count {shown} must be at least 1.")
+        raise UsageError(f"`shown={shown}` must be at least 1.")
     size = max(1, min(shown, largest(packed, name, seed, half))) if size is None else size
     taken = subset(packed, name, size, seed, half)
     halved = f", half {half}" if half else ""

@@ -24,22 +24,25 @@ def check_ids(keep: Manifest, ids: Sequence[str]) -> None:
     else:
         same = kept == list(keep.ids or map(str, range(keep.count)))
     if not same:
-        raise UsageError(_refusal(keep, f"there are {len(kept):,} under --root, by other names"))
+        raise UsageError(_refusal(keep, f"there are {len(kept):,} in the folder, by other names"))
 
 
 def check_images(keep: Manifest, made: Manifest) -> None:
     """Raise UsageError where packed images are not the pinned ones."""
     if not keep.same_images(made):
-        raise UsageError(_refusal(keep, f"those under --root have the sha256 {made.sha256[:12]}"))
+        raise UsageError(_refusal(keep, f"those in the folder have the sha256 {made.sha256[:12]}"))
 
 
 def _refusal(keep: Manifest, found: str) -> str:
     name = keep.name
     begin = f"The name '{name}' stands for the {keep.count:,} images pinned in data/{name}.json (sha256 {keep.sha256[:12]})"
     if keep.embedded:
-        return f"{begin}, and this version of the code generates others. --force pins these; records of '{name}' then compare with none."
+        return (
+            f"{begin}, and this version of the code generates others. `keep=None` pins these; records of '{name}' then compare with none."
+        )
     return (
         f"{begin}, and every record of it is of those; {found}. Nothing was changed. Give yours a name of their own: "
-        f"`bench new dataset my_photos --folder --registry .`, then `bench data add my_photos --root PATH --registry .`. "
-        f"--force pins them under '{name}' all the same; no record of '{name}' compares with yours then."
+        "`benchmark.contributing.new.write('dataset', 'my_photos', template=FOLDER, root=DIR)`, then "
+        f"{manifest.adding('my_photos')}, with that folder as `registry=[DIR]`. `keep=None` pins them under "
+        f"'{name}' all the same; no record of '{name}' compares with yours then."
     )

@@ -138,7 +138,7 @@ def _check_size(dataset_name: str, size: int, described: Manifest, tests: int, r
     """Raise UsageError where a subset of that size does not fit into the `room` images of the pool or of its half."""
     number = held_out(described)
     wanted = number + (2 * size if half else size)
-    more = f"--set dataset.count={wanted}" if "count" in described.config else "a dataset with more images"
+    more = f"`overrides=['dataset.count={wanted}']`" if "count" in described.config else "a dataset with more images"
     if described.held_out_from is None and described.count < (least := number + (2 if half else 1)):
         raise UsageError(
             f"The dataset '{dataset_name}' has {described.count} images; {number} are held out for "
@@ -150,16 +150,16 @@ def _check_size(dataset_name: str, size: int, described: Manifest, tests: int, r
             f"'{described.held_out_from}'), and {number} are needed."
         )
     if size < 1:
-        raise UsageError(f"--subset {size} must be at least 1.")
+        raise UsageError(f"`subset={size}` must be at least 1.")
     if size > room and half:
         raise UsageError(
-            f"--subset {size} --half {half} is more than the {room} images that each half of the dataset "
+            f"`subset={size}, half={half!r}` is more than the {room} images that each half of the dataset "
             f"'{dataset_name}' has ({described.count} less {number} held out, less exact duplicates, in "
             f"two). Use at most {room}, or {more}."
         )
     if size > room:
         raise UsageError(
-            f"--subset {size} is more than the {room} images that the dataset '{dataset_name}' has for "
+            f"`subset={size}` is more than the {room} images that the dataset '{dataset_name}' has for "
             f"training ({described.count} less {number} held out, less their exact duplicates). "
             f"Use at most {room}, or {more}."
         )

@@ -34,6 +34,6 @@ def _dvc(home: Path, *words: str) -> None:
     if done.returncode:
         said = " ".join(line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.strip())
         raise BenchError(
-            f"The images are packed and pinned, but `dvc {' '.join(words)}` failed: {said} Mend that, and run "
-            "the same command again; --no-dvc leaves DVC out."
+            f"The images are packed and pinned, but `dvc {' '.join(words)}` failed: {said} Mend that, and add "
+            "them again, or version them yourself."
         )

@@ -109,10 +109,10 @@ def new_step(how: str) -> None:
 def recompute(network: nn.Module) -> None:
     """Keep only the inputs of every block in the forward pass and compute the rest again in the backward pass."""
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
-        raise UsageError("--recompute: this network keeps running statistics, in which a block computed twice would count twice.")
+        raise UsageError("`recompute=True`: this network keeps running statistics, in which a block computed twice would count twice.")
     for block in blocks(network):
         if block is network:
-            raise UsageError("--recompute: this network has no list of blocks that could be computed again one by one.")
+            raise UsageError("`recompute=True`: this network has no list of blocks that could be computed again one by one.")
         block.forward = _twice(block.forward)
 
 

@@ -47,10 +47,10 @@ def external(spec: Spec, *, publish: str | None, file: Path, form: Format) -> Sp
     """
     if publish is not None:
         if publish in registry.entries("model"):
-            raise UsageError(f"--publish {publish}: the project's own model has this name. Give the row a name of its own.")
+            raise UsageError(f"`publish={publish!r}`: the project's own model has this name. Give the row a name of its own.")
         if other := [word for word in spec.overrides if not word.startswith("model.")]:
             raise UsageError(
-                f"--publish {publish}: --set {other[0]} changes what the other rows of the table share; only model.FIELD may be."
+                f"`publish={publish!r}`: `overrides={other[:1]}` changes what the other rows of the table share; only model.FIELD may be."
             )
     recipe = spec.recipe.config
     config = External(psnr_steps=recipe.psnr_steps, psnr_images=recipe.psnr_images, ranked=recipe.ranked)
@@ -123,13 +123,13 @@ def unlabelled(weights: Mapping[str, Tensor], form: Format, label: int | None, p
     table, bias = LABELS[form]
     if table not in weights:
         if label is not None:
-            raise UsageError(f"--label {label}: {path} has no class labels.")
+            raise UsageError(f"`label={label}`: {path} has no class labels.")
         return dict(weights)
     rows = len(weights[table])
     if label is None or not 0 <= label < rows:
         raise UsageError(
-            f"{path} is conditioned on class labels, and no dataset here has any. Say with --label which row of its "
-            f"table, 0 to {rows - 1}, every image gets; official DiT training keeps 'no class' in the last, --label {rows - 1}."
+            f"{path} is conditioned on class labels, and no dataset here has any. Say with `label=...` which row of its "
+            f"table, 0 to {rows - 1}, every image gets; official DiT training keeps 'no class' in the last, `label={rows - 1}`."
         )
     if bias not in weights or weights[bias].shape != weights[table][label].shape:
         raise BenchError(f"{path} has class labels, but no bias {bias} of their width to add one to.")
@@ -167,10 +167,10 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path, model: s
 
 
 def _hint(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """Say which --set would make the model match, as far as the shapes tell."""
+    """Say which overrides would make the model match, as far as the shapes tell."""
     for name in LAST:
         if name in weights and name in wanted and len(weights[name]) == 2 * len(wanted[name]):
-            return " Its last layer is twice as wide, for a learned variance: --set model.learned_variance=True."
+            return " Its last layer is twice as wide, for a learned variance: `overrides=['model.learned_variance=True']`."
     first = "x_embedder.proj.weight"
     if first in weights and first in wanted and weights[first].dim() == 4 and weights[first].shape != wanted[first].shape:
         width, channels, patch, _ = weights[first].shape
@@ -179,7 +179,7 @@ def _hint(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
         )
         return (
             f" They are of a DiT with hidden {width}, depth {depth}, patch {patch}, for images of {channels} channels: "
-            f"--set model.hidden={width} --set model.depth={depth} --set model.patch={patch}, and a dataset of {channels} channels."
+            f"`overrides=['model.hidden={width}', 'model.depth={depth}', 'model.patch={patch}']`, and a dataset of {channels} channels."
         )
     if "pos_embed" in weights and "pos_embed" in wanted and weights["pos_embed"].shape != wanted["pos_embed"].shape:
         return f" They are for images of {math.isqrt(weights['pos_embed'].shape[1])} tokens a side."

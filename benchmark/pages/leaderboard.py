@@ -22,7 +22,7 @@ __all__ = ["PUBLISHED", "as_json", "build", "stale", "summary"]
 PAGE = "README.md"
 PAPER = Path("paper", PAGE)  # what `bench report paper` writes
 PUBLISHED = Path("leaderboard/published")
-MEND = "Run `bench leaderboard` and commit what it writes."
+MEND = "Make it again, `benchmark.pages.leaderboard.build(...)`, and commit what that writes."
 
 
 def build(records_dir: Path, out: Path, published: Path) -> list[Path]:
@@ -83,7 +83,7 @@ def _analysed(folder: Path, records: Sequence[Record], columns: Sequence[str]) -
 def _no_column(column: str, known: set[str], folder: Path) -> UsageError:
     near = difflib.get_close_matches(column, sorted(known), n=4, cutoff=0.5)
     if not known:
-        exists = "No analysis is published: `bench analyze --all-of SUITE --what all --publish` makes some."
+        exists = "No analysis is published: `benchmark.analysis.study.publish(...)` makes some."
     else:
         kinds = ", ".join(sorted({name.split(".")[0] for name in known}))
         exists = (f"Did you mean {' or '.join(near)}? " if near else "") + (

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from benchmark.errors import BenchError
+from benchmark.files import install
 from benchmark.recording.record import Point
 
 CONFIDENCE = 0.95
@@ -184,6 +185,6 @@ def special() -> Any:
     except ImportError:
         raise BenchError(
             "The leaderboard needs scipy and matplotlib, which are not installed here. `make setup` installs "
-            "everything; `pip install 'dit-generalization-bench[leaderboard]'` only these."
+            f"everything; `{install('leaderboard')}` only these."
         ) from None
     return special

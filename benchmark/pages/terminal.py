@@ -17,7 +17,7 @@ from benchmark.pages.tables import BASELINE, Row, Table, fits, tabulate
 from benchmark.pages.text import mean_sd, paired_lines, rank_words
 from benchmark.pages.verdicts import Judged, Numbers, judge, left_over, of_the_board, verdict
 from benchmark.recording.record import METRIC_VERSION, Record
-from benchmark.said import one_line
+from benchmark.recording.said import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,7 +33,7 @@ def render(records: Sequence[Record], names: Sequence[str] = (), numbers: Number
 
     tables = tabulate(records)
     if not tables:
-        return [Text("No ranked record yet: `bench sweep mini` makes the first.")]
+        return ["No ranked record yet: `benchmark.suites.sweep.sweep(...)` makes some."]
     judged = of_the_board(judge(records, numbers=numbers))
     run = [claim for claim in declared().own if any(one.claim == claim and one.equal_steps for one in judged)]
     sections = groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset))

@@ -4,7 +4,7 @@ import hashlib
 import re
 
 from benchmark.pages.statistics import Estimate, Paired
-from benchmark.said import one_line
+from benchmark.recording.said import one_line
 
 NONE = "–"
 _FOREIGN = re.compile(r"[^\w \-.,;:=()\[\]/+'%–—−±]|\](?=[(\[:])")

@@ -155,7 +155,7 @@ def _score(
 
 
 def _check_counts(wanted: Quality, samples: int, references: int) -> None:
-    """Refuse too few samples, and a reference whose covariance cannot have full rank, unless --allow-small."""
+    """Refuse too few samples, and a reference whose covariance cannot have full rank, unless small ones are allowed."""
     for name in (metric for metric in wanted.metrics if metric != "memorisation"):
         network = randconv.NAME if name == "fd_randconv" else inception.NAME
         least, width = LEAST[network], 2 * sum(randconv.CHANNELS) if network == randconv.NAME else inception.LAYERS["pool"]
@@ -168,12 +168,12 @@ def _check_counts(wanted: Quality, samples: int, references: int) -> None:
         if samples < least:
             raise UsageError(
                 f"The metric {name} of {samples:,} samples means little: {least:,} are the least, and 50,000 the custom for "
-                "FID. Ask for more with --samples, or pass --allow-small: the score is then marked as small."
+                "FID. Ask for more with `benchmark.sampling.Request(count=...)`, or `allow_small=True`: the score is then marked as small."
             )
         if references < width and name != "is":
             raise UsageError(
                 f"The dataset has {references:,} images, fewer than the {width:,} features that {name} compares them by. "
-                "Use a larger dataset, or pass --allow-small: the score is then marked as small."
+                "Use a larger dataset, or `allow_small=True`: the score is then marked as small."
             )
 
 

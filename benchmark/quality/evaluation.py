@@ -115,5 +115,5 @@ def _refuse_smaller(before: Record, scores: dict[str, Score]) -> None:
         if new.small and name in before.scores and not before.scores[name].small:
             raise UsageError(
                 f"The record has {name} of {before.scores[name].samples:,} samples; one of {new.samples:,}, marked as "
-                "small, does not replace it. Ask for more with --samples."
+                "small, does not replace it. Ask for more with `benchmark.sampling.Request(count=...)`."
             )

@@ -131,7 +131,7 @@ def _features(extractor: Extractor, chunk: np.ndarray, what: str, device: torch.
         if not np.isfinite(made[layer]).all():
             raise BenchError(
                 f"The extractor {extractor.name} gives NaN or inf for some of the {what}. Its weights are no "
-                "sound Inception weights; `bench fidelity setup` fetches those."
+                "sound Inception weights; `benchmark.quality.inception.setup()` fetches those."
             )
     return made
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import BenchError, UsageError
-from benchmark.files import write_bytes
+from benchmark.files import install, write_bytes
 from benchmark.quality.features import Extractor
 
 NAME = "inception-v3-compat"
@@ -30,7 +30,6 @@ PUBLISHED = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  
 PUBLISHED_BYTES = 95_628_359
 LAYERS = {"pool": 2048, "logits": 1008, "spatial": 2023}
 VARIABLE = "BENCH_INCEPTION_WEIGHTS"
-INSTALL = "pip install 'dit-generalization-bench[fidelity]'"
 
 Progress = Callable[..., None]
 
@@ -48,7 +47,7 @@ def extractor(weights: Path | None, device: torch.device, *, allow_other: bool =
         if not allow_other:
             raise UsageError(
                 f"{path} has the sha256 {digest}, not that of the published Inception weights ({PUBLISHED}), so no "
-                "number made with it is an FID. `bench fidelity setup` fetches those; --allow-other-weights "
+                "number made with it is an FID. `benchmark.quality.inception.setup()` fetches those; `allow_other_weights=True` "
                 "takes these, under a name of their own."
             )
         _check_tensors(content, path)
@@ -77,8 +76,8 @@ def find() -> Path:
         return path
     raise UsageError(
         f"The Inception weights are not here ({path} does not exist), and a run downloads nothing. Fetch them once "
-        f"with `bench fidelity setup`, or name a copy with --inception-weights or {VARIABLE}. Without them, "
-        "`--metrics fd_randconv` gives a number that is not FID."
+        f"with `benchmark.quality.inception.setup()`, or name a copy: `weights=FILE`, or {VARIABLE}. Without them, "
+        "`metrics=['fd_randconv']` gives a number that is not FID."
     )
 
 
@@ -95,7 +94,7 @@ def setup(progress: Progress | None = None, *, address: str | None = None, sha25
         if found != sha256:
             raise BenchError(
                 f"{path} has the sha256 {found}, not that of the published weights ({sha256}). Remove it, and "
-                "`bench fidelity setup` fetches them."
+                "`benchmark.quality.inception.setup()` fetches them."
             )
         return path, False
     content = _download(address or _address(), path, progress)
@@ -135,7 +134,7 @@ def _torch_fidelity() -> Any:
     try:
         from torch_fidelity import feature_extractor_inceptionv3
     except ImportError as problem:
-        raise UsageError(f"Inception metrics need torch-fidelity, which is not here ({problem}): {INSTALL}.") from None
+        raise UsageError(f"Inception metrics need torch-fidelity, which is not here ({problem}): {install('fidelity')}.") from None
     return feature_extractor_inceptionv3
 
 
@@ -166,5 +165,5 @@ def _read(path: Path) -> bytes:
     except OSError as problem:
         raise UsageError(
             f"The Inception weights {path} cannot be read: {problem.strerror}. Name a file that can, or fetch "
-            "them with `bench fidelity setup`."
+            "them with `benchmark.quality.inception.setup()`."
         ) from None

@@ -49,7 +49,9 @@ def read(path: Path) -> Analysis:
     try:
         return from_json(Analysis, json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as problem:
-        raise BenchError(f"The analysis {path} is not valid: {problem}. Remove it and run `bench analyze` again.") from None
+        raise BenchError(
+            f"The analysis {path} is not valid: {problem}. Remove it and make it again: `benchmark.analysis.study.analyse(...)`."
+        ) from None
 
 
 def text(analysis: Analysis) -> str:
@@ -62,5 +64,5 @@ def check_size(path: Path, size: int) -> None:
     if size > (most := LARGEST[path.suffix]):
         raise BenchError(
             f"{path.name} would be {size:,} bytes; beside the records a {path.suffix[1:]} file has at most {most:,}. "
-            "Analyse fewer noise levels (--t)."
+            "Analyse fewer noise levels: `timesteps=...`."
         )

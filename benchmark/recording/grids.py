@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from benchmark.errors import BenchError
+from benchmark.files import install
 
 SIDE = 8  # images in a row of a grid
 PIXELS = 64  # about the side of one image on the picture: small images are enlarged, pixel by pixel
@@ -60,7 +61,7 @@ def _pillow(module: str) -> ModuleType:
     try:
         return importlib.import_module(f"PIL.{module}")  # an extra
     except ImportError:
-        raise BenchError("Pictures need Pillow. `pip install pillow` adds it.") from None
+        raise BenchError(f"Pictures need Pillow. `{install('data')}` adds it.") from None
 
 
 def _png(sheet: np.ndarray) -> bytes:

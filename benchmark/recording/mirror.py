@@ -25,7 +25,7 @@ from typing import Any
 from benchmark.declaring.spec import AXES
 from benchmark.files import write_text
 from benchmark.recording import analyses, record
-from benchmark.said import scrubbed
+from benchmark.recording.said import scrubbed
 
 EXPERIMENT = "dit-generalization-bench"
 POLL_SECONDS = 3.0

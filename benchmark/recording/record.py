@@ -284,7 +284,7 @@ def read(path: Path) -> Record:
         text = path.read_text(encoding="utf-8-sig")
         return from_json(Record, json.loads(text, parse_constant=_refuse_constant, parse_int=_whole, parse_float=_number))
     except FileNotFoundError:
-        raise UsageError(f"There is no record at {path}. `bench list runs` names the runs that have one.") from None
+        raise UsageError(f"There is no record at {path}. `benchmark.records()` reads those that are there.") from None
     except (OSError, UnicodeDecodeError) as problem:
         raise BenchError(f"The record {path} cannot be read: {problem}") from None
     except (ValueError, RecursionError) as problem:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import BenchError
+from benchmark.files import install
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,7 +89,7 @@ def styled(salt: str) -> "Iterator[Figure]":
     except ImportError:
         raise BenchError(
             "The pictures need matplotlib, which is not installed here. `make setup` installs everything; "
-            "`pip install 'dit-generalization-bench[leaderboard]'` only what the leaderboard needs."
+            f"`{install('leaderboard')}` only what the leaderboard needs."
         ) from None
     style = {
         "svg.hashsalt": salt,

@@ -77,7 +77,7 @@ def read(folder: Path) -> Submission:
             raise BenchError(f"{path} is larger than {LARGEST:,} bytes.")
         found = from_json(Submission, json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as problem:
-        raise BenchError(f"The submission {path} is not valid: {problem}. `bench submit` writes one that is.") from None
+        raise BenchError(f"The submission {path} is not valid: {problem}. Write it anew.") from None
     if found.name != folder.name:
         raise BenchError(f"The submission {path} is called '{found.name}'; its folder must be called so too.")
     return found

@@ -19,14 +19,9 @@ from pathlib import Path
 from typing import IO
 
 from benchmark.errors import BenchError, UsageError
-from benchmark.files import importing
+from benchmark.files import importing, install
 from benchmark.recording.mirror import SQLITE, progress, shown
-from benchmark.said import scrubbed
-
-MISSING = (
-    "MLflow is not installed, so nothing is mirrored: pip install 'dit-generalization-bench[tracking]', "
-    "then `bench track sync` replays the runs."
-)
+from benchmark.recording.said import scrubbed
 
 # For the processes below only. Without the first three an unreachable server hangs for minutes per call.
 PATIENCE = {
@@ -44,6 +39,13 @@ QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
+
+
+def _missing() -> str:
+    return (
+        f"MLflow is not installed, so nothing is mirrored: {install('tracking')}, "
+        "then `benchmark.recording.tracking.sync(...)` replays the runs."
+    )
 
 
 def default_store(home: Path) -> str:
@@ -68,21 +70,21 @@ class Mirror:
         except subprocess.TimeoutExpired:
             return (
                 f"The MLflow store {shown(self._store)} is not up to date yet. Its mirror goes on in the background "
-                f"(process {self._process.pid}); the run does not need it; `bench track sync` replays what is missing."
+                f"(process {self._process.pid}); the run does not need it; `benchmark.recording.tracking.sync(...)` replays what is missing."
             )
         if code == 0:
             return None
         reason = progress(self._run_dir, self._store).get("problem") or f"its mirror ended with code {code}"
         return (
             f"The MLflow store {shown(self._store)} could not be written: {reason}. The run does not need it; "
-            "`bench track sync` replays what is missing."
+            "`benchmark.recording.tracking.sync(...)` replays what is missing."
         )
 
 
 def start(run_dir: Path, *, store: str) -> Mirror:
     """Start to mirror a run that has written its spec.json; never wait, never raise."""
     if importlib.util.find_spec("mlflow") is None:
-        return Mirror(run_dir, store, None, MISSING)
+        return Mirror(run_dir, store, None, _missing())
     try:
         with (run_dir / "tracking.log").open("ab") as log:
             process = _spawn("follow", str(run_dir), "--parent", str(os.getpid()), store=store, out=subprocess.DEVNULL, errors=log)
@@ -91,7 +93,8 @@ def start(run_dir: Path, *, store: str) -> Mirror:
             run_dir,
             store,
             None,
-            f"The MLflow mirror of this run could not be started: {problem}. The run does not need it; `bench track sync` replays it.",
+            f"The MLflow mirror of this run could not be started: {problem}. The run does not need it; "
+            "`benchmark.recording.tracking.sync(...)` replays it.",
         )
     return Mirror(run_dir, store, process)
 
@@ -101,7 +104,7 @@ class Replay:
 
     def __init__(self, store: str) -> None:
         if importlib.util.find_spec("mlflow") is None:
-            raise BenchError(MISSING)
+            raise BenchError(_missing())
         self._store, self._added = store, list[Path]()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by finish()
         self._process = _spawn("sync", store=store, out=subprocess.PIPE, errors=self._errors)
@@ -146,7 +149,7 @@ def ui(home: Path, store: str, host: str = "127.0.0.1", port: int = 5000) -> int
         print(f"The store is a server with pages of its own: open {shown(store)}")
         return 0
     if importlib.util.find_spec("mlflow") is None:
-        raise BenchError(MISSING)
+        raise BenchError(_missing())
     _refuse_busy(host, port)
     with tempfile.TemporaryFile(dir=home) as log:
         if _spawn("prepare", store=store, out=subprocess.DEVNULL, errors=log).wait():
@@ -199,7 +202,7 @@ def _refuse_busy(host: str, port: int) -> None:
         except (OSError, OverflowError) as problem:
             raise UsageError(
                 f"Port {port} on {host} cannot be used: {str(problem).rstrip('.')}. Choose another one, for example "
-                f"--port {port % 60_000 + 1}."
+                f"`port={port % 60_000 + 1}`."
             ) from None
 
 

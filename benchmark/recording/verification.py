@@ -84,7 +84,7 @@ def read(path: Path) -> Verification:
     try:
         return from_json(Verification, json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as problem:
-        raise BenchError(f"The verification {path} is not valid: {problem}. Remove it and run `bench verify` again.") from None
+        raise BenchError(f"The verification {path} is not valid: {problem}. Remove it and verify the row again.") from None
 
 
 def write(verification: Verification, path: Path) -> None:

@@ -23,7 +23,7 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as problem:
         there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         reason = str(problem).splitlines()[0]
-        raise UsageError(f"--device {name} cannot be used: {reason} There is: {', '.join(there)}.") from None
+        raise UsageError(f"`device={name!r}` cannot be used: {reason} There is: {', '.join(there)}.") from None
     return device
 
 

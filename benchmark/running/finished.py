@@ -42,7 +42,7 @@ def _by_id(name: str, place: Place) -> Record:
     found = {one.id: one for one in [*here, *(one for one in record.read_all(place.records) if one.id.startswith(name))]}
     if not name or len(found) != 1:
         count = "No finished run's" if not found else f"{len(found)} runs'"
-        raise UsageError(f"{count} id begins with '{name}'. benchmark.records() names the runs that have a record.")
+        raise UsageError(f"{count} id begins with '{name}'. `benchmark.records()` names the runs that have a record.")
     return next(iter(found.values()))
 
 
@@ -70,7 +70,7 @@ def _untrained(stored: Record) -> str:
     names = ", ".join(f"{axis}={getattr(row, axis)!r}" for axis in ("model", "layout", "dataset", "recipe", "subset", "seed"))
     half = f", half={stored.half!r}" if stored.half else ""
     overrides = f", overrides={list(stored.overrides)!r}" if stored.overrides else ""
-    return f"{begin} This trains it: benchmark.run(benchmark.resolve({names}{half}{overrides}), force=True)"
+    return f"{begin} This trains it: `benchmark.run(benchmark.resolve({names}{half}{overrides}), force=True)`"
 
 
 def _elsewhere(stored: Record) -> bool:

@@ -125,7 +125,7 @@ def own_device(device: torch.device) -> torch.device:
     if local >= there:
         raise UsageError(
             f"There are {local + 1} or more processes on this machine, and {there} GPUs: one process needs one "
-            f"GPU. Start it with torchrun --nproc-per-node {there}, or with --device cpu."
+            f"GPU. Start it with `torchrun --nproc-per-node {there}`, or with `device='cpu'`."
         )
     return torch.device("cuda", local)
 
@@ -144,7 +144,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
     except (RuntimeError, ValueError) as problem:
         raise BenchError(
             f"The {processes.size} processes of this run did not find each other: {problem}. "
-            "Start them with torchrun, as in `bench run --help`."
+            "Start them with torchrun, which says to each where the others are."
         ) from None
     try:
         yield processes

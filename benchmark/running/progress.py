@@ -15,15 +15,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmark.said import visible
+from benchmark.recording.said import visible
 
 Update = Callable[..., None]
 
 
 class Display:
-    """Progress bars and one-line notes on stderr; notes are printed everywhere, bars on a terminal only."""
+    """Progress bars and one-line notes on stderr; notes are printed everywhere, in `words`, bars on a terminal only."""
 
-    def __init__(self, *, silent: bool = False) -> None:
+    def __init__(self, *, silent: bool = False, words: Callable[[str], str] = str) -> None:
+        self._words = words
         self.console = Console(stderr=True, highlight=False, quiet=silent)
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -46,7 +47,7 @@ class Display:
 
     def note(self, text: str) -> None:
         """Say one thing that is not the result."""
-        self.console.print(visible(text), markup=False, soft_wrap=True)
+        self.console.print(visible(self._words(text)), markup=False, soft_wrap=True)
 
     def bar(self, what: str) -> Update:
         """Return `update(done, total, detail='')` of a new bar, which appears at its first call."""

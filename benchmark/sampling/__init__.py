@@ -84,7 +84,7 @@ def sample_run(
 ) -> Samples:
     """Return the samples of a finished run from its EMA weights, making those that are not there yet."""
     if not (folder / "record.json").exists():
-        raise UsageError(f"The run {folder.name} is not finished, so there is nothing to sample from. `bench run` finishes it.")
+        raise UsageError(f"The run {folder.name} is not finished, so there is nothing to sample from. `benchmark.run(...)` finishes it.")
     stored = record.read(folder / "record.json")
     spec = from_record(stored.spec, overrides=stored.overrides, assumed=stored.assumed, search=search)
 
@@ -170,7 +170,7 @@ def draw_samples(
         bad = next(k for k, image in zip(numbers, x, strict=True) if not image.isfinite().all())
         raise BenchError(
             f"The sample number {bad} (seed {request.seed}) is not finite: the network returned NaN or inf. "
-            "Nothing of it was kept; score the run with `bench evaluate` to see at which steps it fails."
+            "Nothing of it was kept; score the run with `benchmark.run.evaluate(...)` to see at which steps it fails."
         )
     return grey_levels(x).cpu().numpy()
 
@@ -226,9 +226,9 @@ def _check_guidance(request: Request, classes: int, null: bool) -> None:
     if request.guidance is None:
         return
     if not classes:
-        raise UsageError(f"--guidance {request.guidance:g} needs a model with classes; this one has none (num_classes = 0). Leave it out.")
+        raise UsageError(f"`guidance={request.guidance:g}` needs a model with classes; this one has none (num_classes = 0). Leave it out.")
     if not null and request.guidance != 1:
         raise UsageError(
-            f"--guidance {request.guidance:g} needs a model trained with a label for no class; this one was not "
+            f"`guidance={request.guidance:g}` needs a model trained with a label for no class; this one was not "
             "(class_dropout = 0). Leave it out."
         )

@@ -81,7 +81,7 @@ def compare(
         raise UsageError(
             f"The runs {folders[0].name} and {folders[1].name} share {shared} of their {len(subset.train)} and "
             f"{len(other.train)} training images, so that alike samples would not show generalization. "
-            "Compare the two halves of one seed (`bench run … --half a` and `--half b`), or say --overlap."
+            "Compare the two halves of one seed (`half='a'` and `half='b'`), or say `overlap=True`."
         )
     first, second = (sample_run(folder, request, place, display, search, batch).images for folder in folders)
     return Comparison(
@@ -136,7 +136,7 @@ def sentence(result: Comparison) -> str:
     if nearer == {True}:
         return (
             "The samples are nearer to each other than to training images, as of models that generalize. Models that have learned little "
-            "agree too: look at the samples (`bench sample RUN --grid FILE.png`) and at PSNR test."
+            "agree too: look at the samples (`benchmark.sample(...)`) and at PSNR test."
         )
     return "The samples of one run alone are nearer to the other's than to its training images: no verdict."
 
@@ -148,7 +148,7 @@ def _to_nearest(images: np.ndarray, subset: Subset, place: "Place") -> Likeness:
 
 def _spec(folder: Path, search: tuple[Path, ...]) -> Spec:
     if not (folder / "record.json").exists():
-        raise UsageError(f"The run {folder.name} is not finished, so there is nothing to compare. `bench run` finishes it.")
+        raise UsageError(f"The run {folder.name} is not finished, so there is nothing to compare. `benchmark.run(...)` finishes it.")
     stored = record.read(folder / "record.json")
     return from_record(stored.spec, overrides=stored.overrides, assumed=stored.assumed, search=search)
 
@@ -167,5 +167,5 @@ def _check_images(specs: tuple[Spec, ...]) -> None:
     if first.id == second.id:
         raise UsageError(
             f"{first.id} is one run, named twice. Name two runs that were trained on different images: the two halves of one "
-            "seed (`bench run … --half a` and `--half b`)."
+            "seed (`half='a'` and `half='b'`)."
         )

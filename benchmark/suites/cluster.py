@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmark.declaring.row import Row
 from benchmark.errors import BenchError, UsageError
-from benchmark.files import PROJECT, is_checkout, write_text
+from benchmark.files import PROJECT, install, is_checkout, write_text
 from benchmark.suites.engine import Ended, Job, Site
 from benchmark.suites.local import check_jobs
 from benchmark.suites.store import Store
@@ -39,7 +39,7 @@ class Cluster:
         self, address: str | None = None, *, cpus: int = 1, gpus: int | None = None, retries: int = 3, store: str | None = None
     ) -> None:
         if cpus < 1 or (gpus is not None and gpus < 0) or retries < 0:
-            raise UsageError(f"--cpus {cpus} must be at least 1, --gpus {gpus} and --retries {retries} at least 0.")
+            raise UsageError(f"`cpus={cpus}` must be at least 1, `gpus={gpus}` and `retries={retries}` at least 0.")
         self._address, self._cpus, self._gpus, self.retries, self._store = address, cpus, gpus, retries, store
         self._beacon: Path | None = None
         self._silence = contextlib.ExitStack()
@@ -108,7 +108,7 @@ class Cluster:
             there = ", ".join(f"{node.get('CPU', 0):.0f} CPUs and {node.get('GPU', 0):.0f} GPUs" for node in nodes) or "none"
             raise UsageError(
                 f"A row asks for {self._cpus} CPUs and {self._gpus} GPUs, and no node of the Ray cluster has "
-                f"them: {there}. Ask for less with --cpus and --gpus."
+                f"them: {there}. Ask for less: `cpus=...`, `gpus=...`."
             )
         return sum(fits)
 
@@ -186,14 +186,14 @@ def _connect(address: str | None, folder: Path) -> Any:
     address = address or os.environ.get("RAY_ADDRESS")
     if address and address.startswith("ray://"):
         raise UsageError(
-            f"--address {address}: Ray Client has no part in this. Run the sweep on a node of the cluster, with --address HOST:PORT."
+            f"`address={address!r}`: Ray Client has no part in this. Run the sweep on a node of the cluster, with `address='HOST:PORT'`."
         )
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
-        raise BenchError("Ray is not installed: pip install 'dit-generalization-bench[cluster]'.") from None
+        raise BenchError(f"Ray is not installed: {install('cluster')}.") from None
     if address and address not in ("auto", "local"):
         _answers(address)
     try:
@@ -211,7 +211,7 @@ def _answers(address: str) -> None:
     begin = f"`ray start --head --port {port}` begins one on that machine; `ray status` there says whether it lives."
     if not colon or not port.isdigit():
         raise UsageError(
-            f"--address {address} must be HOST:PORT, as `ray start --head` prints it, or 'auto' for the cluster of this machine."
+            f"`address={address!r}` must be HOST:PORT, as `ray start --head` prints it, or 'auto' for the cluster of this machine."
         )
     try:
         socket.create_connection((name.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()

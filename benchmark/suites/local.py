@@ -47,7 +47,7 @@ def machine(device: str, jobs: int | None) -> tuple[int, int]:
 def check_jobs(jobs: int | None) -> None:
     """Raise UsageError where no row at all may run."""
     if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs {jobs} must be at least 1.")
+        raise UsageError(f"`jobs={jobs}` must be at least 1.")
 
 
 def cores() -> int:

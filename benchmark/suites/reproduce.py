@@ -71,8 +71,8 @@ def reproduce(
     if committed and (problems := differences(committed, fresh, tolerance)):
         raise BenchError(
             f"{spec.title} does not reproduce {path}: {'; '.join(problems)}. The fresh record is "
-            f"{path_of(place.records, spec.row, spec.half)}. Where the change is meant, `bench run --force` with the same "
-            "flags makes the new record."
+            f"{path_of(place.records, spec.row, spec.half)}. Where the change is meant, `benchmark.run(..., force=True)` of the same "
+            "row makes the new record."
         )
     result = Reproduction(fresh, committed, "recorded" if committed else "new")
     write_text(path_of(place.home / VERDICTS, spec.row, spec.half), json.dumps(verdict(result), indent=1) + "\n")
@@ -135,4 +135,6 @@ def _read_verdict(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise BenchError(f"There is no verdict at {path}. `dvc repro`, or `bench reproduce` with the row's flags, writes it.") from None
+        raise BenchError(
+            f"There is no verdict at {path}. `dvc repro`, or `benchmark.suites.reproduce.reproduce(...)` of the row, writes it."
+        ) from None

@@ -16,7 +16,7 @@ def parsed(options: Sequence[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         key = key.strip().removeprefix("--").replace("-", "_")
         if not equals or not key.isidentifier():
-            raise UsageError(f"--slurm {word} must be KEY=VALUE, for example --slurm partition=gpu --slurm time=240.")
+            raise UsageError(f"`options={[word]}` must be KEY=VALUE, for example `options=['partition=gpu', 'time=240']`.")
         if key == "setup":
             found.setdefault("setup", []).append(value)
         else:
@@ -27,7 +27,7 @@ def parsed(options: Sequence[str]) -> dict[str, Any]:
 def limit(value: str) -> int:
     """Return sbatch's time (minutes, H:M:S, D-H, …) in minutes."""
     if not (found := re.fullmatch(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})", value)):
-        raise UsageError(f"--slurm time={value} must be minutes, H:M:S or D-H:M:S.")
+        raise UsageError(f"`options={[f'time={value}']}` must be minutes, H:M:S or D-H:M:S.")
     parts = [int(part) for part in found["parts"].split(":")]
     if found["days"]:
         hours, minutes, seconds = (*parts, 0, 0)[:3]

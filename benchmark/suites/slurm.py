@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmark.declaring.row import Row
 from benchmark.errors import BenchError, UsageError
-from benchmark.files import importing
+from benchmark.files import importing, install
 from benchmark.suites.child import COMMAND, Process, ended, environment, words
 from benchmark.suites.engine import Ended, Job, Site
 from benchmark.suites.local import check_jobs
@@ -28,7 +28,7 @@ ASK_SECONDS = 5.0  # between questions to the queue, for each row
 STOP_SECONDS = 60.0  # for a checkpoint, once Slurm wants the node back; it warns submitit 90 s before
 GONE_SECONDS = 90.0  # between the end of a job and the sight of its result on a shared disk
 REQUEUES = 1000  # of a row whose time was up: the paper's rows need more than one sitting in most queues
-NOTE = "With --slurm cluster=local the same array runs as processes of this machine."
+NOTE = "With `options=['cluster=local']` the same array runs as processes of this machine."
 
 
 class Task:
@@ -78,11 +78,11 @@ class Slurm:
 
     def __init__(self, options: Sequence[str] = (), *, cpus: int = 1, gpus: int = 0) -> None:
         if cpus < 1 or gpus < 0:
-            raise UsageError(f"--cpus {cpus} must be at least 1 and --gpus {gpus} at least 0.")
+            raise UsageError(f"`cpus={cpus}` must be at least 1 and `gpus={gpus}` at least 0.")
         self._options, self._cpus, self._gpus = parsed(options), cpus, gpus
         self.kind = self._options.pop("cluster", "slurm")
         if self.kind not in ("slurm", "local"):
-            raise UsageError(f"--slurm cluster={self.kind}: there is slurm and local.")
+            raise UsageError(f"`options={[f'cluster={self.kind}']}`: there is slurm and local.")
         self._waiting: list[_Row] = []
 
     def open(self, site: Site, jobs: int | None) -> int:
@@ -91,7 +91,7 @@ class Slurm:
         if self.kind == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
             raise BenchError(
                 "There is no sbatch on the PATH: this machine submits to no Slurm cluster. Run the same command "
-                f"on a login node, or look at the job with --dry-run. {NOTE}"
+                f"on a login node, or look at the job with `dry_run=True`. {NOTE}"
             )
         self.site = site
         self._folder = site.home / "runs" / "slurm"
@@ -117,7 +117,7 @@ class Slurm:
                 handles = [self._executor.submit(row.task) for row in rows]
         except (subprocess.CalledProcessError, OSError, RuntimeError) as problem:
             raise BenchError(
-                f"The job array was not submitted: {_reason(problem)}. `bench sweep … --engine slurm --dry-run` shows what was asked for."
+                f"The job array was not submitted: {_reason(problem)}. The same with `dry_run=True` shows what was asked for."
             ) from None
         for row, handle in zip(rows, handles, strict=True):
             row.handle = handle
@@ -137,7 +137,7 @@ class Slurm:
         try:
             return _make_sbatch_string(command=command, folder=folder, map_count=rows, **self._parameters(jobs))
         except TypeError as problem:
-            raise UsageError(f"--slurm: {problem}.") from None
+            raise UsageError(f"`options=...`: {problem}.") from None
 
     def _made(self, jobs: int | None) -> Any:
         submitit = _submitit()
@@ -152,7 +152,7 @@ class Slurm:
             else:
                 executor.update_parameters(**{f"slurm_{key}": value for key, value in self._parameters(jobs).items()})
         except (ValueError, NameError, TypeError, RuntimeError) as problem:
-            raise UsageError(f"--slurm: {_reason(problem)}.") from None
+            raise UsageError(f"`options=...`: {_reason(problem)}.") from None
         return executor
 
     def _parameters(self, jobs: int | None) -> dict[str, Any]:
@@ -238,7 +238,7 @@ def _submitit() -> Any:
     try:
         import submitit
     except ImportError:
-        raise BenchError("submitit is not installed: pip install 'dit-generalization-bench[cluster]'.") from None
+        raise BenchError(f"submitit is not installed: {install('cluster')}.") from None
     logging.getLogger("submitit").setLevel(logging.ERROR)  # it warns of every cluster without accounting
     return submitit
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from benchmark.errors import BenchError, UsageError
+from benchmark.files import install
 from benchmark.running.lease import Files, Lost, held
 
 UPLOAD_SECONDS = 5.0
@@ -28,11 +29,11 @@ class Store:
         try:
             from fsspec.core import url_to_fs
         except ImportError:
-            raise UsageError(f"--runs {url} needs fsspec: pip install 'dit-generalization-bench[cluster]'.") from None
+            raise UsageError(f"Runs at {url} need fsspec: {install('cluster')}.") from None
         try:
             self._system, self._root = url_to_fs(url, use_listings_cache=False)
         except Exception as problem:  # every file system has errors of its own
-            raise UsageError(f"--runs {url} cannot be used: {problem}") from None
+            raise UsageError(f"Runs cannot be kept at {url}: {problem}") from None
         self._url = url
         self._uploaded: dict[str, tuple[int, int]] = {}  # size and time of what is there already
 

@@ -46,16 +46,17 @@ def sweep(
     store: str | None = None,
     dry_run: bool = False,
     console: Console | None = None,
+    words: Callable[[str], str] = str,
 ) -> list[Outcome]:
     """Run the rows that are not finished, `jobs` at a time, and say what became of each.
 
     jobs: None leaves it to the engine. engine: None is this machine. wait: False leaves the rows to a queue. store: the
-    MLflow store for the finished rows, None for none. Raise UsageError before anything starts where a row does not
-    resolve; on Ctrl-C stop every row at a checkpoint and raise KeyboardInterrupt.
+    MLflow store for the finished rows, None for none. words: how a note is said. Raise UsageError before anything starts
+    where a row does not resolve; on Ctrl-C stop every row at a checkpoint and raise KeyboardInterrupt.
     """
     console = console or Console(stderr=True, highlight=False)
     tasks = [_task(row, home, records, search, force) for row in rows]
-    view = View(tasks, console)
+    view = View(tasks, console, words)
     if dry_run:
         view.plan()
         return [task.outcome for task in tasks]
@@ -182,7 +183,7 @@ class _Mirror:
             if missed:
                 self._note(
                     f"The MLflow store {shown(self._store)} lacks {len(missed)} of the runs "
-                    f"({missed[0].removeprefix('failed: ')}). `bench track sync` replays them."
+                    f"({missed[0].removeprefix('failed: ')}). `benchmark.recording.tracking.sync(...)` replays them."
                 )
 
 

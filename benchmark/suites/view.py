@@ -1,7 +1,7 @@
 """What a person sees of a sweep: a live table on a terminal, one line per ended row elsewhere."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.said import visible
+from benchmark.recording.said import visible
 
 if TYPE_CHECKING:
     from benchmark.suites.task import Task
@@ -32,8 +32,8 @@ ENDED = ("finished", "already finished", "older code", "failed")
 class View:
     """The tasks of a sweep, shown while they change."""
 
-    def __init__(self, tasks: Sequence["Task"], console: Console) -> None:
-        self._tasks, self._console, self._began = tasks, console, time.time()
+    def __init__(self, tasks: Sequence["Task"], console: Console, words: Callable[[str], str] = str) -> None:
+        self._tasks, self._console, self._words, self._began = tasks, console, words, time.time()
         self._live = (
             Live(
                 console=console,
@@ -63,7 +63,7 @@ class View:
 
     def note(self, text: str) -> None:
         """Say one thing, above the table."""
-        self._console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
+        self._console.print(visible(self._words(text)), markup=False, highlight=False, soft_wrap=True)
 
     def plan(self) -> None:
         """Say which rows are finished and which a sweep would run."""

@@ -174,16 +174,17 @@ def _refuse(order: Order, search: tuple[Path, ...]) -> None:
     if order.home and not Path(order.beacon).exists():
         raise UsageError(
             f"{node} does not see the head's directory {order.home} (there is no {order.beacon}). Let BENCH_HOME "
-            "name a directory that every node mounts at the same place, or keep the runs under a URL: --runs s3://…"
+            "name a directory that every node mounts at the same place, or keep the runs under a URL: `benchmark.suites.cluster.Cluster(store='s3://…')`."
         )
     from benchmark.declaring import spec
+    from benchmark.images.manifest import adding
 
     entry = spec.load(registry.find("dataset", order.row.dataset, search))
     images = (Path(order.home) if order.home else home()) / "packed" / entry.name / "images.npy"
     if not entry.config.embedded and not images.exists():
         raise UsageError(
             f"{node} has no file {images}, the images of '{entry.name}'. Copy the head's packed/{entry.name} "
-            f"there, or pack them on the node: `bench data add {entry.name} --root PATH`."
+            f"there, or pack them on the node: {adding(entry.name)}."
         )
 
 

@@ -125,7 +125,7 @@ def _collect(training: Training, losses: list[Tensor], work: Work) -> dict[str, 
         step = training.step - len(losses) + int(bad[0]) + 1
         raise BenchError(
             f"The loss is {values[bad[0]].item()} at step {step}. The last checkpoint before it is kept; "
-            "lower the learning rate (--set recipe.learning_rate=…) or clip gradients (--set recipe.clip=1.0)."
+            "lower the learning rate (`overrides=['recipe.learning_rate=…']`) or clip gradients (`overrides=['recipe.clip=1.0']`)."
         )
     training.loss_sum = math.fsum([training.loss_sum, *values.tolist()])
     training.loss_steps += len(losses)

@@ -58,7 +58,7 @@ def prepare(network: nn.Module, work: Work, device: torch.device) -> None:
         work.say(numerics.TF32_SAID)
     split = processes.size > 1 or (work.micro_batch or recipe.batch) < recipe.batch
     if split and (why := numerics.whole_batch_only(network)):
-        raise UsageError(f"The batch of this network cannot be split: {why}. Run it in one process, without --micro-batch.")
+        raise UsageError(f"The batch of this network cannot be split: {why}. Run it in one process, without `micro_batch=...`.")
     if refused := numerics.compile_blocks(network, recipe.compile, device):
         work.say(refused)
     work.compiled = "blocks" if refused else recipe.compile
@@ -120,13 +120,13 @@ def _halve(network: nn.Module, work: Work, device: torch.device, problem: str) -
     now = min(work.micro_batch or largest, largest)
     if now == 1:
         raise BenchError(
-            f"Out of memory with one image at a time on {device} ({problem}). Give --recompute, which keeps fewer "
+            f"Out of memory with one image at a time on {device} ({problem}). Take `recompute=True`, which keeps fewer "
             "activations, take a smaller model, or a device with more memory."
         )
     if why := numerics.whole_batch_only(network):
         raise BenchError(
             f"Out of memory with the batch of {now} images on {device} ({problem}), and the batch of this network "
-            f"cannot be split: {why}. Give --recompute, which keeps fewer activations, or take a device with "
+            f"cannot be split: {why}. Take `recompute=True`, which keeps fewer activations, or take a device with "
             "more memory."
         )
     work.micro_batch = (now + 1) // 2

@@ -42,7 +42,7 @@ class PcaDiT(DiT):
         """Check what no single field can."""
         super().validate()
         if self.components is not None and not artifacts.DIGEST.fullmatch(self.components):
-            raise FieldError(f"components = {self.components!r} must be the sha256 that `bench pca` prints, 64 hex digits")
+            raise FieldError(f"components = {self.components!r} must be the sha256 of a file of components, 64 hex digits")
 
     def build(self, images: ImageShape, attention: tuple[Attention, ...]) -> nn.Module:
         """Build the network with its components, which on meta need not be there."""
@@ -80,9 +80,10 @@ class PcaDiT(DiT):
     def _way_to_components(self) -> str:
         which = f"{self.components[:12]}… are not here" if self.components else "are yet to be made"
         return (
-            f"components: those of this model {which}. `bench pca --run RUN --components {self.count}` makes them from "
-            f"a finished run of the plain DiT of depth {self.depth} on images of the same size (`bench list runs` names "
-            "the runs), and prints the sha256 to give as `components` in the entry or with --set model.components=SHA256"
+            f"components: those of this model {which}. "
+            f"`benchmark.analysis.pca.attention_components(network=RUN, count={self.count})` makes them from a finished run of "
+            f"the plain DiT of depth {self.depth} on images of the same size (`benchmark.records()` names "
+            "those there are); the sha256 of their file is `components` in the entry, or `overrides=['model.components=SHA256']`"
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.contract import ImageError
+from benchmark.contract import ImageError, install
 from registry.datasets.resize import shrink, to_array
 
 if TYPE_CHECKING:
@@ -69,6 +69,6 @@ def pillow() -> ModuleType:
         import PIL
         from PIL import Image, ImageOps  # noqa: F401  makes PIL.ImageOps
     except ImportError:
-        raise ImageError("reading images needs Pillow: pip install 'dit-generalization-bench[data]'") from None
+        raise ImageError(f"reading images needs Pillow: {install('data')}") from None
     Image.init()  # here, because the first use in several threads at once would race
     return PIL

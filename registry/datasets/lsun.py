@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from benchmark.contract import ImageError, Positive, entry
+from benchmark.contract import ImageError, Positive, entry, install
 from registry.datasets.decode import pillow, to_pixels
 from registry.datasets.resize import PREPROCESSING_VERSION
 from registry.datasets.sources import Keys, contents, existing_folder, fingerprint
@@ -113,5 +113,5 @@ def _library() -> ModuleType:
     try:
         import lmdb
     except ImportError:
-        raise ImageError("reading LSUN needs lmdb: pip install 'dit-generalization-bench[data]'") from None
+        raise ImageError(f"reading LSUN needs lmdb: {install('data')}") from None
     return lmdb

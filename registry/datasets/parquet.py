@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from benchmark.contract import FieldError, ImageError, Positive, entry
+from benchmark.contract import FieldError, ImageError, Positive, entry, install
 from registry.datasets.decode import pillow, to_pixels
 from registry.datasets.resize import PREPROCESSING_VERSION
 from registry.datasets.sources import (
@@ -154,7 +154,7 @@ def _open(path: Path) -> Any:
     try:
         import pyarrow.parquet as pq
     except ImportError:
-        raise ImageError("reading Parquet needs pyarrow: pip install 'dit-generalization-bench[data]'") from None
+        raise ImageError(f"reading Parquet needs pyarrow: {install('data')}") from None
     try:
         return pq.ParquetFile(path, page_checksum_verification=True)
     except Exception as problem:  # ArrowInvalid, OSError

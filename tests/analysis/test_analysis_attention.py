@@ -140,7 +140,7 @@ def test_an_analysis_sees_each_image_at_each_level_and_goes_on_where_it_stopped(
 
 def test_what_has_no_maps_is_told_so() -> None:
     network = UNet(channels=8, residual_blocks=1, multipliers=(1, 1), heads=2).build(ImageShape(3, 8))
-    with pytest.raises(NotRun, match="no attention layers whose maps can be taken: .* What applies to it is --what representations"):
+    with pytest.raises(NotRun, match="no attention layers whose maps can be taken: .* What applies to it is `what='representations'`"):
         shape(network, torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
 
 

@@ -137,7 +137,7 @@ def test_a_network_of_one_stage_has_no_pairs_and_is_drawn(tmp_path: Path) -> Non
 
 
 def test_too_few_images_and_models_without_stages_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--images 3 must be at least 4"):
+    with pytest.raises(UsageError, match="`images=3` must be at least 4"):
         analyse(trained(DiT(**SHAPE)), images(3), Request(images=3), lambda done, total: None, Parts(tmp_path))
     with pytest.raises(NotRun, match="names no stages"):
         stages(nn.Identity())

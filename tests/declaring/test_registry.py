@@ -62,7 +62,7 @@ def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(UsageError) as refusal:
         registry.find("layout", "local_haed")
     assert "Did you mean 'local_head'" in str(refusal.value)
-    assert "bench list layouts" in str(refusal.value)
+    assert "registry.entries('layout')" in str(refusal.value)
 
 
 def test_a_name_claimed_twice_is_an_error(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_an_entry_outside_the_project_brings_its_own_code(tmp_path: Path) -> Non
     again = [sys.executable, "-c", script, json.dumps(spec.to_json())]
     assert subprocess.run([*again, str(tmp_path)], capture_output=True, text=True, check=True).stdout.strip() == spec.id
     astray = subprocess.run(again, capture_output=True, text=True, check=False)
-    assert "name its folder with --registry" in astray.stderr
+    assert "name its folder: `registry=[DIR]`" in astray.stderr
 
 
 def test_id_does_not_depend_on_process_or_on_the_order_of_overrides() -> None:

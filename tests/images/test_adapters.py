@@ -117,7 +117,7 @@ def test_every_mode_is_turned_to_upright_rgb(layout: str, home: Path) -> None:
 def test_a_truncated_image_is_named_and_nothing_is_added(layout: str, home: Path) -> None:
     name, dataset = entry_of(layout)
     root = LAYOUTS[layout](home / "root", [JPEGS[0], JPEGS[1][:1500], WEBPS[0], b""])
-    with pytest.raises(BenchError, match="2 images cannot be read.*--skip-corrupt") as problem:
+    with pytest.raises(BenchError, match="2 images cannot be read.*`skip_corrupt=True`") as problem:
         datasets.add(name, dataset, home=home, root=root)
     source = dataset.open(root)
     bad = [image_id for image_id in source.ids if f"{image_id}: " in str(problem.value)]

@@ -377,4 +377,4 @@ def test_a_core_without_pillow_lists_and_says_what_to_install(tmp_path: Path) ->
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}
     )
-    assert "pip install 'dit-generalization-bench[data]'" in done.stdout
+    assert f"pip install -e '{Path(__file__).parents[2]}[data]'" in done.stdout

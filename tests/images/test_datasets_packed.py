@@ -91,7 +91,7 @@ def test_a_changed_source_or_entry_is_a_new_version(home: Path, pictures: Path) 
     assert second.outcome == "changed" and "330 images" in second.sentence and "329 images" in second.sentence
     assert second.manifest.sha256 != first.manifest.sha256
     grey = ImageFolder(resolution=8, channels=1)
-    with pytest.raises(UsageError, match="channels = 3 instead of 1.*bench data add shots --root PATH"):
+    with pytest.raises(UsageError, match="channels = 3 instead of 1.*datasets.add.'shots', ..., root=PATH.`"):
         datasets.load("shots", grey, home=home)
     assert add(home, pictures, grey).outcome == "changed"
     assert datasets.load("shots", grey, home=home).images.shape == (329, 1, 8, 8)
@@ -103,11 +103,11 @@ def test_a_stock_name_keeps_its_images(home: Path, pictures: Path) -> None:
     before = everything(home)
     assert add(home, pictures, keep=first.manifest).outcome == "unchanged"
     (pictures / "a/0.png").rename(pictures / "a/other.png")
-    with pytest.raises(UsageError, match="by other names. Nothing was changed.*bench new dataset my_photos --folder"):
+    with pytest.raises(UsageError, match="by other names. Nothing was changed.*new.write.'dataset', 'my_photos', template=FOLDER"):
         add(home, pictures, keep=first.manifest)
     (pictures / "a/other.png").rename(pictures / "a/0.png")
     Image.new("RGB", (12, 10)).save(pictures / "a/0.png")
-    with pytest.raises(UsageError, match="those under --root have the sha256"):
+    with pytest.raises(UsageError, match="those in the folder have the sha256"):
         add(home, pictures, keep=first.manifest)
     assert everything(home) == before
     assert add(home, pictures).outcome == "changed"
@@ -127,9 +127,9 @@ def test_images_that_only_the_pin_knows_are_packed_again_to_the_same_bytes(home:
     first = add(home, pictures)
     for path in (home / "packed/shots").iterdir():
         path.unlink()
-    with pytest.raises(UsageError, match="bench data add shots --root PATH"):
+    with pytest.raises(UsageError, match="datasets.add.'shots', ..., root=PATH.`"):
         datasets.load("shots", FOLDER, home=home)
-    missing = "pinned, but not packed here; `bench data add shots --root PATH` packs them"
+    missing = "pinned, but not packed here; `benchmark.images.datasets.add('shots', ..., root=PATH)` packs them"
     assert datasets.verify("shots", home=home) == [missing]
     again = add(home, pictures)
     assert again.outcome == "restored" and again.manifest == first.manifest
@@ -137,18 +137,18 @@ def test_images_that_only_the_pin_knows_are_packed_again_to_the_same_bytes(home:
 
 def test_images_that_are_not_there_say_how_to_add_them(home: Path) -> None:
     made = spec.load(registry.find("dataset", "lsun_church")).config
-    with pytest.raises(UsageError, match="bench data add lsun_church --root PATH") as problem:
+    with pytest.raises(UsageError, match="datasets.add.'lsun_church', ..., root=PATH.`") as problem:
         datasets.load("lsun_church", made, home=home)
     assert problem.value.exit_code == 2 and everything(home) == {}
-    assert "bench data add lsun_church --root PATH" in datasets.status("lsun_church", home)[1]
+    assert "datasets.add('lsun_church', ..., root=PATH)`" in datasets.status("lsun_church", home)[1]
 
 
 def test_requests_that_make_no_sense_are_refused(home: Path, pictures: Path) -> None:
     for dataset, root, options, said in (
-        (FOLDER, None, {}, "bench data add shots --root PATH"),
+        (FOLDER, None, {}, "datasets.add.'shots', ..., root=PATH.` names the folder"),
         (LEAVES, pictures, {}, "generated, not read from files"),
-        (LEAVES, None, {"limit": 5}, "leave --root and --limit out"),
-        (FOLDER, pictures, {"limit": 0}, "--limit 0 must be at least 1"),
+        (LEAVES, None, {"limit": 5}, "leave `root=...` and `limit=...` out"),
+        (FOLDER, pictures, {"limit": 0}, "`limit=0` must be at least 1"),
     ):
         with pytest.raises(UsageError, match=said):
             datasets.add("shots", dataset, home=home, root=root, **options)
@@ -169,7 +169,7 @@ def test_corrupt_images_are_named_or_skipped_on_request(home: Path, pictures: Pa
     with pytest.raises(BenchError) as problem:
         add(home, pictures)
     said = str(problem.value)
-    assert "12 images cannot be read" in said and "and 2 more" in said and "--skip-corrupt" in said
+    assert "12 images cannot be read" in said and "and 2 more" in said and "`skip_corrupt=True`" in said
     assert [name for name in sorted(broken) if name in said] == sorted(broken)[:10] and "\n" not in said
     assert everything(home) == {}
     added = add(home, pictures, skip_corrupt=True)
@@ -233,7 +233,7 @@ def test_an_embedded_dataset_must_be_as_pinned(home: Path) -> None:
     pinned = datasets.add("leaves", LEAVES, home=home, root=None).manifest
     assert (home / "data/leaves.json").exists() and datasets.load("leaves", LEAVES, home=home).manifest == pinned
     manifest.write(home / "data/leaves.json", replace(pinned, sha256="0" * 64))
-    with pytest.raises(BenchError, match=f"{pinned.sha256}.*{'0' * 64}.*bench data add leaves`") as problem:
+    with pytest.raises(BenchError, match=f"{pinned.sha256}.*{'0' * 64}.*datasets.add.'leaves', .*`") as problem:
         datasets.load("leaves", LEAVES, home=home)
     assert problem.value.exit_code == 1 and datasets.verify("leaves", home=home) == [str(problem.value)]
     assert datasets.add("leaves", LEAVES, home=home, root=None).outcome == "changed"
@@ -252,7 +252,7 @@ def test_overridden_fields_are_packed_under_a_name_of_their_own(home: Path) -> N
     changed = name("dataset.count=400")
     assert changed.startswith("dead_leaves8-") and len(changed) == len("dead_leaves8-") + 8
     assert changed == name("dataset.count=400", "recipe.steps=7") == name("count=400") != name("dataset.count=401")
-    with pytest.raises(UsageError, match="--set cannot change 'natural8'.*--registry"):
+    with pytest.raises(UsageError, match="`overrides=...` cannot change 'natural8'.*`registry=.DIR.`"):
         name("dataset.resolution=4", dataset="natural8")
 
 
@@ -282,7 +282,7 @@ def test_a_flipped_byte_is_found(home: Path, pictures: Path) -> None:
     add(home, pictures)
     datasets.load("leaves", LEAVES, home=home)
     assert datasets.verify("shots", home=home) == [] == datasets.verify("leaves", home=home)
-    for name, dataset, way_out in (("shots", FOLDER, "bench data add shots"), ("leaves", LEAVES, "Remove packed/leaves")):
+    for name, dataset, way_out in (("shots", FOLDER, "datasets.add.'shots'"), ("leaves", LEAVES, "Remove packed/leaves")):
         path = home / "packed" / name / "images.npy"
         sound = path.read_bytes()
         path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
@@ -397,8 +397,8 @@ def test_the_manifest_round_trips_and_its_digest_is_its_content(home: Path, pict
 def test_listings_say_what_is_there(home: Path, pictures: Path) -> None:
     assert datasets.packed_names(home) == []
     assert datasets.status("leaves", home, LEAVES) == ("", "not packed here: generated on first use")
-    assert datasets.status("shots", home, FOLDER) == ("", "not packed here: `bench data add shots --root PATH`")
-    with pytest.raises(UsageError, match="bench data add shots --root PATH"):
+    assert datasets.status("shots", home, FOLDER) == ("", "not packed here: `benchmark.images.datasets.add('shots', ..., root=PATH)`")
+    with pytest.raises(UsageError, match="datasets.add.'shots', ..., root=PATH.`"):
         datasets.facts("shots", home)
     added = add(home, pictures)
     datasets.load("leaves", LEAVES, home=home)
@@ -408,7 +408,7 @@ def test_listings_say_what_is_there(home: Path, pictures: Path) -> None:
     facts = datasets.facts("shots", home)
     assert facts["count"] == 330 and facts["sha256"] == added.manifest.sha256 and "ids" not in facts
     assert added.to_json() == {"outcome": "new"} | facts and json.dumps(facts)
-    missing = "there are no images of that name; `bench data add none --root PATH` adds them"
+    missing = "there are no images of that name; `benchmark.images.datasets.add('none', ..., root=PATH)` adds them"
     assert datasets.verify("none", home=home) == [missing]
 
 
@@ -462,15 +462,15 @@ def test_copies_of_test_images_leave_the_pool(home: Path, pictures: Path) -> Non
     assert taken.dropped_duplicates == 3
     assert list(taken.train_ids) == [i for i in pool if i not in (pool[0], pool[3], pool[9])]
     assert {image.tobytes() for image in taken.train}.isdisjoint({image.tobytes() for image in taken.test})
-    with pytest.raises(UsageError, match="--subset 28 is more than the 27 images"):
+    with pytest.raises(UsageError, match="`subset=28` is more than the 27 images"):
         datasets.subset(packed, "shots", 28, 0)
 
 
 def test_a_subset_that_the_pool_cannot_give_says_the_way_out(home: Path, pictures: Path) -> None:
     packed = datasets.load("leaves", LEAVES, home=home)
-    with pytest.raises(UsageError, match="--subset 31 .* the 30 images .*at most 30, or --set dataset.count=331"):
+    with pytest.raises(UsageError, match="`subset=31` .* the 30 images .*at most 30, or `overrides=.'dataset.count=331'.`"):
         datasets.subset(packed, "leaves", 31, 0)
-    with pytest.raises(UsageError, match="--subset 0 must be at least 1"):
+    with pytest.raises(UsageError, match="`subset=0` must be at least 1"):
         datasets.subset(packed, "leaves", 0, 0)
     few = datasets.load("few", DeadLeaves(resolution=8, count=300), home=home)
     with pytest.raises(UsageError, match="has 300 images; 300 are held out .* at least 301 are needed"):

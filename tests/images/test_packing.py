@@ -282,7 +282,7 @@ def test_the_ids_of_very_many_images_lie_beside_the_array(home: Path) -> None:
     changed = content.replace(b"batch_1:7", b"batch_1:x")
     for damaged, said in ((changed, "are damaged: their sha256 is"), (None, "cannot be read")):
         path.unlink() if damaged is None else path.write_bytes(damaged)
-        with pytest.raises(BenchError, match=f"The ids .*ids.json {said}.*bench data add small --root PATH"):
+        with pytest.raises(BenchError, match=f"The ids .*ids.json {said}.*.*datasets.add\\('small', ..., root=PATH\\)"):
             datasets.load("small", BATCHES, home=home)
         assert said in datasets.verify("small", home=home)[0]
     assert datasets.add("small", BATCHES, home=home, root=home / "root").outcome == "restored"
@@ -314,9 +314,9 @@ def test_another_resolution_is_refused_with_the_way_out(home: Path) -> None:
     root = imagenet(home / "root", JPEGS)
     assert datasets.add("shots", FOLDER, home=home, root=root, resolution=8).outcome == "new"
     kept = everything(home)
-    with pytest.raises(UsageError, match=r"--resolution 64: the images of 'shots' are 8x8.*datasets/shots_64.gin"):
+    with pytest.raises(UsageError, match=r"`resolution=64`: the images of 'shots' are 8x8.*datasets/shots_64.gin"):
         datasets.add("shots", FOLDER, home=home, root=root, resolution=64)
     for embedded in (DeadLeaves(resolution=8, count=5), CAlpha(resolution=8, count=5, alpha=2)):
-        with pytest.raises(UsageError, match=r"`--set dataset.resolution=64` of `bench run` generates others"):
+        with pytest.raises(UsageError, match=r"`overrides=\['dataset.resolution=64'\]` generates others"):
             datasets.add("made", embedded, home=home, root=None, resolution=64)
     assert everything(home) == kept

@@ -94,7 +94,7 @@ def test_the_manifest_says_what_it_follows_and_is_made_of(home: Path) -> None:
 
 
 def test_a_packed_folder_is_permuted_without_its_files(home: Path) -> None:
-    with pytest.raises(UsageError, match="bench data add shots --root PATH"):
+    with pytest.raises(UsageError, match=r"datasets.add\('shots', ..., root=PATH\)"):
         made("mixed", SHOTS, home)
     datasets.add("shots", SHOTS.config, home=home, root=pictures(home / "root"))
     plain, other = datasets.load("shots", SHOTS.config, home=home), made("mixed", SHOTS, home, "x")

@@ -53,7 +53,7 @@ def test_without_a_size_a_preview_shows_what_there_is(packed: datasets.Packed) -
     assert preview(packed, "leaves", size=None, seed=0, half=None, test=False).taken.size == 30
     half = preview(packed, "leaves", size=None, seed=0, half="b", test=False)
     assert half.taken.size == 15 and half.stem == "leaves-n15-s0-half_b" and half.test_ids == ()
-    with pytest.raises(UsageError, match="--count 0 must be at least 1"):
+    with pytest.raises(UsageError, match="`shown=0` must be at least 1"):
         preview(packed, "leaves", size=None, seed=0, half=None, test=False, shown=0)
 
 

@@ -115,13 +115,15 @@ def test_two_halves_are_the_first_of_the_pool_and_share_nothing(leaves: datasets
 
 
 def test_a_half_that_is_too_small_says_the_way_out(leaves: datasets.Packed, doubled: datasets.Packed, home: Path) -> None:
-    with pytest.raises(UsageError, match="--subset 16 --half b is more than the 15 images .*Use at most 15, or --set dataset.count=332"):
+    with pytest.raises(
+        UsageError, match="`subset=16, half='b'` is more than the 15 images .*Use at most 15, or `overrides=.'dataset.count=332'.`"
+    ):
         datasets.subset(leaves, "leaves", 16, 0, "b")
     assert len(datasets.subset(leaves, "leaves", 15, 0, "b").train) == 15
     with pytest.raises(UsageError, match="more than the 12 images .*Use at most 12, or a dataset with more images"):
         datasets.subset(doubled, "doubled", 13, 0, "a")
     few = datasets.load("few", DeadLeaves(resolution=8, count=301), home=home)
-    with pytest.raises(UsageError, match="at least 302 are needed. Use --set dataset.count=302"):
+    with pytest.raises(UsageError, match="at least 302 are needed. Use `overrides=.'dataset.count=302'.`"):
         datasets.subset(few, "few", 1, 0, "a")
 
 

@@ -218,7 +218,7 @@ def test_components_that_are_not_there_are_named_with_the_way_to_make_them(home:
     config = PcaDiT(**SHAPE, count=3, components=components)
     with torch.device("meta"):
         assert config.build(IMAGES, (Attention(),) * 2)(torch.zeros(1, 3, 4, 4), torch.zeros(1)).shape == (1, 3, 4, 4)
-    with pytest.raises(ArtifactMissing, match="bench pca --run RUN --components 3"):
+    with pytest.raises(ArtifactMissing, match="attention_components.network=RUN, count=3."):
         config.build(IMAGES, (Attention(),) * 2)
 
 

@@ -65,7 +65,17 @@ def formula(spec: Spec) -> dict[str, Tensor]:
         lambda w: {k.replace("blocks.0.", "blocks.0._orig_mod._checkpoint_wrapped_module."): v for k, v in w.items()},
         lambda w: {"model_ema": w, "model": {k: 0 * v for k, v in w.items()}},
     ],
-    ids=["plain", "ema beside model", "module prefix", "state_dict", "compiled", "parallel, compiled", "compiled, parallel", "blocks", "model_ema"],
+    ids=[
+        "plain",
+        "ema beside model",
+        "module prefix",
+        "state_dict",
+        "compiled",
+        "parallel, compiled",
+        "compiled, parallel",
+        "blocks",
+        "model_ema",
+    ],
 )
 def test_every_way_to_nest_the_weights_reads_the_same(tmp_path: Path, wrap) -> None:
     made = formula(spec_of())
@@ -127,8 +137,8 @@ def test_what_does_not_match_is_named_with_the_way_out(tmp_path: Path) -> None:
     lacking = {k: v for k, v in made.items() if k != "blocks.1.attn.qkv.bias"}
     assert "1 missing: blocks.1.attn.qkv.bias" in said(lacking)
     assert "1 unexpected: head.weight" in said(made | {"head.weight": torch.zeros(2)})
-    assert "--set model.learned_variance=True" in said(formula(spec_of("model.learned_variance=True")))
-    assert "--set model.hidden=24 --set model.depth=3 --set model.patch=2" in said(
+    assert "`overrides=['model.learned_variance=True']`" in said(formula(spec_of("model.learned_variance=True")))
+    assert "`overrides=['model.hidden=24', 'model.depth=3', 'model.patch=2']`" in said(
         formula(spec_of("model.hidden=24", "model.depth=3", "model.patch=2"))
     )
     assert "not finite: pos_embed" in said(made | {"pos_embed": made["pos_embed"] / 0})

@@ -75,7 +75,7 @@ def test_a_changed_record_makes_page_and_pictures_stale(board: Path) -> None:
     changed = made(1.5, seed=1)
     write(changed, path_of(board / "records", changed.row))
     found = problems(board)
-    assert len(found) == 4 and all("bench leaderboard" in problem for problem in found)
+    assert len(found) == 4 and all("benchmark.pages.leaderboard.build" in problem for problem in found)
     assert "README.md is not what the records give, from line" in found[0]
     assert [Path(problem.split()[0]).name for problem in found[1:]] == ["gap.svg", "paired.svg", "curves.svg"]
     leaderboard.build(board / "records", board, PUBLISHED)

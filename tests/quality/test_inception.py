@@ -201,7 +201,7 @@ def test_weights_of_something_else_are_one_paragraph(tmp_path: Path, content: ob
 def test_missing_weights_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv(inception.VARIABLE, raising=False)
-    with pytest.raises(UsageError, match="bench fidelity setup"):
+    with pytest.raises(UsageError, match="quality.inception.setup"):
         inception.extractor(None, CPU)
     monkeypatch.setenv(inception.VARIABLE, str(tmp_path / "nowhere.pth"))
     with pytest.raises(UsageError, match=r"nowhere\.pth cannot be read"):

@@ -75,7 +75,7 @@ def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_record_says_what_to_type(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="bench list runs"):
+    with pytest.raises(UsageError, match="benchmark.records"):
         record.read(tmp_path / "none.json")
 
 

@@ -17,7 +17,7 @@ import pytest
 from benchmark.declaring.fields import to_json
 from benchmark.declaring.spec import spec_id
 from benchmark.errors import UsageError
-from benchmark.files import write_text
+from benchmark.files import install, write_text
 from benchmark.recording import analyses, tracking
 from benchmark.recording.analyses import Analysis
 from benchmark.recording.mirror import parameters, progress, shown
@@ -356,7 +356,7 @@ def test_dead_servers_delay_nothing_and_are_named(tmp_path, store):
         began = time.monotonic()
         warning = mirror.finish()
         assert time.monotonic() - began < 10.5
-        assert uri in warning and "bench track sync" in warning and "\n" not in warning
+        assert uri in warning and "benchmark.recording.tracking.sync(...)" in warning and "\n" not in warning
     silent.close()
     for run_dir, uri, reason in zip(run_dirs, stores, ("Connection refused", "timed out", "No such file", "maintenance mode"), strict=True):
         wait_for_problem(run_dir, uri, reason)
@@ -368,7 +368,7 @@ def test_dead_servers_delay_nothing_and_are_named(tmp_path, store):
 def test_without_mlflow_a_run_is_told_once(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)  # what an installation of the core alone looks like
     warning = tracking.start(make_run(tmp_path, 8), store="sqlite:///unused.db").finish()
-    assert "pip install 'dit-generalization-bench[tracking]'" in warning
+    assert install("tracking") in warning
     with pytest.raises(tracking.BenchError, match="pip install"):
         tracking.sync([tmp_path], "sqlite:///unused.db")
 

@@ -211,7 +211,7 @@ def test_a_row_that_does_not_resolve_stops_the_sweep_before_it_begins(place):
     plan(place["home"], 1)
     with pytest.raises(UsageError, match="dit_tinny"):
         sweep([rows(1)[0], rows(1)[0]._replace(model="dit_tinny")], jobs=1, console=quiet(), **place)
-    with pytest.raises(UsageError, match="--jobs 0"):
+    with pytest.raises(UsageError, match="`jobs=0`"):
         sweep(rows(1), jobs=0, console=quiet(), **place)
     assert not (place["home"] / "runs").exists()
 

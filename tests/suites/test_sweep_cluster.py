@@ -198,7 +198,7 @@ def test_a_node_that_differs_from_the_head_refuses_the_row_by_name(tmp_path, cha
 def test_a_node_that_does_not_see_the_directory_or_the_images_says_which(tmp_path):
     one = order(tmp_path)
     done = worker.work(one._replace(beacon=str(tmp_path / "elsewhere/runs/.sweep")))
-    assert done.code == 2 and f"does not see the head's directory {one.home}" in done.said and "--runs s3://" in done.said
+    assert done.code == 2 and f"does not see the head's directory {one.home}" in done.said and "Cluster(store='s3://…')" in done.said
     done = worker.work(one._replace(row=one.row._replace(dataset="celeba")))
     assert done.code == 2 and f"has no file {one.home}/packed/celeba/images.npy" in done.said
 
@@ -223,7 +223,7 @@ def test_an_address_where_nothing_answers_is_said_within_seconds(tmp_path, monke
     with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(BenchError, match="something is there, but it is no Ray"):
         run(tmp_path, Cluster(f"127.0.0.1:{deaf.getsockname()[1]}"), rows(1))
     assert time.monotonic() - began < 30
-    with pytest.raises(UsageError, match="--address nowhere must be HOST:PORT"):
+    with pytest.raises(UsageError, match="`address='nowhere'` must be HOST:PORT"):
         run(tmp_path, Cluster("nowhere"), rows(1))
     with pytest.raises(UsageError, match="Ray Client"):
         run(tmp_path, Cluster("ray://127.0.0.1:10001"), rows(1))

@@ -82,9 +82,9 @@ def test_times_are_read_as_sbatch_reads_them(word, minutes):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["partition"], "--slurm partition must be KEY=VALUE"),
+        (["partition"], "options=..partition..` must be KEY=VALUE"),
         (["=3"], "must be KEY=VALUE"),
-        (["time=soon"], "--slurm time=soon must be"),
+        (["time=soon"], "options=..time=soon..` must be"),
         (["cluster=moon"], "there is slurm and local"),
     ],
 )
@@ -102,7 +102,7 @@ def test_a_flag_of_another_engine_is_refused():
         (("--gpus", "1"), "--gpus belongs to --engine ray or slurm, not to local"),
         (("--engine", "slurm", "--address", "x:1"), "--address belongs to --engine ray, not to slurm"),
         (("--engine", "ray", "--no-wait"), "--no-wait belongs to --engine slurm"),
-        (("--engine", "ray", "--cpus", "0"), "--cpus 0 must be at least 1"),
+        (("--engine", "ray", "--cpus", "0"), "`cpus=0` must be at least 1"),
     ):
         with pytest.raises(UsageError, match=message):
             made(*words)

@@ -129,7 +129,7 @@ def test_a_worker_that_lost_the_stored_run_is_interrupted_and_uploads_nothing(st
 
 
 def test_a_store_that_refuses_is_named(tmp_path):
-    with pytest.raises(UsageError, match="--runs nosuch://x cannot be used"):
+    with pytest.raises(UsageError, match="Runs cannot be kept at nosuch://x"):
         Store("nosuch://x")
     (tmp_path / "file").touch()
     with pytest.raises(BenchError, match=f"file://{tmp_path}/file/deeper cannot be used: .*credentials and the space"):

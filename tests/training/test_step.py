@@ -152,7 +152,7 @@ def test_out_of_memory_halves_and_takes_the_same_step() -> None:
 
 
 def test_out_of_memory_with_one_image_is_an_error() -> None:
-    with pytest.raises(BenchError, match=r"one image at a time on cpu \(CUDA out of memory.*--recompute"):
+    with pytest.raises(BenchError, match=r"one image at a time on cpu \(CUDA out of memory.*`recompute=True`"):
         take_step(start(Greedy(0), work().recipe), IMAGES, work(warn=lambda text: None))
 
 

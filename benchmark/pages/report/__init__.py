@@ -27,7 +27,7 @@ from benchmark.recording.style import Picture
 __all__ = ["as_json", "build", "compose", "gather", "glance_rows", "stale"]
 
 PAGE, HTML = "README.md", "index.html"
-MEND = "Run `bench report paper` and commit what it writes."
+MEND = "Make it again, `benchmark.pages.report.build(...)`, and commit what that writes."
 
 
 def gather(records_dir: Path, published: Path, suites: Sequence[str] = ()) -> Material:
@@ -45,7 +45,7 @@ def build(material: Material, records_dir: Path, out: Path) -> list[Path]:
     """Write the page, its pictures and the same page as HTML under `out`; remove pictures that no longer belong."""
     text, shown = compose(material, records_dir, out)
     if (there := _read(out / PAGE)) is not None and not there.startswith(TITLE):
-        raise UsageError(f"{out / PAGE} is not a page of this report, and would be overwritten. Give another folder with --out DIR.")
+        raise UsageError(f"{out / PAGE} is not a page of this report, and would be overwritten. Give another folder: `out=DIR`.")
     drawn = {out / picture.path: pictures.draw(picture) for picture in shown}
     for path, svg in drawn.items():
         write_text(path, svg)

@@ -25,7 +25,7 @@ from benchmark.pages.statistics import t_quantile
 from benchmark.pages.tables import tabulate
 from benchmark.recording import published as reported
 from benchmark.recording.record import Record, path_of, read_all
-from benchmark.said import one_line
+from benchmark.recording.said import one_line
 
 MARK = "made by bench site"  # a folder that has this file may be replaced
 STATIC = ("site.css", "site.js", "results.js", "compare.js", "charts.js", "statistics.js")
@@ -60,7 +60,7 @@ def build(sources: Sources, out: Path, progress: Callable[[int, int], None] = la
     Raise UsageError where `out` holds something that no site has.
     """
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MARK).exists())):
-        raise UsageError(f"{out} is not a site of this command and would be replaced. Give another folder with --out DIR.")
+        raise UsageError(f"{out} is not a site of this command and would be replaced. Give another folder: `out=DIR`.")
     out.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp"))
     try:

@@ -16,7 +16,7 @@ from benchmark.pages.text import amount, escaped, plain, short_text
 from benchmark.recording import analyses, verification
 from benchmark.recording.curves import mean_curves
 from benchmark.recording.record import Record, path_of
-from benchmark.said import one_line
+from benchmark.recording.said import one_line
 
 ANALYSES = {
     "jacobian": "Jacobian of the denoised image",

@@ -17,7 +17,7 @@ from benchmark.pages.tables import BASELINE, Row, Series, Table, gather, other_i
 from benchmark.pages.text import short_text
 from benchmark.recording.published import Published
 from benchmark.recording.record import METRIC_VERSION, Record
-from benchmark.said import one_line
+from benchmark.recording.said import one_line
 
 # What a column of the results is called, and what it means. One list for the head of the table, its CSV and its JSON.
 FIELDS = {

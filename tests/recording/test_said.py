@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from benchmark.files import PROJECT
-from benchmark.said import one_line, scrubbed, scrubbed_json, visible
+from benchmark.recording.said import one_line, scrubbed, scrubbed_json, visible
 from tests.conftest import Bench
 
 HOSTILE = "red\x1b[31m\x1b]0;title\x07 \u202eback \u200bnone"
