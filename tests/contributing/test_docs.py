@@ -74,7 +74,7 @@ def test_the_page_promises_what_is_printed(followed) -> None:
 def test_the_rows_stand_beside_another_in_one_table(followed) -> None:
     folder, _, _ = followed
     rows = {(r.row.model, r.row.layout) for r in record.read_all(folder / "leaderboard" / "records")}
-    assert rows == {("dit_mini", "global"), ("dit_mini", "local_3x4_tail"), ("my_bias", "global")}
+    assert rows == {("dit_mini", "global"), ("dit_mini", "local_3x4_tail"), ("my_bias", "global"), ("my_dit", "knights_3")}
     page = (folder / "leaderboard" / "README.md").read_text()
     table = page[page.index("### quick on dead") :]
     assert all(name in table for name in ("my\\_bias", "dit\\_mini")) or all(name in table for name in ("my_bias", "dit_mini"))
@@ -94,6 +94,29 @@ def test_the_network_of_the_page_has_the_bias_that_it_claims(followed) -> None:
     with torch.no_grad():
         torch.testing.assert_close(network(x.flip(3), t), network(x, t).flip(3))
         assert not torch.allclose(network(x.flip(2), t), network(x, t).flip(2))
+
+
+def test_the_dit_of_the_page_looks_at_directions_and_at_its_pattern_only(followed) -> None:
+    import torch
+
+    from benchmark.contract import Attention, ImageShape
+    from benchmark.declaring import registry
+    from benchmark.declaring.spec import load
+
+    folder, _, _ = followed
+    layout = load(registry.read("layout", folder / "layouts" / "knights_3.gin")).config
+    assert layout.keys(8, 0) == {0, 10, 17}  # a corner: itself, one down two right, two down one right
+    assert layout.place(6)[3:] == (Attention(),) * 3 and layout.place(6)[0].pattern == layout
+    network = load(registry.read("model", folder / "backbones" / "my_dit.gin")).config.build(ImageShape(3, 8), layout.place(6))
+    layer, x = network.blocks[0].attn, torch.randn(1, 64, 32)
+    with torch.no_grad():
+        before = layer(x)
+        layer.qkv.weight[:64] *= 3.0  # longer queries and keys point where they pointed
+        layer.qkv.bias[:64] *= 3.0
+        torch.testing.assert_close(layer(x), before)
+        x[0, 1] += 1.0  # no knight's move from the corner
+        torch.testing.assert_close(layer(x)[0, 0], before[0, 0])
+        assert not torch.allclose(layer(x)[0, 1], before[0, 1])
 
 
 def test_a_changed_expectation_would_be_noticed(tmp_path: Path) -> None:
