@@ -1,7 +1,6 @@
 """An experiment in words: its table, what was learnt and what not, as the verdicts have it; for the page and the terminal."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from benchmark.pages.claims import WORTH, Claim
 from benchmark.pages.experiments import READINGS, Arm, Factor, Line, Told
@@ -35,9 +34,7 @@ def learnt(told: Told) -> str:
             if mine := [one for one in _of(told, claim) if _side(one) == side]:
                 meaning = claim.meaning.shown if side == 1 else claim.meaning.contradicted
                 said.append(f"{meaning or word + claim.statement} ({'; '.join(map(_numbers, mine))}.)")
-    return (
-        " ".join([*said, *filter(None, map(partial(_fitting, told), told.lines))]) or "Nothing yet: no comparison of its claims is decided."
-    )
+    return " ".join([*said, *_fitting(told, seen=True)]) or "Nothing yet: no comparison of its claims is decided."
 
 
 def not_learnt(told: Told) -> str:
@@ -52,7 +49,7 @@ def not_learnt(told: Told) -> str:
         if waiting:
             of = f" ({len(waiting)} of {len(_of(told, claim))} comparisons)" if len(_of(told, claim)) > 1 else ""
             said.append(f"Not run: {claim.name}{of}.")
-    return " ".join([*said, told.experiment.limits])
+    return " ".join([*said, *_fitting(told, seen=False), told.experiment.limits])
 
 
 def factor_words(found: Factor | None) -> str:
@@ -81,15 +78,23 @@ def line_label(told: Told, line: Line) -> str:
     return f"{label(told, line.arm)} on {where}{many}"
 
 
-def _fitting(told: Told, line: Line) -> str:
-    """Say whether two datasets that are compared slow fitting alike, which the comparison at equal steps takes for granted."""
-    train, fit = told.difference(line, "psnr_train"), told.difference(line, "psnr_gap", equal_fit=True)
-    if told.experiment.figure != "differences" or not line.than_on or train is None or train.estimate.n < 2:
-        return ""
+def _fitting(told: Told, *, seen: bool) -> list[str]:
+    """Say of every two datasets that are compared whether fitting is slowed alike on both, which equal steps take for granted.
+
+    `seen` says those where the difference is seen, else those where it is not: two seeds see little.
+    """
+    if told.experiment.figure != "differences":
+        return []
+    trains = [(line, told.difference(line, "psnr_train")) for line in told.lines if line.than_on]
+    return [_slowed(told, line, train) for line, train in trains if train and train.estimate.n > 1 and bool(train.side) == seen]
+
+
+def _slowed(told: Told, line: Line, train: Paired) -> str:
     numbers = f"PSNR train against {told.baseline[1]}, {line.dataset} less {line.than_on}: {_difference(train)}"
     if train.side == 0:
-        return f"Fitting is not seen to be slowed more on one of the two datasets ({numbers}), so equal steps compare them fairly."
+        return f"Whether {label(told, line.arm)} slows fitting more on one of the two datasets, which equal steps cannot tell ({numbers})."
     slower = line.dataset if train.side < 0 else line.than_on
+    fit = told.difference(line, "psnr_gap", equal_fit=True)
     at_fit = "it has no common level" if fit is None else f"the difference of the gap is then, in dB, {_difference(fit)}"
     return (
         f"But {label(told, line.arm)} slows fitting more on {slower} ({numbers}), which at equal steps is a part of the difference; "
