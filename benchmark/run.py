@@ -185,7 +185,8 @@ def describe(spec: Spec, place: Place, subset: datasets.Subset) -> None:
     images = {"train_sha256": subset.digest, "test_sha256": subset.test_digest}
     if before and before.get("data") != images:
         raise BenchError(
-            f"The images of run {spec.id} have changed since it began ({before.get('data')} then, {images} now). Start it anew with `force=True`."
+            f"The images of run {spec.id} have changed since it began ({before.get('data')} then, {images} now). "
+            "Start it anew with `force=True`."
         )
     document = {
         "id": spec.id,

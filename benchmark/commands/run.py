@@ -247,8 +247,8 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
         "assumed": list(spec.assumed),
         "state": "finished" if runs.finished(spec, place) else "not finished",
     }
-    if said := runs.short_of_memory(spec):
-        say(said, error=True)
+    if short := runs.short_of_memory(spec):
+        say(short, error=True)
     if options.json:
         print_json(facts | {"spec": spec.to_json()})
         return 0

@@ -70,7 +70,8 @@ class Mirror:
         except subprocess.TimeoutExpired:
             return (
                 f"The MLflow store {shown(self._store)} is not up to date yet. Its mirror goes on in the background "
-                f"(process {self._process.pid}); the run does not need it; `benchmark.recording.tracking.sync(...)` replays what is missing."
+                f"(process {self._process.pid}); the run does not need it; "
+                "`benchmark.recording.tracking.sync(...)` replays what is missing."
             )
         if code == 0:
             return None

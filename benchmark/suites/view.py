@@ -98,12 +98,12 @@ class View:
             table.add_column(name, no_wrap=True)
         for name in ("loss", "gap, dB"):
             table.add_column(name, justify="right", no_wrap=True)
-        visible = self._visible(self._console.height - 5)
-        for task in visible:
+        shown = self._visible(self._console.height - 5)
+        for task in shown:
             gap = f"{task.psnr_gap:.3f}" if task.psnr_gap is not None else ""
             loss = f"{task.loss:.4f}" if task.loss is not None and task.status == "running" else ""
             table.add_row(escape(visible(task.row.title)), Text(state(task), COLOURS[task.status]), loss, gap)
-        hidden = len(self._tasks) - len(visible)
+        hidden = len(self._tasks) - len(shown)
         return Group(table, *([Text(f"and {hidden} more rows", "dim")] if hidden else []), self._overall())
 
     def _visible(self, room: int) -> list["Task"]:

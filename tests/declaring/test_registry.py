@@ -80,7 +80,7 @@ def test_extra_folder_must_hold_entries(tmp_path: Path) -> None:
 
 
 def test_the_mark_and_the_line_ends_of_an_editor_change_nothing(tmp_path: Path) -> None:
-    text = "# Windows of 3\r\nimport registry.layouts.windows\r\n\r\nWindows.windows = (3,)\r\n".encode()
+    text = b"# Windows of 3\r\nimport registry.layouts.windows\r\n\r\nWindows.windows = (3,)\r\n"
     (tmp_path / "layouts").mkdir()
     path = tmp_path / "layouts" / "marked.gin"
     path.write_bytes(b"\xef\xbb\xbf" + text)

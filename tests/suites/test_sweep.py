@@ -154,7 +154,7 @@ def test_finished_rows_are_skipped_unless_their_spec_changed_or_force(place):
     for row in rows(3):
         resolved = spec_of(row)
         document = resolved.to_json() | ({"subset": 5} if row.seed == 2 else {})  # at the same path, of another spec
-        made = Record(**vars(make_record()) | {"spec": document, "id": spec.spec_id(document)})
+        made = Record(**vars(make_record()) | {"spec": document, "id": spec.spec_id(document), "code": resolved.code})
         record.write(made, record.path_of(place["records"], row))
     record.path_of(place["records"], rows(2)[1]).write_text("{")  # damaged: for `bench run` to report
     planned = sweep(rows(4), dry_run=True, console=quiet(), **place)
