@@ -252,7 +252,7 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
     if options.json:
         print_json(facts | {"spec": spec.to_json()})
         return 0
-    said = facts | {
+    said: dict[str, Any] = facts | {
         "parameters": f"{total:,}, {trainable:,} trainable",
         "forward_flops": f"{facts['forward_flops'] / 1e9:.3f} GFLOP an image",
         "training_flops": f"{facts['training_flops'] / 1e15:.3g} PFLOP",

@@ -7,9 +7,6 @@ from benchmark.declaring import registry
 from benchmark.declaring.equivalence import standing
 from benchmark.declaring.spec import AXES
 from benchmark.errors import BenchError, NotRun
-from benchmark.images import manifest
-from benchmark.images.packing import Packed, open_images
-from benchmark.images.subsets import subset
 from benchmark.recording import record
 from benchmark.recording.record import Record
 
@@ -45,6 +42,10 @@ def check_code(made: Record, search: tuple[Path, ...]) -> str:
 
 def check_images(made: Record, home: Path) -> str:
     """Raise BenchError where a record's images are not those that the manifest and the seed give; NotRun where nobody can tell."""
+    from benchmark.images import manifest
+    from benchmark.images.packing import Packed, open_images  # numpy, which other rules do without
+    from benchmark.images.subsets import subset
+
     name, said = made.row.dataset, made.data.manifest_sha256
     if made.overrides:
         raise NotRun("it was changed with overrides, and its images may have been generated for it alone")

@@ -35,7 +35,7 @@ def submit(runs: Sequence[Path], wanted: Wanted, search: tuple[Path, ...], submi
     """Check everything, then write submissions/<name>/; raise BenchError naming the first thing a reviewer would refuse."""
     folder = submissions / wanted.name
     if folder.exists():
-        raise UsageError(f"{folder} is there already, and nothing is overwritten. Choose another --name, or remove it.")
+        raise UsageError(f"{folder} is there already, and nothing is overwritten. Choose another `name=...`, or remove it.")
     records = [_checked(one, search, home) for one in runs]
     sources = _sources(records, search)
     _check_entries(sources, search)
@@ -96,17 +96,21 @@ def _checked(run: Path, search: tuple[Path, ...], home: Path) -> Record:
     """Return the record of a finished run that has a row."""
     path = run / "record.json"
     if not path.is_file():
-        raise UsageError(f"The run {run.name} has not finished: there is no record in {run}. The same `bench run` resumes it.")
+        raise UsageError(
+            f"The run {run.name} has not finished: there is no record in {run}. `benchmark.run(...)` of the same spec resumes it."
+        )
     made = record.read(path)
     if made.overrides or made.half or not made.ranked:
-        why = "changed with --set" if made.overrides else "of one half of the images" if made.half else "under a recipe that is not ranked"
+        why = (
+            "changed by overrides" if made.overrides else "of one half of the images" if made.half else "under a recipe that is not ranked"
+        )
         raise BenchError(f"The run {run.name} is {why}: it has no row on the board.")
     for rule in (lambda: check_record.check_images(made, home), lambda: check_record.check_code(made, search)):
         try:
             rule()
         except NotRun as reason:
             if "older code" in str(reason):
-                raise BenchError(f"The run {run.name} was made by other code than is here. Run it again with --force.") from None
+                raise BenchError(f"The run {run.name} was made by other code than is here. Run it again with `force=True`.") from None
     from_record(made.spec, search=search)  # its code is here
     return made
 
@@ -139,7 +143,7 @@ def _check_entries(sources: Mapping[Path, Path], search: tuple[Path, ...]) -> No
     entries = [path for path in sources.values() if path.suffix == ".gin"]
     for verdict in check(entries, search):
         if verdict.problem:
-            raise BenchError(f"{verdict.path}: {verdict.problem} `bench check {verdict.path.stem}` says more.")
+            raise BenchError(f"{verdict.path}: {verdict.problem} `benchmark.contributing.check.check({verdict.path.stem!r})` says more.")
 
 
 def _submitted(made: Record, wanted: Wanted, own: bool) -> Submitted:

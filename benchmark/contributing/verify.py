@@ -73,7 +73,7 @@ def verify(path: Path, bench: Bench, display: Display) -> tuple[Record | None, V
     stopped = ""
     for name in LEVELS:
         asked = LEVELS.index(name) <= LEVELS.index(bench.up_to)
-        levels.append(_level(name, steps[name], stopped or ("" if asked else f"not asked for: --level {bench.up_to}")))
+        levels.append(_level(name, steps[name], stopped or ("" if asked else f"not asked for: `up_to={bench.up_to!r}`")))
         if levels[-1].outcome == "failed":
             stopped = f"{name} does not hold"
     if not made:
@@ -100,7 +100,7 @@ def _reported(path: Path, bench: Bench, made: list[Record]) -> str:
     one = record.read(path)
     made.append(one)
     if one.overrides:
-        raise BenchError(f"It was changed with --set ({', '.join(one.overrides)}): such a run has no row.")
+        raise BenchError(f"It was changed by overrides ({', '.join(one.overrides)}): such a run has no row.")
     notes = [_noted(check_record.check_images, one, bench.place.home), _noted(check_record.check_code, one, bench.search)]
     return "; ".join(["the record agrees with itself and the schema", *notes])
 
@@ -151,14 +151,14 @@ def _network(spec: Spec, made: Record, bench: Bench, display: Display) -> nn.Mod
         fill(network, read(bench.weights), bench.weights, spec.model.name)
         return network.eval()
     if not hasattr(run.build(spec), "fit") and not (bench.place.folder(spec) / "checkpoints").is_dir():
-        raise NotRun("no weights are here: --weights FILE names them (safetensors)")
+        raise NotRun("no weights are here: `weights_file=FILE` names them (safetensors)")
     return run.trained_network(spec, bench.place, display, None, made.weights_sha256)
 
 
 def _retrained(made: Record, bench: Bench, display: Display) -> str:
     took = made.training.wall_seconds / 60
     if took > bench.minutes:
-        raise NotRun(f"it took {took:,.0f} minutes there, and --minutes {bench.minutes:g} is less")
+        raise NotRun(f"it took {took:,.0f} minutes there, and `minutes={bench.minutes:g}` is less")
     spec = _spec(made, bench)
     try:
         fresh = run.run(spec, bench.aside, display)

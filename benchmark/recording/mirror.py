@@ -273,7 +273,7 @@ def _active(client: Any, experiment: Any) -> str:
         except MlflowException as problem:
             raise MlflowException(
                 f"its experiment {EXPERIMENT} was deleted and cannot be restored ({problem}). `mlflow experiments restore "
-                f"--experiment-id {number}` restores it; `mlflow gc` removes it for good; or name another store with --store"
+                f"--experiment-id {number}` restores it; `mlflow gc` removes it for good; or name another `store=...`"
             ) from None
     return number
 
