@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.commands.flags import command, json_flag, records_flag
-from benchmark.commands.output import near, print_json, print_rich, say
+from benchmark.commands.output import near, print_json, print_rich, say, terminal_width
 from benchmark.commands.place import records_of
 from benchmark.errors import UsageError
 from benchmark.files import PUBLISHED
@@ -50,14 +50,12 @@ def leaderboard(options: argparse.Namespace) -> int:
         say(f"{out / 'README.md'} is {'not what the records give' if problems else 'what the records give'}")
         return 1 if problems else 0
     columns = tuple(name.strip() for name in options.columns.split(",") if name.strip())
-    printed = board.as_json(records, columns) if options.json else board.summary(records, columns)
+    printed = board.as_json(records, columns) if options.json else board.summary(records, columns, terminal_width())
     written = board.build(records, out, published)
     if options.json:
         print_json(printed)
         return 0
     print_rich(*printed)
-    say(f"\nThe page: {near(out / 'README.md')}")
-    for path in written:
-        if path.suffix == ".svg":
-            say(f"A picture: {near(path)}")
+    drawn = sum(path.suffix == ".svg" for path in written)
+    say(f"The page: {near(out / 'README.md')}; every table: {near(out / 'tables.md')}; {drawn} pictures: {near(out / 'figures')}")
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,14 @@ def list_entries(options: argparse.Namespace) -> int:
     search = registry.roots(options.registry)
     axes = [options.what[:-1]] if options.what else list(registry.FOLDERS)
     found = {axis: registry.entries(axis, search) for axis in axes}
+    recorded = _recorded()
     if options.json:
         print_json(
             {
                 f"{axis}s": [
                     {
                         "name": e.name,
+                        "records": recorded[axis][e.name],
                         "description": e.description,
                         "assumed": e.assumed,
                         "file": str(e.path),
@@ -56,8 +59,11 @@ def list_entries(options: argparse.Namespace) -> int:
         )
         return 0
     for axis, files in found.items():
-        rows = [(e.name, _said(e)) for e in files.values()]
-        print_table(f"{axis}s", ("name", "what it is"), rows)
+        rows = [(e.name, recorded[axis][e.name] or "", _said(e)) for e in files.values()]
+        if axis == "suite":  # a suite is no part of a record: `bench suite show` says which of its rows have one
+            print_table("suites", ("name", "what it is"), [(name, said) for name, _, said in rows])
+        else:
+            print_table(f"{axis}s", ("name", "records", "what it is"), rows)
     return 0
 
 
@@ -83,18 +89,10 @@ def _list_runs(options: argparse.Namespace) -> int:
             names = [spec[axis]["name"] for axis in ("model", "layout", "dataset", "recipe")]
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise BenchError(f"{path} is not the description of a run ({problem}). Remove its folder.") from None
-        rows.append(
-            (
-                document["id"],
-                *names,
-                spec["subset"],
-                spec["seed"],
-                spec.get("half") or "",
-                _state(path.parent, steps),
-                " ".join(document["overrides"]),
-            )
-        )
-    columns = ("id", "model", "layout", "dataset", "recipe", "N", "seed", "half", "state", "set")
+        gap, state = _gap_and_state(path.parent, steps)
+        numbers = (spec["subset"], spec["seed"], gap, state)
+        rows.append((document["id"], *numbers, *names, spec.get("half") or "", " ".join(document["overrides"])))
+    columns = ("id", "N", "seed", "gap", "state", "model", "layout", "dataset", "recipe", "half", "set")
     if options.json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif rows:
@@ -104,8 +102,26 @@ def _list_runs(options: argparse.Namespace) -> int:
     return 0
 
 
-def _state(folder: Path, steps: int) -> str:
-    if (folder / "record.json").exists():
-        return "finished"
-    saved = sorted(path.name for path in (folder / "checkpoints").glob("[0-9]*"))
-    return f"step {int(saved[-1])} of {steps}" if saved else "begun"
+def _gap_and_state(folder: Path, steps: int) -> tuple[str, str]:
+    """Return the gap in dB of a finished run, '' of another, and how far a run is."""
+    try:
+        return f"{json.loads((folder / 'record.json').read_text(encoding='utf-8'))['psnr_gap']:.3f}", "finished"
+    except FileNotFoundError:
+        saved = sorted(path.name for path in (folder / "checkpoints").glob("[0-9]*"))
+        return "", f"step {int(saved[-1])} of {steps}" if saved else "begun"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", "finished, its record is damaged"
+
+
+def _recorded() -> dict[str, Counter[str]]:
+    """Return how many records every name of an axis has, from where they lie: recipe/dataset/model-layout-nN-sK.json."""
+    found: dict[str, Counter[str]] = {axis: Counter() for axis in registry.FOLDERS}
+    for path in (home() / "leaderboard" / "records").glob("*/*/*.json"):
+        try:
+            spec = json.loads(path.read_text(encoding="utf-8"))["spec"]
+            names = {axis: str(spec[axis]["name"]) for axis in ("model", "layout", "dataset", "recipe")}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # `bench check` names it
+        for axis, name in names.items():
+            found[axis][name] += 1
+    return found

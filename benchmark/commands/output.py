@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +35,46 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    """Print a table; its text is escaped, whatever it holds."""
+    """Print a table; its text is escaped, whatever it holds, and broken between words only.
+
+    On a terminal that is too narrow for it every row becomes a short list instead: nothing is cut.
+    """
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=escape(visible(title)), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(escape(visible(column)), overflow="fold", no_wrap=column == columns[0])
+    widest = [max((len(word) for row in rows for word in visible(str(row[place])).split()), default=0) for place in range(len(columns))]
+    if sum(max(width, len(name)) + 2 for width, name in zip(widest, columns, strict=True)) > terminal_width():
+        return _print_list(title, columns, rows)
+    for place, column in enumerate(columns):
+        table.add_column(escape(visible(column)), no_wrap=place == 0, min_width=max(widest[place], len(column)))
     for row in rows:
         table.add_row(*(escape(visible(str(cell))) for cell in row))
     print_rich(table)
     say()
+    return None
+
+
+def _print_list(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    """Print every row as its first cell, and below it the others with their names."""
+    say(title)
+    for row in rows:
+        first, *others = (str(cell) for cell in row)
+        say(first)
+        said = [f"{name} {cell}" for name, cell in zip(columns[1:], others, strict=True) if cell]
+        say(textwrap.fill("   ".join(said), terminal_width(), initial_indent="  ", subsequent_indent="  ", break_long_words=False))
+    say()
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal, 160 where stdout is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 160
 
 
 def print_rich(*renderables: Any) -> None:
     """Print rich renderables, and sentences as they are typed; 160 columns where stdout is no terminal."""
     from rich.console import Console
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = Console(highlight=False, width=terminal_width())
     for renderable in renderables:
         console.print(visible(typed(renderable)) if isinstance(renderable, str) else renderable)

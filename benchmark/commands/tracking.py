@@ -1,6 +1,7 @@
 """`bench ui` and `bench track`: MLflow, the mirror of the runs."""
 
 import argparse
+import sys
 from typing import Any
 
 from benchmark.commands.flags import command, json_flag, store_flag
@@ -33,7 +34,7 @@ def ui(options: argparse.Namespace) -> int:
     """`bench ui`."""
     from benchmark.recording import tracking
 
-    return tracking.ui(home(), options.store or tracking.default_store(home()), options.host, options.port)
+    return tracking.ui(home(), options.store or tracking.default_store(home()), options.host, options.port, opened=sys.stdout.isatty())
 
 
 def track_sync(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_text
 from benchmark.pages import plots, samples, terminal
 from benchmark.pages.page import write_page
+from benchmark.pages.short import Beside, write_short
 from benchmark.recording import analyses, style
 from benchmark.recording import published as reported
 from benchmark.recording.record import Record, read_all
@@ -19,32 +20,31 @@ if TYPE_CHECKING:
 
 __all__ = ["PUBLISHED", "as_json", "build", "stale", "summary"]
 
-PAGE = "README.md"
+PAGE, TABLES, RULES = "README.md", "tables.md", "RULES.md"  # the short page, the whole tables, the rules of the board
 PAPER = Path("paper", PAGE)  # what `bench report paper` writes
 PUBLISHED = Path("leaderboard/published")
 MEND = "Make it again, `benchmark.pages.leaderboard.build(...)`, and commit what that writes."
 
 
 def build(records_dir: Path, out: Path, published: Path) -> list[Path]:
-    """Write the page and its pictures under `out`, remove pictures that no longer belong, return what was written."""
-    text, pictures = _page(records_dir, out, published)
+    """Write both pages and their pictures under `out`, remove pictures that no longer belong, return what was written."""
+    pages, pictures = _pages(records_dir, out, published)
     drawn = {out / picture.path: plots.draw(picture) for picture in pictures}
-    for path, svg in drawn.items():
-        write_text(path, svg)
-    write_text(out / PAGE, text)
+    for path, text in (drawn | pages).items():
+        write_text(path, text)
     for path in _pictures_in(out) - drawn.keys():
         _remove(path, out)
-    return [out / PAGE, *drawn]
+    return [*pages, *drawn]
 
 
 def stale(records_dir: Path, out: Path, published: Path) -> list[str]:
-    """Say what of the page is not what the records give; empty where all of it is.
+    """Say what of the pages is not what the records give; empty where all of it is.
 
-    The page must match letter by letter; a picture by the digest of its numbers, since another matplotlib or another
+    A page must match letter by letter; a picture by the digest of its numbers, since another matplotlib or another
     font moves its pixels.
     """
-    text, pictures = _page(records_dir, out, published)
-    problems = [problem for problem in [_stale_page(out / PAGE, text)] if problem]
+    pages, pictures = _pages(records_dir, out, published)
+    problems = [problem for path, text in pages.items() if (problem := _stale_page(path, text))]
     for picture in pictures:
         path = out / picture.path
         if not path.is_file():
@@ -55,13 +55,13 @@ def stale(records_dir: Path, out: Path, published: Path) -> list[str]:
     return problems + [f"{path} belongs to no table any more. {MEND}" for path in sorted(_pictures_in(out) - belonging)]
 
 
-def summary(records_dir: Path, columns: Sequence[str] = ()) -> "list[RenderableType]":
+def summary(records_dir: Path, columns: Sequence[str] = (), width: int = terminal.WIDE) -> "list[RenderableType]":
     """Return tables in short, claims with their paired numbers, and what is not claimed; to be printed one by one.
 
     `columns` names numbers of the analyses beside the records, "<what>.<number>".
     """
     records = _records(records_dir)
-    return terminal.render(records, columns, _analysed(records_dir.parent, records, columns))
+    return terminal.render(records, columns, _analysed(records_dir.parent, records, columns), width)
 
 
 def as_json(records_dir: Path, columns: Sequence[str] = ()) -> dict[str, Any]:
@@ -92,13 +92,16 @@ def _no_column(column: str, known: set[str], folder: Path) -> UsageError:
     return UsageError(f"No published analysis of these records gives '{column}'. {exists}")
 
 
-def _page(records_dir: Path, out: Path, published: Path) -> tuple[str, list[plots.Picture]]:
+def _pages(records_dir: Path, out: Path, published: Path) -> tuple[dict[Path, str], list[plots.Picture]]:
+    """Return the text of the short page and of the whole tables by their paths, and the pictures of both."""
     records = _records(records_dir)
     paper = PAPER.as_posix() if (out / PAPER).is_file() else ""
+    rules = RULES if (out / RULES).is_file() else ""
     numbers = _analysed(records_dir.parent, records, ())
-    text, pictures = write_page(records, reported.load(published), Path(os.path.relpath(records_dir, out)), paper, numbers)
+    tables, pictures = write_page(records, reported.load(published), Path(os.path.relpath(records_dir, out)), numbers)
     grids = samples.section(records, out)
-    return text + (f"\n{grids}\n" if grids else ""), pictures
+    short = write_short(records, pictures, Beside(TABLES, paper, rules), numbers)
+    return {out / PAGE: short, out / TABLES: tables + (f"\n{grids}\n" if grids else "")}, pictures
 
 
 def _records(records_dir: Path) -> Sequence[Record]:

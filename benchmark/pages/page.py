@@ -17,13 +17,18 @@ from benchmark.recording.published import Published, repeats_paper
 from benchmark.recording.record import METRIC_VERSION, Record, path_of
 from benchmark.recording.style import Picture
 
+TITLE = (
+    "# Every table\n\nGenerated from the records by `bench leaderboard`; do not edit it. [The leaderboard](README.md) is the short "
+    "page: what is claimed, and the rows on one screen. `make site` makes pages for a browser."
+)
+
 
 def write_page(
-    records: Sequence[Record], published: Published, records_from_page: Path, paper: str = "", numbers: Numbers | None = None
+    records: Sequence[Record], published: Published, records_from_page: Path, numbers: Numbers | None = None
 ) -> tuple[str, list[Picture]]:
-    """Return the page and its pictures; `records_from_page` is the folder of the records, relative to the page.
+    """Return the page of every table and its pictures; `records_from_page` is the folder of the records, relative to the page.
 
-    `numbers` are the analyses': claims about them count where those of the page are corrected for their number.
+    `numbers` are the analyses': claims of experiments may be about them.
     """
     tables = tabulate(records)
     sections, pictures = [], []
@@ -35,10 +40,8 @@ def write_page(
     experiments = told(records, numbers)
     pictures += map(picture, experiments)
     parts = [
-        prose.opening(records, paper),
+        TITLE,
         *map(experiment, experiments),
-        prose.claims(records, numbers),
-        prose.not_claimed(records),
         prose.how_to_read(),
         *sections,
         _not_ranked(records, records_from_page),
@@ -54,7 +57,7 @@ def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]], right: 
     return "\n".join("| " + " | ".join(row) + " |" for row in [titles, rule, *rows])
 
 
-def experiment(one: Told) -> str:
+def experiment(one: Told, *, drawn: bool = True) -> str:
     """Return the section of an experiment: its question, its table and figure, what was learnt and what was not."""
     titles, rows = words.table(one)
     shown = picture(one)
@@ -63,7 +66,7 @@ def experiment(one: Told) -> str:
         escaped(one.experiment.question),
         escaped(words.missing(one)),
         markdown_table([*map(escaped, titles)], [[*map(escaped, row)] for row in rows]),
-        f"![{escaped(shown.alt)}]({quote(str(shown.path))})",
+        f"![{escaped(shown.alt)}]({quote(str(shown.path))})" if drawn else "",
         f"**What was learnt.** {escaped(words.learnt(one))}",
         f"**What was not.** {escaped(words.not_learnt(one))}",
     ]

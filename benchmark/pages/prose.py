@@ -48,19 +48,25 @@ HOW_TO_READ = f"""## How to read
   writes this page."""
 
 
-def opening(records: Sequence[Record], paper: str = "") -> str:
-    """Say what the page is, how much stands behind it, and where the paper's figures are where `paper` is that page."""
-    ranked = sum(record.ranked for record in records)
-    held = f"{len(records)} records, {ranked} of them ranked." if records else "There is no record yet: `bench sweep mini` makes the first."
+def opening(records: Sequence[Record], ranked: int, paper: str = "") -> str:
+    """Say what the page is, how much stands behind it, and where the paper's figures are where `paper` is that page.
+
+    `ranked` is the number of rows that have a rank.
+    """
+    rows = "row has" if ranked == 1 else "rows have"
+    held = f"{len(records)} records; {ranked} {rows} a rank." if records else "There is no record yet: `bench sweep mini` makes the first."
     beside = f" [The paper, figure by figure]({paper}) holds them against what the paper prints." if paper else ""
     return f"# Leaderboard\n\nGenerated from the records by `bench leaderboard`; do not edit it. {held}{beside}"
 
 
 def claims(records: Sequence[Record], numbers: Numbers | None = None) -> str:
-    """Return the claims, declared before the runs, with what the records say about each."""
+    """Return the claims that these records say something about, and the names of the others; '' where they say nothing of any."""
     judged = of_the_board(judge(records, numbers=numbers))
+    run = [claim for claim in declared().own if any(one.claim == claim and one.equal_steps for one in judged)]
+    if not run:
+        return ""
     lines = ["| claim | comparison | statistic | at equal steps | at equal PSNR train |", "| --- | --- | --- | --- | --- |"]
-    for claim in declared().own:
+    for claim in run:
         mine = [one for one in judged if one.claim == claim]
         for one in mine:
             what = f"**{escaped(claim.name)}** {escaped(claim.said)}" if one is mine[0] else ""
@@ -69,18 +75,28 @@ def claims(records: Sequence[Record], numbers: Numbers | None = None) -> str:
                 f"{escaped(difference_words(one, one.equal_steps))} | {escaped(difference_words(one, one.equal_fit))} |"
             )
     cautions = "\n".join(f"- {line}" for line in cautions_of(judged))
-    return (
-        "## Claims\n\n"
-        + "\n\n".join(filter(None, [RULE, left_over(judged)]))
-        + "\n\n"
-        + "\n".join(lines)
-        + (f"\n\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it:\n\n{cautions}" if cautions else "")
+    waiting = ", ".join(escaped(claim.name) for claim in declared().own if claim not in run)
+    return "\n\n".join(
+        part
+        for part in (
+            "## Claims",
+            RULE,
+            left_over(judged),
+            "\n".join(lines),
+            f"Declared, and not run: {waiting}." if waiting else "",
+            f"What is left of a difference at equal fit, and how far seeds lie apart beside it:\n\n{cautions}" if cautions else "",
+        )
+        if part
     )
 
 
 def not_claimed(records: Sequence[Record]) -> str:
-    """List what the committed suites do not show, with the numbers where there are some."""
-    lines = [f"- {escaped(line)}" for line in not_claimed_lines(records)]
+    """List what the suites of these records do not show, with the numbers where there are some; '' where they are of none."""
+    judged = of_the_board(judge(records))
+    suites = {one.claim.suite for one in judged if one.equal_steps}
+    lines = [f"- {escaped(line)}" for line in not_claimed_lines(records, sorted(suites))]
+    if not lines:
+        return ""
     return "## What these suites do not show\n\nNot claimed, whatever single numbers look like:\n\n" + "\n".join(lines)
 
 

@@ -24,10 +24,16 @@ if TYPE_CHECKING:
     from rich.table import Table as Grid
 
 
-def render(records: Sequence[Record], names: Sequence[str] = (), numbers: Numbers | None = None) -> "list[RenderableType]":
-    """Return tables, claims, and what is not claimed of the suites that were run.
+WIDE = 100  # columns from which an interval stands on one line
 
-    `names` are numbers of analyses to be shown beside the rows, from `numbers` by the record's id.
+
+def render(
+    records: Sequence[Record], names: Sequence[str] = (), numbers: Numbers | None = None, width: int = WIDE
+) -> "list[RenderableType]":
+    """Return experiments, claims of the suites that were run, what is not claimed, and last the tables: they stand above the prompt.
+
+    `names` are numbers of analyses to be shown beside the rows, from `numbers` by the record's id. Below `WIDE` columns an
+    interval takes two lines.
     """
     from rich.text import Text
 
@@ -37,8 +43,7 @@ def render(records: Sequence[Record], names: Sequence[str] = (), numbers: Number
     judged = of_the_board(judge(records, numbers=numbers))
     run = [claim for claim in declared().own if any(one.claim == claim and one.equal_steps for one in judged)]
     sections = groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset))
-    parts: list[RenderableType] = [_grid(list(group), names, numbers or {}) for _, group in sections]
-    parts += [part for one in told(records, numbers) for part in _experiment(one)]
+    parts: list[RenderableType] = [part for one in told(records, numbers) for part in _experiment(one)]
     if run:
         parts.append(Text("Claims, declared before the runs unless they say otherwise; paired differences", style="bold"))
         parts += [Text(line) for claim in run for line in _claim_lines(claim, judged)]
@@ -47,7 +52,8 @@ def render(records: Sequence[Record], names: Sequence[str] = (), numbers: Number
         parts += [Text(f"- {line}") for line in prose.cautions_of(judged)]
         parts += [Text("\nWhat these suites do not show", style="bold")]
         parts += [Text(f"- {line}") for line in prose.not_claimed_lines(records, [claim.suite for claim in run])]
-    return parts
+        parts.append(Text(""))
+    return parts + [_grid(list(group), names, numbers or {}, narrow=width < WIDE) for _, group in sections]
 
 
 def as_json(records: Sequence[Record], names: Sequence[str] = (), numbers: Numbers | None = None) -> dict[str, Any]:
@@ -58,7 +64,7 @@ def as_json(records: Sequence[Record], names: Sequence[str] = (), numbers: Numbe
     }
 
 
-def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers) -> "Grid":
+def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers, *, narrow: bool) -> "Grid":
     """Return the tables of one section as one grid, in short: intervals of the differences only."""
     first = tables[0]
     version = "" if first.metric_version == METRIC_VERSION else f", metric {first.metric_version}"
@@ -67,19 +73,19 @@ def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers) -> "G
         f"{first.recipe} on {first.dataset}{version}, in dB",
         ["N", "rank", "layout"],
         [
-            "PSNR train",
-            "test",
-            "gap ± sd",
-            f"gap − {BASELINE}, equal steps",
-            "equal PSNR train",
-            "seeds",
+            "PSNR\ntrain",
+            "\ntest",
+            "gap\n± sd",
+            f"gap −\n{BASELINE},\nsteps" if narrow else f"gap − {BASELINE},\nequal steps",
+            "equal\nfit" if narrow else "\nequal fit",
+            "\nseeds",
             *(re.sub(r"(?<=\.)|(?=_t\d+$)", "\n", name) for name in names),
         ],
     )
     for table in tables:
         extra = analysis_columns(table, names, numbers)
         for place, row in enumerate(table.rows):
-            name = f"{row.series.model} {row.series.layout}" if several else row.series.layout
+            name = f"{row.series.model}\n{row.series.layout}" if several else row.series.layout
             name += f"\nother images: {row.series.images}" if row.series.images else ""
             _fill(
                 grid,
@@ -89,9 +95,9 @@ def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers) -> "G
                     name,
                     f"{row.psnr_train.mean:.2f}",
                     f"{row.psnr_test.mean:.2f}",
-                    mean_sd(row.psnr_gap),
-                    _short(row.equal_steps),
-                    _short(row.equal_fit),
+                    mean_sd(row.psnr_gap).replace(" ± ", "\n± "),
+                    _short(row.equal_steps, narrow),
+                    _short(row.equal_fit, narrow),
                     str(row.psnr_gap.n),
                     *("\n".join(column.cells[place]) for column in extra),
                 ],
@@ -126,15 +132,16 @@ def _claim_lines(claim: Claim, judged: Sequence[Judged]) -> list[str]:
 
 
 def _empty(title: str, left: Sequence[str], right: Sequence[str]) -> "Grid":
+    """Return a grid whose columns are never broken inside a word: at 80 columns what does not fit is folded at its line breaks."""
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text
 
-    grid = Grid(title=Text(one_line(title), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    grid = Grid(title=Text(one_line(title), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in left:
-        grid.add_column(Text(name), overflow="fold")
+        grid.add_column(Text(name), no_wrap=True, overflow="ellipsis")
     for name in right:
-        grid.add_column(Text(name), justify="right", overflow="fold")
+        grid.add_column(Text(name), justify="right", no_wrap=True, overflow="ellipsis")
     return grid
 
 
@@ -145,8 +152,8 @@ def _fill(grid: "Grid", cells: Sequence[str]) -> None:
     grid.add_row(*(Text("\n".join(map(one_line, cell.splitlines()))) for cell in cells))
 
 
-def _short(difference: Paired | None) -> str:
-    return "\n".join(paired_lines(difference)[:2])
+def _short(difference: Paired | None, narrow: bool) -> str:
+    return "\n".join(paired_lines(difference)[:2]).replace(", ", ",\n" if narrow else ", ").replace("(one seed)", "one seed")
 
 
 def _table_json(table: Table, names: Sequence[str], numbers: Numbers) -> dict[str, Any]:

@@ -401,12 +401,16 @@ def _main_sync(store: str) -> int:
     return 0
 
 
+PREPARED = "experiment "  # what `prepare` says, with its id
+
+
 def _main_prepare(store: str) -> int:
     try:
-        _connect(store)
+        _, experiment = _connect(store)
     except Exception as problem:
         print(_reason(problem), file=sys.stderr)
         return 1
+    print(f"{PREPARED}{experiment}")
     return 0
 
 

@@ -14,14 +14,17 @@ import subprocess
 import sys
 import tempfile
 import time
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import importing, install
-from benchmark.recording.mirror import SQLITE, progress, shown
+from benchmark.recording.mirror import PREPARED, SQLITE, progress, shown
 from benchmark.recording.said import scrubbed
+
+LOWEST_GAP_FIRST = "orderByKey=metrics.%60psnr_gap%60&orderByAsc=true"
 
 # For the processes below only. Without the first three an unreachable server hangs for minutes per call.
 PATIENCE = {
@@ -144,8 +147,8 @@ def sync(run_dirs: Sequence[Path], store: str) -> list[tuple[str, str]]:
     return replay.finish()
 
 
-def ui(home: Path, store: str, host: str = "127.0.0.1", port: int = 5000) -> int:
-    """Serve MLflow's pages on a store until Ctrl-C; return the exit code."""
+def ui(home: Path, store: str, host: str = "127.0.0.1", port: int = 5000, *, opened: bool = False) -> int:
+    """Serve MLflow's pages on a store until Ctrl-C; return the exit code. `opened`: show the experiment's runs in the browser."""
     if store.startswith(("http://", "https://")):
         print(f"The store is a server with pages of its own: open {shown(store)}")
         return 0
@@ -153,7 +156,9 @@ def ui(home: Path, store: str, host: str = "127.0.0.1", port: int = 5000) -> int
         raise BenchError(_missing())
     _refuse_busy(host, port)
     with tempfile.TemporaryFile(dir=home) as log:
-        if _spawn("prepare", store=store, out=subprocess.DEVNULL, errors=log).wait():
+        prepared = _spawn("prepare", store=store, out=subprocess.PIPE, errors=log)
+        told = prepared.communicate()[0].decode(errors="replace")
+        if prepared.returncode:
             raise BenchError(f"The MLflow store {shown(store)} cannot be opened: {_last_line(log)}")
         options = ("--host", host, "--port", str(port), "--workers", "1")
         server = _spawn("server", *options, module="mlflow", store=store, out=log, errors=log)
@@ -163,7 +168,11 @@ def ui(home: Path, store: str, host: str = "127.0.0.1", port: int = 5000) -> int
                 if server.poll() is not None:
                     raise BenchError(f"The MLflow UI ended at once: {_last_line(log)}")
                 time.sleep(0.2)
-            print(f"MLflow shows {shown(store)} at http://{host}:{port}  (Ctrl-C ends it)", flush=True)
+            # not MLflow's home page: our runs, those with the smallest gap first
+            address = f"http://{host}:{port}/#/experiments/{told.rpartition(PREPARED)[2].strip()}/runs?{LOWEST_GAP_FIRST}"
+            print(f"MLflow shows the runs of {shown(store)} at {address}  (Ctrl-C ends it)", flush=True)
+            if opened:
+                webbrowser.open(address)
             return server.wait()
         except KeyboardInterrupt:
             return 0

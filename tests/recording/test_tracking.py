@@ -394,7 +394,8 @@ def test_ui_serves_the_store_and_ends_cleanly(tmp_path, store, mlflow_runs):
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     address = f"http://127.0.0.1:{port}"
-    assert address in process.stdout.readline()
+    said = process.stdout.readline()
+    assert f"{address}/#/experiments/{run.info.experiment_id}/runs?orderByKey=metrics.%60psnr_gap%60&orderByAsc=true" in said
     picture = f"{address}/get-artifact?path=figures/curve.svg&run_id={run.info.run_id}"
     assert b"svg" in urllib.request.urlopen(picture, timeout=60).read()
     assert urllib.request.urlopen(address, timeout=60).status == 200

@@ -23,6 +23,7 @@ from benchmark.pages.site.view import FIELDS, Pages
 from benchmark.pages.standing import Standing
 from benchmark.pages.statistics import t_quantile
 from benchmark.pages.tables import tabulate
+from benchmark.pages.verdicts import Numbers
 from benchmark.recording import published as reported
 from benchmark.recording.record import Record, path_of, read_all
 from benchmark.recording.said import one_line
@@ -106,9 +107,11 @@ class _Site:
             shutil.copyfile(Path(__file__).parent / "static" / name, self.out / name)
         self._results()
         self._rows(progress)
-        self._page("index", "index.html.j2", **front.page(self.records, self.sections, self.pages))
-        self._page("claims", "text.html.j2", title="Claims", body=self._claims())
-        material = Material.gather(self.records, self.published, Analyses(self.records, self.sources.leaderboard))
+        analysed = Analyses(self.records, self.sources.leaderboard)
+        numbers = analysed.numbers()
+        self._page("index", "index.html.j2", **front.page(self.records, self.sections, self.pages, self.gallery, numbers))
+        self._page("claims", "text.html.j2", title="Claims", body=self._claims(numbers))
+        material = Material.gather(self.records, self.published, analysed)
         for name, title, body in paper.pages(material, self.sources.records, self.gallery):
             self._page(name, "text.html.j2", title=title, body=body, active="paper")
         rules = self.sources.rules.read_text(encoding="utf-8")
@@ -166,12 +169,12 @@ class _Site:
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path_of(self.sources.records, record.row), to)
 
-    def _claims(self) -> str:
+    def _claims(self, numbers: Numbers) -> str:
         experiments = told(self.records)
         drawn = {(shown := picture(one)).path.as_posix(): shown for one in experiments}
-        parts = [*map(experiment, experiments), prose.claims(self.records), prose.not_claimed(self.records), prose.how_to_read()]
+        parts = [*map(experiment, experiments), prose.claims(self.records, numbers), prose.not_claimed(self.records), prose.how_to_read()]
         parts += [prose.assumed(self.records), prose.environments(self.records)]
-        text = "# Claims\n\n" + "\n\n".join(part for part in parts if part)
+        text = "\n\n".join(part for part in parts if part).replace("## Claims", "# Claims", 1)
 
         def find(source: str) -> tuple[str, str] | None:
             return self.gallery.add(plots.draw(drawn[source]).encode(), ".svg") if source in drawn else None

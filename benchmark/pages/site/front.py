@@ -4,17 +4,25 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from benchmark.pages import told as words
+from benchmark.pages.experiment_pictures import picture
+from benchmark.pages.experiments import Told, told
+from benchmark.pages.plots import draw
+from benchmark.pages.site.pictures import Gallery
 from benchmark.pages.site.view import Pages, Section
 from benchmark.pages.statistics import Paired
 from benchmark.pages.tables import Row
 from benchmark.pages.text import interval, seeds_agreeing, short_text, signed
+from benchmark.pages.verdicts import Numbers
 from benchmark.recording.record import Record
 
 MOST = 12  # lines of the headline figure
 
 
-def page(records: Sequence[Record], sections: Sequence[Section], pages: Pages) -> dict[str, Any]:
-    """Return what the template of the front page shows."""
+def page(
+    records: Sequence[Record], sections: Sequence[Section], pages: Pages, gallery: Gallery, numbers: Numbers | None = None
+) -> dict[str, Any]:
+    """Return what the template of the front page shows; `numbers` are the analyses'."""
     lines = [
         line
         for section in sections
@@ -24,11 +32,29 @@ def page(records: Sequence[Record], sections: Sequence[Section], pages: Pages) -
     ][:MOST]
     ends = [value for line in lines for reading in ("steps", "fit") if line[reading] for value in line[reading]["ends"]]
     return {
+        "experiments": [_experiment(one, gallery) for one in told(records, numbers)],
         "lines": lines,
         "scale": _scale(ends),
         "records": len(records),
         "ranked": sum(record.ranked for record in records),
         "boards": [_board(section) for section in sections],
+    }
+
+
+def _experiment(one: Told, gallery: Gallery) -> dict[str, Any]:
+    """Return an experiment as the page tells it, its figure drawn."""
+    shown = picture(one)
+    titles, rows = words.table(one)
+    return {
+        "name": one.experiment.name,
+        "question": one.experiment.question,
+        "missing": words.missing(one),
+        "titles": titles,
+        "rows": rows,
+        "alt": shown.alt,
+        "paths": gallery.add(draw(shown).encode(), ".svg"),
+        "learnt": words.learnt(one),
+        "not_learnt": words.not_learnt(one),
     }
 
 

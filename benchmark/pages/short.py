@@ -1,0 +1,80 @@
+"""The leaderboard on one screen of a repository's page: a narrow table a dataset, one picture, the claims after them."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
+from urllib.parse import quote
+
+from benchmark.pages import prose
+from benchmark.pages.experiments import told
+from benchmark.pages.page import experiment, markdown_table
+from benchmark.pages.statistics import Paired
+from benchmark.pages.tables import BASELINE, Row, Table, tabulate
+from benchmark.pages.text import NONE, escaped, interval, plain, rank_words, signed
+from benchmark.pages.verdicts import Numbers
+from benchmark.recording.record import METRIC_VERSION, Record
+from benchmark.recording.style import Picture
+
+TITLES = ("N", "rank", "row", "gap, dB", f"gap − {BASELINE}", "test PSNR", "seeds")
+MOST = 12  # rows of one N; the site and the whole tables have the others
+
+
+class Beside(NamedTuple):
+    """Where other pages lie, relative to this one; '' where there is none."""
+
+    tables: str
+    paper: str
+    rules: str
+
+
+def write_short(records: Sequence[Record], pictures: Sequence[Picture], beside: Beside, numbers: Numbers | None = None) -> str:
+    """Return the page; `pictures` are those of the whole tables. `numbers` are the analyses': claims may be about them."""
+    tables = tabulate(records)
+    parts = [prose.opening(records, sum(row.rank is not None for table in tables for row in table.rows), beside.paper)]
+    if tables:
+        parts.append(
+            f"Lower gaps generalize better; rows that nothing separates share a range of ranks; gap − {BASELINE} is paired by seed, with "
+            f"its 95% interval. `make site` makes the board for a browser (sort, filter, compare any two rows, a page for each). "
+            f"[Every table, how to read them, and where they ran]({beside.tables})"
+            + (f"; [the rules of the board]({beside.rules})." if beside.rules else ".")
+        )
+    for _, group in groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset)):
+        parts.append(_section(list(group)))
+    experiments = told(records, numbers)
+    parts += [experiment(one, drawn=place == 0) for place, one in enumerate(experiments)]  # one picture: the whole tables have the others
+    if not experiments and (shown := next((p for kind in ("gap", "paired", "curves") for p in pictures if p.kind == kind), None)):
+        parts.append(f"![{escaped(shown.alt)}]({quote(str(shown.path))})")
+    parts += [prose.claims(records, numbers), prose.not_claimed(records)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _section(tables: Sequence[Table]) -> str:
+    first = tables[0]
+    version = "" if first.metric_version == METRIC_VERSION else f" (metric {escaped(first.metric_version)})"
+    rows = [_row(table, row) for table in tables for row in table.rows[:MOST]]
+    more = sum(max(0, len(table.rows) - MOST) for table in tables)
+    left = f"\n\n{more} more rows are in the whole tables." if more else ""
+    right = [True, False, False, True, True, True, True]
+    return f"## {escaped(first.recipe)} on {escaped(first.dataset)}{version}\n\n{markdown_table(TITLES, rows, right)}{left}"
+
+
+def _row(table: Table, row: Row) -> list[str]:
+    images = f", {escaped(row.series.images)}" if row.series.images else ""
+    name = f"{escaped(row.series.model)}<br>{escaped(row.series.layout)}{images}"
+    ends = f"<br>{interval(row.psnr_gap)}" if row.psnr_gap.low is not None else ""
+    return [
+        f"{table.subset:,}",
+        rank_words(row.rank),
+        name,
+        plain(row.psnr_gap.mean) + ends,
+        _paired(row.equal_steps),
+        f"{row.psnr_test.mean:.2f}",
+        str(row.psnr_gap.n),
+    ]
+
+
+def _paired(difference: Paired | None) -> str:
+    if difference is None:
+        return NONE
+    ends = f"<br>{interval(difference.estimate, sign=True)}" if difference.estimate.low is not None else ""
+    return signed(difference.estimate.mean) + ends
