@@ -170,7 +170,7 @@ class _Site:
         shutil.copyfile(path_of(self.sources.records, record.row), to)
 
     def _claims(self, numbers: Numbers) -> str:
-        experiments = told(self.records)
+        experiments = told(self.records, numbers)
         drawn = {(shown := picture(one)).path.as_posix(): shown for one in experiments}
         parts = [*map(experiment, experiments), prose.claims(self.records, numbers), prose.not_claimed(self.records), prose.how_to_read()]
         parts += [prose.assumed(self.records), prose.environments(self.records)]
