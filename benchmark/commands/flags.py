@@ -19,6 +19,26 @@ def command(verbs: Any, name: str, function: Callable[[argparse.Namespace], int]
     return parser
 
 
+def seconds(text: str) -> float:
+    """Read a time of a flag, from 0 to a year."""
+    return _bounded(text, 366 * 86_400.0, "seconds")
+
+
+def decibels(text: str) -> float:
+    """Read a difference in dB of a flag, from 0 to 100."""
+    return _bounded(text, 100.0, "dB")
+
+
+def _bounded(text: str, most: float, unit: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of {unit}") from None
+    if not 0 <= value <= most:  # nor is NaN
+        raise argparse.ArgumentTypeError(f"{text} must be from 0 to {most:,.0f} {unit}")
+    return value
+
+
 def registry_flag(parser: argparse.ArgumentParser) -> None:
     """Add --registry."""
     parser.add_argument(

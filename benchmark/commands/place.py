@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from benchmark.recording.record import Record
     from benchmark.run import Place
 
+MOST_THREADS = 4096
+
 
 def place_of(options: argparse.Namespace) -> "Place":
     """Return the place of a run, and set torch up for reproducible numbers."""
@@ -21,8 +23,8 @@ def place_of(options: argparse.Namespace) -> "Place":
     from benchmark.running.environment import choose_device
     from benchmark.running.processes import own_device
 
-    if options.threads is not None and options.threads < 1:
-        raise UsageError(f"--threads {options.threads} must be at least 1.")
+    if options.threads is not None and not 1 <= options.threads <= MOST_THREADS:
+        raise UsageError(f"--threads {options.threads} must be from 1 to {MOST_THREADS}.")
     micro_batch = getattr(options, "micro_batch", None)
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"--micro-batch {micro_batch} must be at least 1.")
@@ -77,7 +79,7 @@ def _record_of(name: str, records: Path) -> "tuple[Path, Record] | None":
 
     if Path(name).suffix == ".json" and Path(name).is_file():
         return Path(name), record.read(Path(name))
-    found = [path for path in sorted(records.rglob("*.json")) if _id_in(path).startswith(name)] if name else []
+    found = [path for path in sorted(records.rglob("[!.]*.json")) if _id_in(path).startswith(name)] if name else []
     return (found[0], record.read(found[0])) if len(found) == 1 else None
 
 

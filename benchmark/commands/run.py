@@ -15,6 +15,7 @@ from benchmark.commands.flags import (
     machine_flags,
     records_flag,
     registry_flag,
+    seconds,
     step_flags,
     store_flag,
 )
@@ -53,7 +54,7 @@ def add_run(verbs: Any) -> None:
     parser.add_argument(
         "--accept-old-code", action="store_true", help="resume or return what other code made, though its numbers may not be this code's"
     )
-    parser.add_argument("--checkpoint-every", type=float, metavar="SECONDS", default=60.0, help="(default: 60)")
+    parser.add_argument("--checkpoint-every", type=seconds, metavar="SECONDS", default=60.0, help="(default: 60)")
     parser.add_argument("--suite", metavar="NAME", help="the suite this row belongs to, for tracking")
     parser.add_argument("--wait", action="store_true", help="where another process works on this run, wait for it to end")
     registry_flag(parser)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.flags import (
     command,
+    decibels,
     half_flag,
     json_flag,
     machine_flags,
     records_flag,
     registry_flag,
+    seconds,
 )
 from benchmark.commands.output import duration, near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, records_of
@@ -95,13 +97,13 @@ def add_reproduce(verbs: Any) -> None:
     half_flag(parser)
     parser.add_argument(
         "--tolerance",
-        type=float,
+        type=decibels,
         metavar="DB",
         help="largest difference of the gap; twice that of PSNR train and test (default: 0.15)",
     )
     parser.add_argument("--publish", action="store_true", help="where no record of this row is committed, make this one it")
     parser.add_argument("--force", action="store_true", help="run anew, even where the same code has done it")
-    parser.add_argument("--checkpoint-every", type=float, metavar="SECONDS", default=60.0, help="(default: 60)")
+    parser.add_argument("--checkpoint-every", type=seconds, metavar="SECONDS", default=60.0, help="(default: 60)")
     registry_flag(parser)
     machine_flags(parser)
     records_flag(parser)

@@ -209,6 +209,6 @@ def _in_folder(path: Path) -> Iterator[tuple[Path, Path | None]]:
     for folder in records:
         root = next((up for up in (folder, *folder.resolve().parents[:2]) if up.resolve().name == "records"), folder)
         base = folder if root == folder else folder.resolve()
-        yield from ((file, root) for file in sorted(base.rglob("*.json")))
+        yield from ((file, root) for file in sorted(base.rglob("[!.]*.json")))
     for folder in entries:
-        yield from ((file, None) for file in sorted(folder.glob("*.gin")))
+        yield from ((file, None) for file in sorted(folder.glob("[!.]*.gin")))

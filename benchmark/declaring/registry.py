@@ -39,7 +39,7 @@ def entries(axis: str, search: tuple[Path, ...] = (STOCK,)) -> dict[str, EntryFi
     """Return the entries of one axis by name; a name that two folders claim is an error, never a silent choice."""
     found: dict[str, EntryFile] = {}
     for root in search:
-        for path in sorted((root / FOLDERS[axis]).glob("*.gin")):
+        for path in sorted((root / FOLDERS[axis]).glob("[!.]*.gin")):  # what begins with a dot is an editor's or a Mac's
             if path.stem in found:
                 raise UsageError(f"Two files claim the {axis} '{path.stem}': {found[path.stem].path} and {path}. Rename one.")
             found[path.stem] = read(axis, path)

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,15 @@ __all__ = ["PUBLISHED", "as_json", "build", "stale", "summary"]
 PAGE, TABLES, RULES = "README.md", "tables.md", "RULES.md"  # the short page, the whole tables, the rules of the board
 PAPER = Path("paper", PAGE)  # what `bench report paper` writes
 PUBLISHED = Path("leaderboard/published")
+MARK = "by `bench leaderboard`; do not edit it"  # what every page of it says in its first lines
 MEND = "Make it again, `benchmark.pages.leaderboard.build(...)`, and commit what that writes."
 
 
 def build(records_dir: Path, out: Path, published: Path) -> list[Path]:
     """Write both pages and their pictures under `out`, remove pictures that no longer belong, return what was written."""
     pages, pictures = _pages(records_dir, out, published)
+    _refuse_foreign(pages)
+    _refuse_pictures(out / picture.path for picture in pictures)
     drawn = {out / picture.path: plots.draw(picture) for picture in pictures}
     for path, text in (drawn | pages).items():
         write_text(path, text)
@@ -124,8 +127,31 @@ def _stale_page(page: Path, text: str) -> str | None:
     return f"{page} is not what the records give, from line {line} on. {MEND}"
 
 
+def _refuse_foreign(pages: Iterable[Path]) -> None:
+    """Refuse to write over a page that was not made from records."""
+    for path in pages:
+        try:
+            there = path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            continue
+        except OSError as problem:
+            raise BenchError(f"{path} cannot be read: {problem.strerror}.") from None
+        if MARK not in there[:1000]:
+            raise UsageError(f"{path} is not a page of this leaderboard, and would be overwritten. Give another folder: `out=DIR`.")
+
+
+def _refuse_pictures(paths: Iterable[Path]) -> None:
+    if foreign := [path for path in paths if path.exists() and not _own(path)]:
+        raise UsageError(f"{foreign[0]} is not a picture of this leaderboard, and would be overwritten. Give another folder: `out=DIR`.")
+
+
 def _pictures_in(out: Path) -> set[Path]:
-    return set((out / "figures").rglob("*.svg"))
+    """Return the pictures that a leaderboard made: by their mark, the digest of their numbers."""
+    return {path for path in (out / "figures").rglob("*.svg") if _own(path)}
+
+
+def _own(picture: Path) -> bool:
+    return (style.digest_in(picture) or "").startswith("sha256:")
 
 
 def _remove(picture: Path, out: Path) -> None:

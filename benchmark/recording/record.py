@@ -296,7 +296,7 @@ def read(path: Path) -> Record:
 def read_all(records: Path) -> list[Record]:
     """Read every record under a folder, in path order; raise where one lies at another record's place."""
     found = []
-    for path in sorted(records.rglob("*.json")):
+    for path in sorted(records.rglob("[!.]*.json")):
         record = read(path)
         if path != (belongs := path_of(records, record.row, record.half)):
             raise BenchError(f"The record {path} belongs at {belongs}: its path must be its key. Move it there, or remove it.")

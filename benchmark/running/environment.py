@@ -19,8 +19,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as problem:
+        torch.empty(1, device=device).item()  # a device that holds no numbers (meta) says so here
+    except (RuntimeError, AssertionError, NotImplementedError) as problem:
         there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         reason = str(problem).splitlines()[0]
         raise UsageError(f"`device={name!r}` cannot be used: {reason} There is: {', '.join(there)}.") from None

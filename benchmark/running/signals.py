@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that the training loop asks, so that a stop falls between two steps."""
+"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) as a question that the training loop asks, so that a stop falls between two steps."""
 
 import signal
 import threading
@@ -17,7 +17,9 @@ def stop_requested(*, patient: bool = False) -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]  # nohup: the run is to outlive its terminal
 
     def ask(number: int, frame: FrameType | None) -> None:
         asked.set()

@@ -86,3 +86,10 @@ def test_the_mark_and_the_line_ends_of_an_editor_change_nothing(tmp_path: Path) 
     path.write_bytes(b"\xef\xbb\xbf" + text)
     file = registry.read("layout", path)
     assert file.description == "Windows of 3" and load(file).config.windows == (3,)
+
+
+def test_names_that_begin_with_a_dot_are_no_entries(tmp_path: Path) -> None:
+    (tmp_path / "layouts").mkdir()
+    for name in ("._mine.gin", ".#mine.gin"):
+        (tmp_path / "layouts" / name).write_bytes(b"\x00\x05\x16\x07")
+    assert not registry.entries("layout", (tmp_path,)) and not check.check([tmp_path], (registry.STOCK,))
