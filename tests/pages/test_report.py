@@ -503,10 +503,12 @@ def test_stale_pages_are_told(own: Path, tmp_path: Path) -> None:
     kept = page.read_text(), picture.read_text()
     page.write_text(kept[0] + "x")
     picture.write_text(kept[1].replace("sha256:", "sha256:0"))
-    other.write_text("<svg/>")
+    foreign = out / "figures" / "logo.svg"
+    other.write_text(kept[1])  # made here, of no figure any more
+    foreign.write_text("<svg/>")
     assert [problem.split(" ")[0] for problem in report.stale(material, own / "records", out)] == [str(page), str(picture), str(other)]
     report.build(material, own / "records", out)
-    assert report.stale(material, own / "records", out) == [] and not other.exists()
+    assert report.stale(material, own / "records", out) == [] and not other.exists() and foreign.exists()
 
 
 def test_another_readme_is_not_overwritten(own: Path, tmp_path: Path) -> None:
