@@ -54,6 +54,7 @@ __all__ = [
     "Entry",
     "FieldError",
     "Fraction",
+    "HeldOut",
     "ImageError",
     "ImageShape",
     "Layout",
@@ -64,6 +65,7 @@ __all__ = [
     "Range",
     "Source",
     "Window",
+    "added",
     "checked",
     "entry",
     "install",
@@ -108,6 +110,7 @@ class Entry:
 
 
 Window = Annotated[int, Range(least=1)]
+HeldOut = Annotated[int, Range(least=1, most=300)]
 Border = Literal["truncated", "shifted"]
 
 
@@ -223,11 +226,15 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a source does not take for one reason: how many, and the first of their names."""
+    """What a source does not take for one reason: how many, and the first of their names.
+
+    `expected` tells what an entry leaves out by its rule, or what lies beside images as a matter of course.
+    """
 
     reason: str
     count: int
     first: tuple[str, ...]
+    expected: bool = False
 
 
 @runtime_checkable
@@ -237,7 +244,9 @@ class Source(Protocol):
     `fingerprint` is a sha256 that changes when the source does, without decoding an image. `read` is called from
     several threads, or several forked processes, at once. Optional members: `close()` is called once no image is
     read any more; `in_parts = True` says that images come in large parts that should be unpacked once, for threads alone;
-    `left_out: Sequence[LeftOut]` is what lies there and is not taken.
+    `left_out: Sequence[LeftOut]` is what lies there and is not taken; `newest: Sequence[str]` the ids of what was
+    changed last; `distribution: str` what it was read from, where that is not the official distribution;
+    `only(ids) -> Source` the same source with these images alone.
     """
 
     @property
@@ -257,8 +266,8 @@ class Dataset(Protocol):
     `preprocessing` names the version of what turns the source into bytes: change it when the bytes change. Optional:
     `official_count`, how many images the official distribution holds (a source with another number is remarked on);
     `follows`, the name of the dataset whose order this one takes (with the same ids it has the same subsets);
-    `held_out_from`, how the ids of those images begin that are for testing alone: the held-out images are taken from
-    them, and none of the others of them is trained on.
+    `held_out`, how many images are for testing (300 unless said); `held_out_from`, how the ids of those images begin
+    that are for testing alone: the held-out images are taken from them, and none of the others of them is trained on.
 
     A dataset made from another one has a field `of: Entry` and a method `derive(images: Source) -> Source`, which is
     called with the packed images of that dataset in place of `open`; it is `embedded`: what it needs is here.

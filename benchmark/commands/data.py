@@ -29,6 +29,9 @@ def add(verbs: Any) -> None:
     add.add_argument("name", metavar="NAME", help="a name from `bench list datasets`")
     add.add_argument("--root", type=Path, metavar="PATH", help="the folder that holds the images")
     add.add_argument("--skip-corrupt", action="store_true", help="leave out files that cannot be read, and record their names")
+    add.add_argument(
+        "--accept", action="store_true", help="go on where more than 1%% of what lies there would be left out, for reasons that are said"
+    )
     add.add_argument("--limit", type=int, metavar="N", help="pack only N of the images, chosen by the sha256 of their ids")
     add.add_argument("--resolution", type=int, metavar="R", help="pixels a side that are expected; the entry fixes them")
     add.add_argument(
@@ -87,6 +90,7 @@ def data_add(options: argparse.Namespace) -> int:
             home=home(),
             root=options.root,
             skip_corrupt=options.skip_corrupt,
+            accept=options.accept,
             limit=options.limit,
             resolution=options.resolution,
             keep=stock.pinned(entry.name, home()) if ours else None,

@@ -39,6 +39,7 @@ COMMANDS = {
 }
 # The parameters that messages speak of, and their flags.
 FLAGS = {
+    "accept": "accept",
     "address": "address",
     "allow_other_weights": "allow-other-weights",
     "allow_small": "allow-small",

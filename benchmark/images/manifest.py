@@ -18,6 +18,7 @@ from benchmark.declaring.fields import FieldError, Positive, added, checked, fro
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_bytes
 
+HELD_OUT = 300  # PSNR test images, unless the dataset says otherwise: the first of the order, never trained on
 LISTED = 20_000  # ids that a manifest holds itself
 ORDERING = "image i of the array is ids[i]; ids null: the decimal index i; a subset sorts by sha256('dataset:seed:id')"
 FOLLOWING = ORDERING.replace("'dataset:seed:id'", "'follows:seed:id'")
@@ -59,6 +60,7 @@ class Manifest:
     held_out: Positive | None = added(None)  # images for testing, where they are not HELD_OUT
     held_out_from: str | None = added(None)  # how the ids begin of the images that are for testing alone
     left_out: dict[str, Positive] = added({})  # of an embedded dataset: how many images its own rule left out, by reason
+    distribution: str | None = added(None)  # what they were read from, where that is not the official distribution
     made_of: str | None = added(None)  # sha256 of the images of another dataset that these were made from
 
     def validate(self) -> None:
@@ -95,6 +97,15 @@ class Manifest:
         wanted = {"kind": kind_of(dataset), "preprocessing": dataset.preprocessing} | to_json(dataset)
         differing = [field for field in made | wanted if made.get(field) != wanted.get(field)]
         return ", ".join(f"{f} = {made.get(f)!r} instead of {wanted.get(f)!r}" for f in differing) or None
+
+
+def facts(described: Manifest) -> dict[str, Any]:
+    """Return what a manifest says, without its ids."""
+    left_out = ("ids", "duplicates", "skipped", "format")
+    facts = {key: value for key, value in described.document().items() if key not in left_out}
+    copies = sum(len(group) - 1 for group in described.duplicates)
+    skipped = [one.id for one in described.skipped]
+    return facts | {"manifest_sha256": described.digest, "duplicates": copies, "skipped": skipped}
 
 
 def kind_of(dataset: Dataset) -> str:

@@ -16,7 +16,7 @@ from benchmark.declaring.fields import to_json
 from benchmark.errors import BenchError
 from benchmark.files import write_bytes
 from benchmark.images import manifest
-from benchmark.images.manifest import FOLLOWING, ORDERING, Manifest, Skipped, packed_folder
+from benchmark.images.manifest import FOLLOWING, HELD_OUT, ORDERING, Manifest, Skipped, packed_folder
 from benchmark.images.partial import ARRAY, HEADER, Partial, Tally, discard
 from benchmark.images.reading import CHUNK, WorkerGone, read_all
 
@@ -180,7 +180,9 @@ def _described(dataset: Dataset, source: Source, facts: dict[str, Any], tally: T
         ordering=FOLLOWING if follows else ORDERING,
         follows=follows,
         held_out_from=getattr(dataset, "held_out_from", None),
+        held_out=held_out if (held_out := getattr(dataset, "held_out", HELD_OUT)) != HELD_OUT else None,
         left_out=left_out,
+        distribution=getattr(source, "distribution", None),
         sha256=tally.sha256.hexdigest(),
         skipped=tuple(tally.skipped),
         duplicates=tuple(tuple(tally.kept[i] for i in group) for group in tally.groups.values()),

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark.contract import Source
 from benchmark.errors import UsageError
 from benchmark.files import PROJECT
 from benchmark.images import manifest
@@ -13,6 +14,15 @@ from benchmark.images.manifest import Manifest
 def pinned(name: str, home: Path) -> Manifest | None:
     """Return the pin of a stock dataset: that of the home, else the one that the project ships; None where there is none."""
     return manifest.read(manifest.pin(home, name)) or manifest.read(manifest.pin(PROJECT, name))
+
+
+def among(keep: Manifest, source: Source) -> Source:
+    """Return the source with the pinned images alone, where it holds them all and others beside them."""
+    if keep.ids is None or keep.limit is not None or not hasattr(source, "only"):
+        return source
+    wanted = {*keep.ids, *(one.id for one in keep.skipped)}
+    chosen = [image_id for image_id in source.ids if image_id in wanted]
+    return source.only(chosen) if len(chosen) == len(wanted) < len(source.ids) else source
 
 
 def check_ids(keep: Manifest, ids: Sequence[str]) -> None:

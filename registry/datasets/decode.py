@@ -10,12 +10,26 @@ import numpy as np
 
 from benchmark.contract import ImageError, install
 from registry.datasets.resize import shrink, to_array
+from registry.datasets.sources import instead
 
 if TYPE_CHECKING:
     from PIL import Image
 
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+LARGEST = 500_000_000  # pixels of an image: 1.5 GB in memory
+PNG = b"\x89PNG\r\n\x1a\n"
+ORIENTATION = 0x0112  # of EXIF
+TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+NO_DECODER = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow names them and needs another program to read them
 
 
 def to_pixels(image_id: str, content: bytes, channels: int, resolution: int) -> np.ndarray:
@@ -34,16 +48,53 @@ def decode(content: bytes, channels: int) -> Image.Image:
     """
     pil = pillow()
     try:
-        with pil.Image.open(io.BytesIO(content)) as image:
-            image.load()
-            upright = pil.ImageOps.exif_transpose(image)
-        return _eight_bits(upright).convert("L" if channels == 1 else "RGB")
+        try:
+            image = _loaded(content)
+        except ValueError:  # Pillow refuses long texts and colour profiles of a PNG, which no pixel depends on
+            if not content.startswith(PNG):
+                raise
+            image = _loaded(_without_texts(content))
+        return _eight_bits(image).convert("L" if channels == 1 else "RGB")
     except pil.UnidentifiedImageError:
-        raise ImageError("empty file" if not content else "no image that Pillow can read") from None
+        raise ImageError("empty file" if not content else instead(content) or "no image that Pillow can read") from None
     except ImageError:
         raise
-    except Exception as problem:  # on a damaged file a decoder raises anything: OSError, SyntaxError, struct.error ...
-        raise ImageError(f"damaged: {problem or type(problem).__name__}") from None
+    except Exception as problem:  # a decoder raises anything: OSError, SyntaxError, struct.error ...
+        raise ImageError(f"Pillow cannot decode it: {problem or type(problem).__name__}") from None
+
+
+def _loaded(content: bytes) -> Image.Image:
+    """Return an image, its pixels read and turned upright."""
+    pil = pillow()
+    with pil.Image.open(io.BytesIO(content)) as image:
+        width, height = image.size
+        if width * height > LARGEST:
+            raise ImageError(f"{width:,}x{height:,} pixels are more than the {LARGEST:,} that are read: reduce it first")
+        image.load()
+        return _upright(image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return an image turned as its EXIF orientation says, as it is where that cannot be read: the pixels are sound.
+
+    ImageOps.exif_transpose writes the rest of the EXIF anew, and fails where that is broken though the orientation is not.
+    """
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # SyntaxError, struct.error, ...
+        turn = None
+    return image.copy() if turn is None else image.transpose(getattr(pillow().Image.Transpose, turn))
+
+
+def _without_texts(content: bytes) -> bytes:
+    """Return a PNG without its texts and its colour profile."""
+    kept, at = [PNG], len(PNG)
+    while at + 8 <= len(content):
+        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+        if content[at + 4 : at + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            kept.append(content[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -67,8 +118,15 @@ def pillow() -> ModuleType:
     """Return Pillow, which only reading stored images needs, with every format registered."""
     try:
         import PIL
-        from PIL import Image, ImageOps  # noqa: F401  makes PIL.ImageOps
+        from PIL import Image
     except ImportError:
         raise ImageError(f"reading images needs Pillow: {install('data')}") from None
     Image.init()  # here, because the first use in several threads at once would race
+    Image.MAX_IMAGE_PIXELS = None  # LARGEST stands in its place: a large photograph is no attack
     return PIL
+
+
+def suffixes() -> frozenset[str]:
+    """Return the suffixes of the images that the installed Pillow reads, in small letters."""
+    image = pillow().Image
+    return frozenset(suffix for suffix, kind in image.registered_extensions().items() if kind in image.OPEN and kind not in NO_DECODER)

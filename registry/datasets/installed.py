@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmark.contract import ImageError
+from benchmark.contract import ImageError, install
 
 
 class Carried(NamedTuple):
@@ -24,7 +24,7 @@ def content(file: Carried) -> bytes:
     """Return the bytes of a file; the package is not imported. Raise ImageError where they are missing or others."""
     found = find_spec(file.package)
     if found is None or not found.submodule_search_locations:
-        raise ImageError(f"its images come with {file.distribution}: pip install 'dit-generalization-bench[data]'")
+        raise ImageError(f"its images come with {file.distribution}: {install('data')}")
     path = Path(found.submodule_search_locations[0], file.path)
     try:
         read = path.read_bytes()

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from benchmark.contract import FieldError, ImageError, Positive, entry, install
-from registry.datasets.decode import pillow, to_pixels
-from registry.datasets.resize import PREPROCESSING_VERSION
+from benchmark.contract import FieldError, HeldOut, ImageError, LeftOut, Positive, added, entry
+from registry.datasets.decode import decode, pillow, to_pixels
+from registry.datasets.resize import PREPROCESSING_VERSION, to_array
+from registry.datasets.shards import Shard, check_one_set, of_splits
 from registry.datasets.sources import (
+    Leftovers,
     Numbered,
     Recent,
     contents,
     existing_folder,
     fingerprint,
+    hub,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NUMBER = re.compile(r"-(\d{5})-of-(\d{5})")
 HELD_ROWS = 2048  # at least what all threads of the packing are at together
+BATCH = 256  # rows that are in memory at once
+TRAIN = "**/train-*.parquet"
 
 
 @entry(kind="parquet")
@@ -36,9 +39,10 @@ class Parquet:
     """
 
     resolution: Positive
-    shards: str = "**/train-*.parquet"
+    shards: str = TRAIN
     column: str = "image"
     channels: Literal[1, 3] = 3
+    held_out: HeldOut = added(300)  # images for testing; fewer where there are few
 
     embedded: ClassVar[bool] = False
     preprocessing: ClassVar[str] = PREPROCESSING_VERSION
@@ -50,112 +54,157 @@ class Parquet:
 
     def open(self, root: Path | None) -> ParquetSource:
         """Find the shards below `root` (or the one that it is); raise ImageError where there is none, or no such column."""
-        if root is None or not root.is_file():
-            root = existing_folder(root, f"a folder of Parquet shards that match {self.shards}, or one shard")
         pillow()
-        found = [root] if root.is_file() else sorted(path for path in root.glob(self.shards) if path.is_file())
+        if root is not None and root.is_file():
+            return self._source(root.parent, [root], ())
+        root = hub(existing_folder(root, f"a folder of Parquet shards that match {self.shards}, or one shard"))
+        every = sorted(root.rglob("*.parquet"))
+        found = sorted(path for path in root.glob(self.shards) if path.is_file())
+        if not found and self.shards == TRAIN:
+            found = of_splits(root, every, ("train",), named=True)
         if not found:
-            other = next(iter(sorted(root.rglob("*.parquet"))), None)
-            hint = f". An entry of your own with other `Parquet.shards` would find {other.relative_to(root)}" if other else ""
+            hint = f". An entry of your own with other `Parquet.shards` would find {every[0].relative_to(root)}" if every else ""
             raise ImageError(f"{root} holds no shard that matches {self.shards}; {contents(root)}{hint}")
-        if not root.is_file():
-            _check_complete(found)
-        base = root.parent if root.is_file() else root
-        return ParquetSource(self, {path.relative_to(base).as_posix(): path for path in found})
+        check_one_set(root, found, merged=self.shards != TRAIN)
+        return self._source(root, found, [path for path in every if path not in found])
+
+    def _source(self, base: Path, found: list[Path], others: Sequence[Path]) -> ParquetSource:
+        shards = {path.relative_to(base).as_posix(): Shard.opened(path, self.column) for path in found}
+        return ParquetSource(shards, self.channels, self.resolution, left_out=_rest(base, others))
+
+
+def mirror(
+    root: Path,
+    splits: Sequence[str],
+    channels: int,
+    resolution: int,
+    *,
+    exact: bool = False,
+    named: Callable[[str], str | None] = lambda path: None,
+) -> ParquetSource | None:
+    """Return the rows of a dataset's Parquet mirror below `root`, None where there is no Parquet file.
+
+    `named` turns the path that a row keeps into the official id of its image; where every row has one of its own, those
+    are the ids. `exact` refuses images of another resolution instead of resizing them.
+    """
+    root = root if root.is_file() else hub(root)
+    every = [root] if root.is_file() else sorted(root.rglob("*.parquet"))
+    if not every or every[0].suffix != ".parquet":
+        return None
+    base = root.parent if root.is_file() else root
+    found = every if root.is_file() else of_splits(root, every, splits)
+    if not found:
+        raise ImageError(f"{root} holds Parquet shards, but none of {' or '.join(splits)}: {', '.join(p.name for p in every[:5])}")
+    check_one_set(base, found)
+    shards = {path.relative_to(base).as_posix(): Shard.opened(path, None) for path in found}
+    left_out = _rest(base, [path for path in every if path not in found])
+    source = ParquetSource(shards, channels, resolution, exact=exact, left_out=left_out, distribution="Parquet shards")
+    source.rename(named)
+    return source
 
 
 class ParquetSource:
-    """The rows of the shards in the order of their names; the row groups that are being read are held."""
+    """The rows of the shards in the order of their names; the row groups that are being read are unpacked aside."""
 
     in_parts: ClassVar[bool] = True
 
-    def __init__(self, config: Parquet, shards: dict[str, Path]) -> None:
-        self.config = config
-        self._shards = shards
-        self._groups: dict[str, np.ndarray] = {name: self._group_ends(path) for name, path in shards.items()}
-        rows = {name: int(ends[-1]) for name, ends in self._groups.items()}
+    def __init__(
+        self,
+        shards: dict[str, Shard],
+        channels: int,
+        resolution: int,
+        *,
+        exact: bool = False,
+        left_out: tuple[LeftOut, ...] = (),
+        distribution: str | None = None,
+    ) -> None:
+        self._shards, self._channels, self._resolution, self._exact = shards, channels, resolution, exact
+        self.left_out, self.distribution = left_out, distribution
+        rows = {name: shard.rows for name, shard in shards.items()}
         if not any(rows.values()):
             raise ImageError(f"the shards {', '.join(shards)} hold no row")
-        self.ids = Numbered(rows)
-        self.fingerprint = fingerprint((f"{name}\0{_footer(path)}", path.stat().st_size) for name, path in shards.items())
-        self._images: Recent[pa.ChunkedArray] = Recent(self._row_group, HELD_ROWS)
+        self._numbered = Numbered(rows)
+        self.ids: Sequence[str] = self._numbered
+        self._places: dict[str, int] = {}
+        self.fingerprint = fingerprint((f"{name}\0{shard.footer}", shard.path.stat().st_size) for name, shard in shards.items())
+        self._images: Recent[_Rows] = Recent(self._row_group, HELD_ROWS)
+
+    def rename(self, named: Callable[[str], str | None]) -> None:
+        """Take the official ids, where the shards keep a path for every row and no two are the same."""
+        names: list[str] = []
+        for shard in self._shards.values():
+            for path in shard.paths():
+                if path is None or (name := named(path)) is None:
+                    return
+                names.append(name)
+        if len(set(names)) == len(names) == len(self._numbered):
+            self.ids, self._places = tuple(names), {name: place for place, name in enumerate(names)}
 
     def read(self, image_id: str) -> np.ndarray:
         """Return the image as uint8 (C, R, R); raise ImageError naming shard and row where it is missing or damaged."""
-        shard, row = self.ids.split(image_id)
-        ends = self._groups[shard]
+        if self._places and image_id not in self._places:
+            raise ImageError(f"there is no image '{image_id}'")
+        shard, row = self._numbered.split(self._numbered[self._places[image_id]] if self._places else image_id)
+        ends = self._shards[shard].ends
         group = int(np.searchsorted(ends, row, side="right"))
-        value = self._images(f"{shard}:{group}")[row - (int(ends[group - 1]) if group else 0)].as_py()
+        value = self._images(f"{shard}:{group}").content(row - (int(ends[group - 1]) if group else 0))
         if value is None:
             raise ImageError(f"{image_id}: the row holds no image bytes, at most a path: embed the images in the shards")
-        return to_pixels(image_id, value, self.config.channels, self.config.resolution)
+        return self._exactly(image_id, value) if self._exact else to_pixels(image_id, value, self._channels, self._resolution)
 
-    def _group_ends(self, path: Path) -> np.ndarray:
-        """Return the number of rows up to the end of every row group, having checked the column."""
-        with _open(path) as file:
-            _check_column(path, file.schema_arrow, self.config.column)
-            sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
-        return np.cumsum(sizes) if sizes else np.zeros(1, dtype=np.int64)
+    def _exactly(self, image_id: str, value: bytes) -> np.ndarray:
+        try:
+            image = decode(value, self._channels)
+        except ImageError as problem:
+            raise ImageError(f"{image_id}: {problem}") from None
+        if image.size != (self._resolution, self._resolution):
+            width, height = image.size
+            raise ImageError(
+                f"{image_id}: it is {width}x{height}, and the images of this dataset are {self._resolution}x{self._resolution}"
+            )
+        return to_array(image)
 
-    def _row_group(self, key: str) -> pa.ChunkedArray:
-        shard, _, group = key.rpartition(":")
-        with _open(self._shards[shard]) as file:
-            try:
-                column = file.read_row_group(int(group), columns=[self.config.column], use_threads=False).column(0)
-            except Exception as problem:  # pyarrow raises ArrowInvalid, OSError, ... on damaged pages
-                raise ImageError(f"{shard}, row group {group}: damaged: {problem}") from None
-        return _bytes(column)
-
-
-def _check_complete(shards: list[Path]) -> None:
-    """Raise ImageError naming a shard that is missing, where their names ('-00000-of-00002') say how many there are."""
-    numbers: dict[tuple[Path, str], set[int]] = {}
-    for path in shards:
-        if match := NUMBER.search(path.name):
-            numbers.setdefault((path.parent / path.name[: match.start()], match[2]), set()).add(int(match[1]))
-    for (begin, total), there in numbers.items():
-        if absent := sorted(set(range(int(total))) - there):
-            raise ImageError(f"{begin}-{absent[0]:05d}-of-{total}.parquet is missing: the other shards say that there are {int(total)}")
+    def _row_group(self, key: str) -> _Rows:
+        name, _, group = key.rpartition(":")
+        try:
+            return _Rows(self._shards[name].batches(int(group), BATCH))
+        except OSError as problem:
+            if problem.errno is None:  # of pyarrow: a damaged page
+                raise ImageError(f"{name}, row group {group}: damaged: {problem}") from None
+            where = tempfile.gettempdir()
+            said = f"{problem.strerror} while {name} was unpacked; TMPDIR names a folder with more room"
+            raise OSError(problem.errno, said, where) from None
+        except Exception as problem:  # pyarrow raises ArrowInvalid, ... on damaged pages
+            raise ImageError(f"{name}, row group {group}: damaged: {problem}") from None
 
 
-def _bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the encoded images of a column of structs or of bytes."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+class _Rows:
+    """The encoded images of a row group in a temporary file: however large it is, memory holds what is in use."""
 
-    return pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
+    def __init__(self, batches: Sequence[pa.Array]) -> None:
+        ends, self._missing = [0], set()
+        with tempfile.TemporaryFile() as file:
+            for batch in batches:
+                for value in batch:
+                    content = value.as_py()
+                    if content is None:
+                        self._missing.add(len(ends) - 1)
+                    ends.append(ends[-1] + file.write(content or b""))
+            file.flush()
+            self._bytes = np.memmap(file, np.uint8, "r") if ends[-1] else np.zeros(0, np.uint8)
+        self._ends = np.array(ends)
 
+    def __len__(self) -> int:
+        return len(self._ends) - 1
 
-def _check_column(path: Path, schema: pa.Schema, name: str) -> None:
-    import pyarrow as pa
-
-    if name not in schema.names:
-        raise ImageError(
-            f"{path} has no column '{name}'; its columns are {', '.join(schema.names)}. An entry of your own "
-            "names another one with `Parquet.column`"
-        )
-    kind = schema.field(name).type
-    if pa.types.is_struct(kind):
-        kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else kind
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        raise ImageError(f"the column '{name}' of {path} holds {kind}, not the bytes of images")
-
-
-def _footer(path: Path) -> str:
-    """Return the sha256 of a shard's footer, which lists the place and the statistics of every page of every column."""
-    with path.open("rb") as file:
-        file.seek(-8, os.SEEK_END)
-        file.seek(-8 - int.from_bytes(file.read(4), "little"), os.SEEK_END)
-        return hashlib.sha256(file.read()).hexdigest()
+    def content(self, row: int) -> bytes | None:
+        """Return the bytes of a row, None where it has none."""
+        return None if row in self._missing else self._bytes[self._ends[row] : self._ends[row + 1]].tobytes()
 
 
-def _open(path: Path) -> Any:
-    """Open a shard, or raise ImageError naming it."""
-    try:
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise ImageError(f"reading Parquet needs pyarrow: {install('data')}") from None
-    try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
-    except Exception as problem:  # ArrowInvalid, OSError
-        raise ImageError(f"{path} is no whole Parquet file: {problem}. Download it again") from None
+def _rest(base: Path, others: Sequence[Path]) -> tuple[LeftOut, ...]:
+    """Count the rows of the shards that are not read."""
+    left_out = Leftovers()
+    for path in others:
+        left_out.add("rows of other splits", path.relative_to(base).as_posix(), Shard.counted(path), expected=True)
+    return left_out.listed()

@@ -51,6 +51,11 @@ class Permuted:
         return getattr(self.of.config, "follows", None) or self.of.name
 
     @property
+    def held_out(self) -> int:
+        """How many images are for testing."""
+        return getattr(self.of.config, "held_out", 300)
+
+    @property
     def held_out_from(self) -> str | None:
         """Which images of the other dataset are for testing alone."""
         return getattr(self.of.config, "held_out_from", None)

@@ -125,20 +125,18 @@ class Recent(Generic[T]):
 class Leftovers:
     """What a source does not take, by reason: counted, and the first names kept."""
 
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-        self._first: dict[str, list[str]] = {}
+    def __init__(self, begin: Iterable[LeftOut] = ()) -> None:
+        self._found = {one.reason: one for one in begin}
 
-    def add(self, reason: str, name: str, count: int = 1) -> None:
-        """Count one thing (or what it holds) as left out."""
-        self._counts[reason] = self._counts.get(reason, 0) + count
-        first = self._first.setdefault(reason, [])
-        if len(first) < SHOWN:
-            first.append(name)
+    def add(self, reason: str, name: str, count: int = 1, *, expected: bool = False) -> None:
+        """Count one thing, or what it holds, as left out."""
+        before = self._found.get(reason) or LeftOut(reason, 0, (), expected)
+        first = (*before.first, name) if len(before.first) < SHOWN else before.first
+        self._found[reason] = LeftOut(reason, before.count + count, first, expected)
 
     def listed(self) -> tuple[LeftOut, ...]:
         """Return every reason, in the order in which it was first met."""
-        return tuple(LeftOut(reason, count, tuple(self._first[reason])) for reason, count in self._counts.items())
+        return tuple(self._found.values())
 
 
 def fingerprint(sizes: Iterable[tuple[str, int]]) -> str:
@@ -149,10 +147,47 @@ def fingerprint(sizes: Iterable[tuple[str, int]]) -> str:
     return total.hexdigest()
 
 
-def existing_folder(root: Path | None, what: str) -> Path:
-    """Return `root` where it is a folder that can be read; raise ImageError saying what it should be."""
+def instead(head: bytes) -> str | None:
+    """Say what lies in place of a file, by its first bytes: a pointer or a page, where a download gave no file."""
+    begin = head[:512].lstrip().lower()
+    if begin.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "a Git LFS pointer in place of the file: `git lfs pull` in the clone fetches it"
+    if begin.startswith((b"<!doctype html", b"<html")):
+        return "a web page in place of the file: the site asked for something (a log-in, a confirmation); download it in a browser"
+    return None
+
+
+def no_whole(path: Path, what: str, problem: object) -> ImageError:
+    """Return what says that a file is not what it should be: a pointer or a page in its place, or damaged."""
+    try:
+        with path.open("rb") as file:
+            found = instead(file.read(512))
+    except OSError as refusal:
+        return ImageError(f"{path} cannot be read: {refusal.strerror}")
+    return ImageError(f"{path} is {found}" if found else f"{path} is no whole {what}: {problem}. Download it again")
+
+
+def hub(root: Path) -> Path:
+    """Return the snapshot in a folder of the Hugging Face hub's cache, or the folder itself where it is none.
+
+    Raise ImageError where several datasets or snapshots lie side by side: they are never merged.
+    """
+    for pattern, what in (("datasets--*", "datasets"), ("snapshots/*", "snapshots")):
+        inside = sorted(path for path in root.glob(pattern) if path.is_dir())
+        if what == "snapshots" and not ((root / "blobs").is_dir() or (root / "refs").is_dir()):
+            break
+        if len(inside) > 1:
+            raise ImageError(f"{root} holds {len(inside)} {what} of a hub's cache side by side: give one: `root={str(inside[0])!r}`")
+        root = inside[0] if inside else root
+    return root
+
+
+def existing_folder(root: Path | None, what: str, suffixes: Sequence[str] = ()) -> Path:
+    """Return `root` where it is a folder that can be read, or a file of one of `suffixes`; raise ImageError saying what it should be."""
     if root is None:
         raise ImageError(f"a root is needed: {what}")
+    if root.suffix in suffixes and root.is_file():
+        return root
     try:
         next(root.iterdir(), None)
     except FileNotFoundError:
@@ -166,6 +201,8 @@ def existing_folder(root: Path | None, what: str) -> Path:
 
 def contents(folder: Path) -> str:
     """Say what lies in a folder, in a few names."""
+    if folder.is_file():
+        return f"it is a file of {folder.stat().st_size:,} bytes"
     names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return f"there is {', '.join(names[:SHOWN])}{more}" if names else "it is empty"
@@ -179,7 +216,7 @@ def first_of(candidates: Iterable[Path], exists: Callable[[Path], bool]) -> Path
 def lines_of(path: Path) -> Iterator[str]:
     """Yield the lines of a text file of a distribution that are not empty; raise ImageError where it is none."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:  # some editors begin with a byte-order mark
             yield from (line.strip() for line in file if line.strip())
     except OSError as problem:
         raise ImageError(f"{path} cannot be read: {problem.strerror}") from None

@@ -164,7 +164,7 @@ def test_a_root_that_is_something_else_says_what_was_expected_and_what_is_there(
     }
     _, dataset = entry_of(name)
     for other, root in roots.items():
-        if other != name:
+        if other not in (name, "parquet32"):  # a Parquet mirror may be of any dataset
             with pytest.raises(ImageError) as problem:
                 dataset.open(root)
             said = str(problem.value)

@@ -200,7 +200,7 @@ def test_a_folder_is_walked_in_a_stable_order(tmp_path: Path) -> None:
     (root / "link.png").symlink_to(elsewhere / "1.png")
     (root / "loop").symlink_to(root)
     source = ImageFolder(resolution=8).open(root)
-    assert source.ids == ("B/x.tif", "a.webp", "b.d/1.gif", "b/10.jpg", "b/2.PNG", "b/deep/er/1.bmp")
+    assert source.ids == ("B/x.tif", "a.webp", "b.d/1.gif", "b/10.jpg", "b/2.PNG", "b/deep/er/1.bmp", "link.png")
     (tmp_path / "other").symlink_to(root)  # the root itself may be a link
     again = ImageFolder(resolution=8).open(tmp_path / "other")
     assert again.ids == source.ids and again.fingerprint == source.fingerprint
@@ -214,13 +214,13 @@ def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> Non
     for root, said in (
         (tmp_path / "none", "does not exist"),
         (tmp_path / "notes.txt", "is not a folder"),
-        (tmp_path, r"no image: looked .*\.jpeg, \.jpg"),
+        (tmp_path, r"no image: looked .*\.jpeg, \.jpg.*1 left out: no image by its suffix \(.txt\) \(notes.txt\)"),
         (None, "folder of images is needed"),
     ):
         with pytest.raises(ImageError, match=said):
             dataset.open(root)
-    (tmp_path / "link.png").symlink_to(tmp_path / "notes.txt")
-    with pytest.raises(ImageError, match="1 symbolic links were left out"):
+    (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ImageError, match=r"1 left out: a link that leads nowhere \(link.png\)"):
         dataset.open(tmp_path)
 
 
@@ -313,7 +313,7 @@ def test_a_picture_too_large_to_be_true_is_refused() -> None:
     honest = grey_png(np.zeros((1, 1)))
     body = b"IHDR" + (30_000).to_bytes(4, "big") * 2 + honest[24:29]
     bomb = honest[:12] + body + zlib.crc32(body).to_bytes(4, "big") + honest[33:]
-    with pytest.raises(ImageError, match="damaged: .*decompression bomb"):
+    with pytest.raises(ImageError, match="30,000x30,000 pixels are more than the 500,000,000 that are read"):
         decode(bomb, 3)
 
 

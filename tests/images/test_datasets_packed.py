@@ -20,6 +20,7 @@ from benchmark.declaring.fields import from_json
 from benchmark.errors import BenchError, UsageError
 from benchmark.images import datasets, manifest
 from benchmark.images.manifest import Manifest
+from benchmark.images.packing import pack
 from registry.datasets.dead_leaves import DeadLeaves
 from registry.datasets.image_folder import ImageFolder
 from tests.conftest import Bench
@@ -174,7 +175,7 @@ def test_corrupt_images_are_named_or_skipped_on_request(home: Path, pictures: Pa
     assert everything(home) == {}
     added = add(home, pictures, skip_corrupt=True)
     assert added.manifest.count == 318 and {one.id for one in added.manifest.skipped} == set(broken)
-    assert "12 unreadable images were left out" in added.sentence
+    assert "12 unreadable (the manifest names them): " in added.sentence
     packed, source = datasets.load("shots", FOLDER, home=home), FOLDER.open(pictures)
     assert np.array_equal(packed.images, np.stack([source.read(i) for i in packed.manifest.ids]))
     assert add(home, pictures, skip_corrupt=True).outcome == "unchanged"
@@ -378,7 +379,7 @@ def test_code_that_returns_something_else_than_it_declares_is_named(home: Path) 
             return np.zeros((8, 8), dtype=np.uint8)
 
     with pytest.raises(BenchError, match=r"returns uint8 of shape \(8, 8\) for image '0'"):
-        datasets.pack("wrong", Wrong(), Wrong(), home=home)
+        pack("wrong", Wrong(), Wrong(), home=home)
     assert everything(home) == {}
 
 
@@ -407,7 +408,7 @@ def test_listings_say_what_is_there(home: Path, pictures: Path) -> None:
     assert datasets.status("leaves", home) == ("330", "packed")
     facts = datasets.facts("shots", home)
     assert facts["count"] == 330 and facts["sha256"] == added.manifest.sha256 and "ids" not in facts
-    assert added.to_json() == {"outcome": "new"} | facts and json.dumps(facts)
+    assert added.to_json() == {"outcome": "new"} | facts | {"taken": 330, "left_out": []} and json.dumps(facts)
     missing = "there are no images of that name; `benchmark.images.datasets.add('none', ..., root=PATH)` adds them"
     assert datasets.verify("none", home=home) == [missing]
 

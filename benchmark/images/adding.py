@@ -1,0 +1,233 @@
+"""A folder of images to packed and pinned ones: what is taken, what is left out and why, and what changed since."""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmark.contract import Dataset, ImageError, LeftOut, Source
+from benchmark.errors import UsageError
+from benchmark.images import manifest, stock
+from benchmark.images.loading import lock, opened, packed_here, verify
+from benchmark.images.manifest import Manifest
+from benchmark.images.packing import Note, Progress, open_images, pack
+from benchmark.images.reading import read, read_all
+from benchmark.images.subsets import enough, order
+
+SMALL_SHARE = 0.01  # of what lies there: more that is left out unexpectedly must be accepted
+LOOKED_AT = 500  # images last changed, and as many others, whose content is compared where paths and sizes are the same
+NAMED = 5  # images that differ, in a sentence
+
+
+@dataclass(frozen=True)
+class Added:
+    """What `add` did: packed images for the first time, again with other or with equal bytes, or had nothing to do."""
+
+    manifest: Manifest
+    outcome: Literal["new", "changed", "restored", "unchanged"]
+    sentence: str
+    left_out: tuple[LeftOut, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome, what was left out, and the facts of the manifest as plain JSON."""
+        left_out = [{"reason": one.reason, "count": one.count, "first": list(one.first)} for one in self.left_out]
+        return {"outcome": self.outcome} | manifest.facts(self.manifest) | {"taken": self.manifest.count, "left_out": left_out}
+
+
+def add(
+    name: str,
+    dataset: Dataset,
+    *,
+    home: Path,
+    root: Path | None,
+    skip_corrupt: bool = False,
+    accept: bool = False,
+    limit: int | None = None,
+    resolution: int | None = None,
+    keep: Manifest | None = None,
+    progress: Progress | None = None,
+    note: Note | None = None,
+) -> Added:
+    """Pack the images of a dataset and pin them in data/<name>.json; do nothing where both are there already.
+
+    The source is compared by the path and size of every file and the content of some, those last changed first.
+    `limit` takes that many images, chosen by their hash. More than SMALL_SHARE left out must be accepted.
+    `resolution` is the entry's to fix: another one is refused. A packing that was stopped goes on where it was.
+    Where `keep` is given, those of its images are taken that a larger source holds; raise UsageError on others, and change nothing.
+    """
+    _check_request(name, dataset, root, limit, resolution)
+    if note and root:
+        note(f"Looking through {root} for the images of '{name}'.")
+    with lock(home, name), opened(name, dataset, root, home) as (source, made_of):
+        source = stock.among(keep, source) if keep else source
+        chosen, left_out = _chosen(name, source, limit)
+        if not accept:
+            _check_share(name, len(chosen), left_out)
+        here, pinned = manifest.read(manifest.beside(home, name)), manifest.read(manifest.pin(home, name))
+        same = (
+            here is not None
+            and here == pinned
+            and here.difference(dataset) is None
+            and (here.fingerprint, here.limit) == (source.fingerprint, limit)
+            and (skip_corrupt or not here.skipped)
+        )
+        if here is not None and same and not verify(name, home=home) and not _other_content(name, dataset, source, here, home):
+            return Added(here, "unchanged", _unchanged(here) + counted(here.count, left_out) + enough(here, dataset), left_out)
+        if keep:
+            stock.check_ids(keep, chosen)  # at once: a packing may take hours
+        made = pack(
+            name,
+            dataset,
+            source,
+            home=home,
+            skip_corrupt=skip_corrupt,
+            limit=limit,
+            ids=chosen,
+            made_of=made_of,
+            pinned=True,
+            accept=lambda made: stock.check_images(keep, made) if keep else None,
+            progress=progress,
+            note=note,
+        )
+    left_out = _with_unreadable(left_out, made)
+    return _added(made, pinned or here, counted(made.count, left_out) + _unlike_official(dataset, source) + enough(made, dataset), left_out)
+
+
+def compare(name: str, dataset: Dataset, *, home: Path, root: Path | None, progress: Progress | None = None) -> list[str]:
+    """Read every image of a source again and return what is not as it is packed; empty where all is."""
+    here = packed_here(name, home)
+    if here is None:
+        return [f"there are no packed images of that name; {manifest.adding(name)} packs them"]
+    with opened(name, dataset, root, home) as (whole, _):
+        source = stock.among(here, whole)
+        chosen, _ = _chosen(name, source, here.limit)
+        skipped = {one.id for one in here.skipped}
+        ids = [image_id for image_id in chosen if image_id not in skipped]
+        if ids != list(manifest.read_ids(home, here)):
+            return [f"{root} holds {len(ids):,} images by other names than the {here.count:,} that are packed"]
+        differing, images = [], open_images(home, here)
+        with closing(read_all(source, ids, 0)) as found:
+            for index, (image_id, image) in enumerate(found):
+                if isinstance(image, ImageError):
+                    differing.append(str(image))
+                elif not np.array_equal(image, images[index]):
+                    differing.append(f"{image_id}: other pixels")
+                if progress and ((index + 1) % 64 == 0 or index + 1 == len(ids)):
+                    progress(index + 1, len(ids))
+    more = [f"and {len(differing) - NAMED:,} more"] if len(differing) > NAMED else []
+    return differing[:NAMED] + more
+
+
+def counted(taken: int, left_out: Sequence[LeftOut]) -> str:
+    """Say how many images were taken, and how much was left out for which reason."""
+    if not left_out:
+        return f" Taken: {taken:,}; left out: nothing."
+    return f" Taken: {taken:,}; left out: {sum(one.count for one in left_out):,} ({'; '.join(map(_reason, left_out))})."
+
+
+def _reason(one: LeftOut) -> str:
+    more = ", …" if one.count > len(one.first) else ""
+    return f"{one.count:,} {one.reason}: {', '.join(one.first)}{more}"
+
+
+def _chosen(name: str, source: Source, limit: int | None) -> tuple[Sequence[str], tuple[LeftOut, ...]]:
+    """Return the ids to take, and what is left out of what lies there."""
+    left_out = tuple(getattr(source, "left_out", ()))
+    if limit is None or limit >= len(source.ids):
+        return source.ids, left_out
+    chosen = [source.ids[i] for i in sorted(order(name, 0, source.ids)[:limit])]
+    return chosen, (*left_out, LeftOut("not among those that `limit=...` takes", len(source.ids) - limit, (), expected=True))
+
+
+def _check_share(name: str, taken: int, left_out: Sequence[LeftOut]) -> None:
+    unexpected = [one for one in left_out if not one.expected]
+    count = sum(one.count for one in unexpected)
+    if count > SMALL_SHARE * (taken + count):
+        raise UsageError(
+            f"Dataset '{name}': {count:,} of {taken + count:,} would be left out ({'; '.join(map(_reason, unexpected))}). "
+            "Nothing was changed. Unpack, convert or remove them; or take the others alone: `accept=True`."
+        )
+
+
+def _other_content(name: str, dataset: Dataset, source: Source, here: Manifest, home: Path) -> bool:
+    """Tell whether an image of the source, among those last changed and some others, is not the one that is packed."""
+    if dataset.embedded:
+        return False
+    ids = manifest.read_ids(home, here)
+    index = {image_id: place for place, image_id in enumerate(ids)}
+    some = [ids[i] for i in order(name, 0, ids)[:LOOKED_AT]]
+    images = open_images(home, here)
+    for image_id in dict.fromkeys([*list(getattr(source, "newest", ()))[:LOOKED_AT], *some]):
+        if image_id in index:
+            image = read(source, image_id)
+            if isinstance(image, ImageError) or not np.array_equal(image, images[index[image_id]]):
+                return True
+    return False
+
+
+def _check_request(name: str, dataset: Dataset, root: Path | None, limit: int | None, resolution: int | None) -> None:
+    if dataset.embedded and (root is not None or limit is not None):
+        raise UsageError(f"'{name}' is generated, not read from files: leave `root=...` and `limit=...` out.")
+    if not dataset.embedded and root is None:
+        raise UsageError(f"'{name}' is packed from files: {manifest.adding(name)} names the folder that holds them.")
+    if limit is not None and limit < 1:
+        raise UsageError(f"`limit={limit}` must be at least 1.")
+    if resolution not in (None, dataset.resolution):
+        raise UsageError(_other_resolution(name, dataset, resolution))
+
+
+def _other_resolution(name: str, dataset: Dataset, resolution: int | None) -> str:
+    begin = (
+        f"`resolution={resolution}`: the images of '{name}' are {dataset.resolution}x{dataset.resolution}, and its name "
+        "stands for them in every record"
+    )
+    if dataset.embedded:
+        return f"{begin}. A run with `overrides=['dataset.resolution={resolution}']` generates others, under a name of their own."
+    return (
+        f"{begin}. Copy its .gin file as datasets/{name}_{resolution}.gin into a folder of your own, change `resolution` "
+        f"there, and add its images: {manifest.adding(f'{name}_{resolution}')}, with that folder as `registry=[DIR]`."
+    )
+
+
+def _unlike_official(dataset: Dataset, source: Source) -> str:
+    """Say where a source is not the official distribution of the dataset, or has more or fewer images."""
+    said, official, found = "", getattr(dataset, "official_count", None), len(source.ids)
+    if distribution := getattr(source, "distribution", None):
+        said += f" They were read from {distribution}, not from the official distribution: the manifest says so, and subsets may differ."
+    if official not in (None, found):
+        said += (
+            f" The source has {found:,} images, the official distribution {official:,}: results are comparable with those on "
+            "the same images alone (`benchmark.images.datasets.facts(...)` has their sha256)."
+        )
+    return said
+
+
+def _unchanged(here: Manifest) -> str:
+    return (
+        f"{here.name}: nothing to do. Its {here.count:,} images are packed, no file's path or size has changed, nor the content of "
+        f"those looked at, and every byte is as pinned. To pack anew, remove packed/{here.name}."
+    )
+
+
+def _with_unreadable(left_out: tuple[LeftOut, ...], made: Manifest) -> tuple[LeftOut, ...]:
+    if not made.skipped:
+        return left_out
+    first = tuple(one.id for one in made.skipped[:NAMED])
+    return (*left_out, LeftOut("unreadable (the manifest names them)", len(made.skipped), first))
+
+
+def _added(made: Manifest, before: Manifest | None, remarks: str, left_out: tuple[LeftOut, ...]) -> Added:
+    packed = f"{made.name}: packed {made.count:,} images of {made.resolution}x{made.resolution}"
+    if before is None:
+        pinned = f"sha256 {made.sha256[:12]}, pinned in data/{made.name}.json"
+        return Added(made, "new", f"{packed}, {pinned}.{remarks}", left_out)
+    if before.same_images(made):
+        return Added(made, "restored", f"{packed}, the same bytes as before.{remarks}", left_out)
+    change = f"it had {before.count:,} images, sha256 {before.sha256[:12]}, and has sha256 {made.sha256[:12]} now"
+    if before.sha256 == made.sha256:
+        change = "its bytes are the same and its ids are others, so that its subsets are too (was `root=...` the folder of before?)"
+    return Added(made, "changed", f"{packed}, a new version: {change}. Results on the two are not comparable.{remarks}", left_out)
