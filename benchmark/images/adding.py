@@ -1,6 +1,5 @@
 """A folder of images to packed and pinned ones: what is taken, what is left out and why, and what changed since."""
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass

@@ -16,8 +16,46 @@ from registry.datasets.sources import Leftovers
 
 # What lies beside the images of a distribution as a matter of course: said, but no reason to ask whether it is meant.
 COMPANIONS = frozenset(
-    ".cff .conf .csv .db .doc .docx .dvc .gitattributes .gitignore .htm .html .ini .ipynb .json .jsonl .lock .log .m .mat .md .md5 .nfo "
-    ".pdf .py .rst .rtf .sh .sha1 .sha256 .toml .tsv .txt .url .xls .xlsx .xml .yaml .yml".split()  # noqa: SIM905
+    [
+        ".cff",
+        ".conf",
+        ".csv",
+        ".db",
+        ".doc",
+        ".docx",
+        ".dvc",
+        ".gitattributes",
+        ".gitignore",
+        ".htm",
+        ".html",
+        ".ini",
+        ".ipynb",
+        ".json",
+        ".jsonl",
+        ".lock",
+        ".log",
+        ".m",
+        ".mat",
+        ".md",
+        ".md5",
+        ".nfo",
+        ".pdf",
+        ".py",
+        ".rst",
+        ".rtf",
+        ".sh",
+        ".sha1",
+        ".sha256",
+        ".toml",
+        ".tsv",
+        ".txt",
+        ".url",
+        ".xls",
+        ".xlsx",
+        ".xml",
+        ".yaml",
+        ".yml",
+    ]
 )
 ARCHIVES = frozenset(
     ".7z .arrow .bin .bz2 .gz .h5 .hdf5 .lmdb .mdb .npy .npz .parquet .pickle .pkl .pt .rar .tar .tfrecord .tgz .xz .zip .zst".split()  # noqa: SIM905
