@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -181,7 +181,7 @@ class ParquetSource:
 class _Rows:
     """The encoded images of a row group in a temporary file: however large it is, memory holds what is in use."""
 
-    def __init__(self, batches: Sequence[pa.Array]) -> None:
+    def __init__(self, batches: Iterable[pa.Array]) -> None:
         ends, self._missing = [0], set()
         with tempfile.TemporaryFile() as file:
             for batch in batches:
