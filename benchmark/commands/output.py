@@ -42,17 +42,30 @@ def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(visible(title)), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    widest = [max((len(word) for row in rows for word in visible(str(row[place])).split()), default=0) for place in range(len(columns))]
-    if sum(max(width, len(name)) + 2 for width, name in zip(widest, columns, strict=True)) > terminal_width():
+    widths = _widths([columns, *rows])
+    if widths is None:
         return _print_list(title, columns, rows)
-    for place, column in enumerate(columns):
-        table.add_column(escape(visible(column)), no_wrap=place == 0, min_width=max(widest[place], len(column)))
+    table = Table(title=escape(visible(title)), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(escape(visible(column)), width=width)
     for row in rows:
         table.add_row(*(escape(visible(str(cell))) for cell in row))
     print_rich(table)
     say()
     return None
+
+
+def _widths(lines: list[tuple[Any, ...]]) -> list[int] | None:
+    """Return the widths of a table's columns, none below its longest word, the first whole; None where they do not fit."""
+    cells = [[visible(str(line[place])) for line in lines] for place in range(len(lines[0]))]
+    whole = [max(len(part) for cell in column for part in cell.split("\n")) for column in cells]
+    least = [max([len(word) for cell in column for word in cell.split()], default=0) for column in cells]
+    least[0] = whole[0]
+    spare = terminal_width() - sum(least) - 2 * len(least)
+    if spare < 0:
+        return None
+    wanted = [full - width for full, width in zip(whole, least, strict=True)]
+    return [width + min(want, spare * want // (sum(wanted) or 1)) for width, want in zip(least, wanted, strict=True)]
 
 
 def _print_list(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

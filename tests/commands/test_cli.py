@@ -138,3 +138,18 @@ def test_a_closed_pipe_is_no_error(home: Path) -> None:
     command = f"{shlex.quote(sys.executable)} -m benchmark.cli list | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, env=dict(os.environ), check=False)
     assert done.stderr == ""
+
+
+def test_tables_break_between_words_and_become_lists_where_they_do_not_fit(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from benchmark.commands import output
+
+    columns = ("name", "what it is", "where it was seen")
+    rows = [("dit_mini Section 3.1", "the eigenvectors of a Jacobian, one direction after another", "local_3x3_head and elsewhere")] * 2
+    for width in (200, 80, 60, 50, 20):
+        monkeypatch.setattr(output, "terminal_width", lambda width=width: width)
+        output.print_table("a table", columns, rows)
+        shown = capsys.readouterr().out
+        assert max(map(len, shown.splitlines())) <= max(width, len(rows[0][0]))
+        for word in " ".join(rows[0]).split():
+            assert word in shown.split(), f"{word} is broken at {width} columns"
+    assert shown.splitlines()[1] == rows[0][0]  # at 20 columns: a list
