@@ -22,6 +22,7 @@ MODULES = {
     "pytest-benchmark": "pytest_benchmark",
     "pytest-xdist": "xdist",
     "PyYAML": "yaml",
+    "pre-commit": "pre_commit",
     "axe-playwright-python": "axe_playwright_python",
 }
 KEPT = ("fsspec",)  # torch itself imports it
