@@ -6,17 +6,18 @@ published code as it trains without an alignment loss; such choices are marked.
 
 from collections.abc import Sequence
 from itertools import combinations, islice
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.contract import Attention, FieldError, ImageShape, Positive, Range, entry
+from benchmark.contract import Attention, FieldError, ImageShape, Positive, Range, added, entry
 from registry.backbones.dit import DiffusionTransformer, DiT
 
 LARGEST_LOSS = 5.0
 LARGEST_VARIANCE = 0.25  # of numbers between 0 and 1: half of them 0, half of them 1
+WHOLE_ABOVE, RISES_FROM = 0.5, 0.1  # of the coefficient as first released
 SMALLEST = 1e-8  # what a norm below it counts as
 
 Pairs = Sequence[tuple[int, int]]
@@ -24,17 +25,25 @@ Pairs = Sequence[tuple[int, int]]
 
 @entry(kind="dit_diverse")
 class DiverseDiT(DiT):
-    """A DiT with long residuals, a diversity loss of weight `diversity` (0: none) over at most `pairs` block pairs."""
+    """A DiT with long residuals, a diversity loss of weight `diversity` (0: none) over at most `pairs` block pairs.
+
+    `coefficient` says what multiplies the loss: the `constant` diversity, or the rule of the training code `as_first_released`,
+    which declared that number and ignored it. The pairs begin at block `first_block`, counted from 0.
+    """
 
     long_residuals: bool = True
     diversity: Annotated[float, Range(least=0)] = 0.001
     pairs: Positive = 10
+    coefficient: Literal["constant", "as_first_released"] = added("constant")
+    first_block: Literal[0, 1] = added(0)
 
     def validate(self) -> None:
         """Check what no single field can."""
         super().validate()
-        if self.depth < 2:
-            raise FieldError(f"depth = {self.depth} leaves no two blocks to connect or to tell apart")
+        if self.depth < 2 + self.first_block:
+            raise FieldError(f"depth = {self.depth} leaves no two blocks to connect or to tell apart, from block {self.first_block} on")
+        if self.coefficient == "as_first_released" and not self.diversity:
+            raise FieldError("diversity = 0.0 is no diversity loss, but coefficient = 'as_first_released' asks for one")
 
     def build(self, images: ImageShape, attention: tuple[Attention, ...]) -> nn.Module:
         """Build the freshly initialised network; raise FieldError where images or attention do not fit."""
@@ -47,9 +56,9 @@ class DiverseTransformer(DiffusionTransformer):
 
     def __init__(self, spec: DiverseDiT, images: ImageShape, attention: tuple[Attention, ...]) -> None:
         super().__init__(spec, images, attention)
-        self.diversity = spec.diversity
+        self.diversity, self.coefficient = spec.diversity, spec.coefficient
         # assumed: the first pairs in lexicographic order (source: the code): at depth 12, block 0 with blocks 1 to 10
-        self.pairs = tuple(islice(combinations(range(spec.depth), 2), spec.pairs))
+        self.pairs = tuple(islice(combinations(range(spec.first_block, spec.depth), 2), spec.pairs))
         mirrored = spec.depth // 2 if spec.long_residuals else 0
         self.skip_norms = nn.ModuleList(nn.LayerNorm(2 * spec.hidden, eps=1e-6) for _ in range(mirrored))
         self.skip_linears = nn.ModuleList(projection(2 * spec.hidden, spec.hidden) for _ in range(mirrored))
@@ -66,7 +75,8 @@ class DiverseTransformer(DiffusionTransformer):
         outputs: list[Tensor] = []
         tokens, condition = self.embed(x, t, y)
         estimate = self.estimate(self.through_blocks(tokens, condition, outputs), condition)
-        return estimate, self.diversity * diversity_loss(outputs, self.pairs)
+        loss = diversity_loss(outputs, self.pairs)
+        return estimate, loss * (first_coefficient(loss) if self.coefficient == "as_first_released" else self.diversity)
 
     def through_blocks(self, tokens: Tensor, condition: Tensor, outputs: list[Tensor] | None = None) -> Tensor:
         """Return the tokens (N, tokens, hidden) after the last block; append those after each block to `outputs`.
@@ -119,6 +129,15 @@ def diversity_loss(outputs: Sequence[Tensor], pairs: Pairs) -> Tensor:
     features = [output.float().flatten(0, 1) for output in outputs]  # each (samples, hidden), samples = N * tokens
     total = mean_similarity(features, pairs) + token_similarity(features, pairs) - usage_variance(features)
     return (total / 3).clamp(max=LARGEST_LOSS)
+
+
+def first_coefficient(loss: Tensor) -> Tensor:
+    """Return what the training code as first released multiplied the loss by: 1 above 0.5, (loss - 0.1) / 0.5 above 0.1, else 0.
+
+    The gradient goes through it (source: the code).
+    """
+    rising = torch.where(loss > RISES_FROM, (loss - RISES_FROM) / WHOLE_ABOVE, torch.zeros_like(loss))
+    return torch.where(loss > WHOLE_ABOVE, torch.ones_like(loss), rising)
 
 
 def mean_similarity(features: Sequence[Tensor], pairs: Pairs) -> Tensor:

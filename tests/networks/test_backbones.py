@@ -50,14 +50,16 @@ GOLDEN = {  # name: (R, all, trainable, with a table, FLOPs)
     "dit_xs1_divloss": (32, 14_278_071, 14_020_023, 14_278_575, 31_424_418_144),
     "dit_s1_diverse": (32, 34_638_723, 34_245_507, 34_639_491, 66_464_808_960),
     "dit_mini_diverse": (8, 133_763, 131_715, 133_827, 13_490_176),
+    "dit_mini_diverse_released": (8, 133_763, 131_715, 133_827, 13_490_176),
+    "dit_mini_diverse_from1": (8, 133_763, 131_715, 133_827, 13_490_176),
     "dit_mini_longres": (8, 133_763, 131_715, 133_827, 13_490_176),
     "dit_mini_divloss": (8, 127_139, 125_091, 127_203, 12_703_744),
     "dit_small": (8, 240_611, 238_563, 240_675, 25_360_384),
     "unet_mini": (8, 321_903, 321_903, 321_903 + 80, 12_574_720),
 }
 
-# What a variant of two blocks needs, by the end of its name; the mini components are for six.
-SMALLER = {"shared": {"group": 2}, "gpsa": {"gated": 1}, "pca": {"depth": 6}}
+# What a variant of two blocks needs, by the end of its name; the mini components are for six, two pairs of blocks want three.
+SMALLER = {"shared": {"group": 2}, "gpsa": {"gated": 1}, "pca": {"depth": 6}, "from1": {"depth": 3}}
 
 
 def configured(name: str, **changes: object) -> Backbone:

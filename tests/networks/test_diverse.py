@@ -17,6 +17,7 @@ from registry.backbones.dit_diverse import (
     DiverseDiT,
     DiverseTransformer,
     diversity_loss,
+    first_coefficient,
     mean_similarity,
     token_similarity,
     usage_variance,
@@ -123,6 +124,54 @@ def test_the_gradient_makes_blocks_differ_and_survives_dead_channels() -> None:
 )
 def test_which_pairs(depth: int, pairs: int, expected: list[tuple[int, int]]) -> None:
     assert list(built(depth, pairs=pairs).pairs) == expected
+
+
+def test_pairs_may_begin_at_the_second_block() -> None:
+    assert list(built(12, first_block=1).pairs) == [(1, j) for j in range(2, 12)]
+    assert list(built(3, first_block=1).pairs) == [(1, 2)]
+    with pytest.raises(FieldError, match="from block 1 on"):
+        DiverseDiT(hidden=8, depth=2, heads=2, first_block=1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "coefficient", "slope"),
+    [(0.05, 0.0, 0.0), (0.1, 0.0, 0.0), (0.2, 0.2, 0.6), (0.45, 0.7, 1.6), (0.55, 1.0, 1.0), (3.0, 1.0, 1.0)],
+)
+def test_the_coefficient_as_first_released(loss: float, coefficient: float, slope: float) -> None:
+    """The slope of c(L) L: by hand (2 L - 0.1) / 0.5 where it rises, since c is not detached; and by a central difference."""
+    value = torch.tensor(loss, dtype=torch.float64, requires_grad=True)
+    weighted = value * first_coefficient(value)
+    weighted.backward()
+    assert first_coefficient(value).item() == pytest.approx(coefficient, abs=1e-12)
+    assert value.grad is not None and value.grad.item() == pytest.approx(slope, abs=1e-12)
+    if loss != 0.1:  # a corner
+        ends = [torch.tensor(loss + step, dtype=torch.float64) for step in (1e-6, -1e-6)]
+        difference = (ends[0] * first_coefficient(ends[0]) - ends[1] * first_coefficient(ends[1])).item() / 2e-6
+        assert difference == pytest.approx(slope, abs=1e-6)
+
+
+def test_the_first_rule_weighs_hundreds_of_times_the_constant_at_the_start() -> None:
+    """As an untrained mini network starts: the loss is where the rule rises, and the gradient goes through the rule."""
+    x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for name in ("dit_mini_diverse", "dit_mini_diverse_released"):
+        torch.manual_seed(0)
+        network = load(registry.find("model", name)).config.build(ImageShape(3, 8), (Attention(),) * 6)
+        _, loss = network.estimate_with_loss(x, torch.tensor([3, 300, 700, 990]))
+        loss.backward()
+        found[name] = loss.item(), network.blocks[0].mlp.fc1.weight.grad, network.x_embedder.proj.weight.grad
+    constant, released = found["dit_mini_diverse"], found["dit_mini_diverse_released"]
+    bare = constant[0] / 0.001
+    assert 0.1 < bare < 0.5 and released[0] == pytest.approx((bare - 0.1) / 0.5 * bare, rel=1e-5)
+    slope = (2 * bare - 0.1) / 0.5
+    assert 650 < slope / 0.001 < 1200
+    for mine, theirs in zip(released[1:], constant[1:], strict=True):
+        torch.testing.assert_close(mine, slope / 0.001 * theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_a_rule_without_a_loss_is_refused() -> None:
+    with pytest.raises(FieldError, match="asks for one"):
+        DiverseDiT(hidden=8, depth=4, heads=2, diversity=0.0, coefficient="as_first_released")
 
 
 def by_hand(network: DiverseTransformer, x: Tensor, joins: dict[int, tuple[int, int]]) -> tuple[list[Tensor], Tensor]:
