@@ -42,6 +42,7 @@ class Recipe:
     # What is the same under every recipe: no field, but an entry may mark it as assumed.
     FIXED: ClassVar[tuple[str, ...]] = (
         "batches",  # drawn with replacement
+        "flips",  # none
         "ema_scored",  # PSNR and samples are of the EMA weights
         "estimate_clipped",  # x0_hat to [-1, 1], in the headline
         "samples",  # of FID: 50,000 unless --samples says otherwise
