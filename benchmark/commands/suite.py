@@ -91,7 +91,7 @@ def add_reproduce(verbs: Any) -> None:
         "--equivalent",
         metavar="SUITE",
         help="run one row of each family of a suite's records whose code has changed since, and write into the ledger which are "
-        "equal to the last bit (registry/equivalent_code.toml)",
+        "equal, the weights to the last bit (registry/equivalent_code.toml)",
     )
     parser.add_argument("--seed", type=int, metavar="K", default=0, help="(default: 0)")
     half_flag(parser)

@@ -1,7 +1,8 @@
 """Other code, the same numbers: the ledger of proofs, and what the code of a record is to the code that is here.
 
 registry/equivalent_code.toml holds a proof for each pair of digests (closure.py): one row of the family, trained again by
-the later code, gave the same weights and the same curves to the last bit. `bench reproduce --equivalent` writes it.
+the later code, gave the same weights to the last bit and the same curves to ROUNDING. `bench reproduce --equivalent`
+writes it.
 """
 
 import tomllib
@@ -17,9 +18,11 @@ from benchmark.errors import BenchError, UsageError
 from benchmark.files import PROJECT, write_text
 
 LEDGER = Path("registry/equivalent_code.toml")
+ROUNDING = 1e-9  # dB: a mean of the same errors, summed in another order, moves by 1e-14
 HEAD = """# Code that gives the same numbers, with the evidence: `bench reproduce --equivalent SUITE` ran one row of each family
-# (model, layout, dataset and recipe by the kind of their classes) again and found its weights and curves equal to the last
-# bit. `before` is the digest in the record, '' where the record is older than digests; `after` that of the code that ran.
+# (model, layout, dataset and recipe by the kind of their classes) again and found its weights equal to the last bit and
+# its curves to 1e-9 dB; `apart` is the largest difference of a curve, in dB. `before` is the digest in the record, '' where
+# the record is older than digests; `after` that of the code that ran.
 """
 
 Standing = Literal["this code", "equivalent code", "older code", "code not here"]
@@ -35,6 +38,7 @@ class Proof:
     row: str
     weights_sha256: str
     curves_sha256: str
+    apart: float
     torch: str
     processor: str
     date: str
@@ -119,5 +123,5 @@ def standing(code: str, spec: Mapping[str, Any], axes: Sequence[str], folders: S
     return "equivalent code" if same_numbers(code, now, family_name(spec), project) else "older code"
 
 
-def _toml(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _toml(value: str | float) -> str:
+    return repr(value) if isinstance(value, float) else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -85,7 +85,7 @@ def test_the_digests_of_the_code_follow_an_edit_and_a_proof(tmp_path: Path) -> N
     family, name = equivalence.family_name(spec.to_json()), pipeline.code_name(MINI)
     proof = equivalence.Proof(
         family=family, before=before[name].strip(), after=after[name].strip(), row="a row", weights_sha256="1", curves_sha256="2",
-        torch="2", processor="a processor", date="2026-01-01",
+        apart=0.0, torch="2", processor="a processor", date="2026-01-01",
     )  # fmt: skip
     equivalence.add([proof], tmp_path)
     joined = {path.name: path.read_text() for path in pipeline.write_code("mini", tmp_path)}
