@@ -43,8 +43,6 @@ def check_code(made: Record, search: tuple[Path, ...]) -> str:
 def check_images(made: Record, home: Path) -> str:
     """Raise BenchError where a record's images are not those that the manifest and the seed give; NotRun where nobody can tell."""
     from benchmark.images import manifest
-    from benchmark.images.packing import Packed, open_images  # numpy, which other rules do without
-    from benchmark.images.subsets import subset
 
     name, said = made.row.dataset, made.data.manifest_sha256
     if made.overrides:
@@ -60,6 +58,9 @@ def check_images(made: Record, home: Path) -> str:
         raise NotRun(f"the images of '{name}' are not here")
     if here.digest != said:
         raise NotRun(f"the images of '{name}' here are others ({here.digest[:12]}) than the record's ({said[:12]})")
+    from benchmark.images.packing import Packed, open_images  # numpy, which a look at records does without
+    from benchmark.images.subsets import subset
+
     packed = Packed(open_images(home, here), here, manifest.read_ids(home, here))
     given = subset(packed, name, made.row.subset, made.row.seed, made.half)
     for what, mine, wanted in (

@@ -66,7 +66,7 @@ def where(kind: str, project: Path, folders: Iterable[Path]) -> tuple[str, str] 
     if colon:
         return module, cls
     found = {(module, cls) for name, module, cls in _in_project(project) if name == kind}
-    for folder in folders:
+    for folder in folders if not found else ():  # a kind of the project is no other's: loading an entry that claims it is refused
         for path in sorted(folder.glob("*.py")):
             found |= {(path.stem, cls) for name, cls in declared(path) if name == kind}
     if len(found) > 1:

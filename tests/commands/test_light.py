@@ -127,5 +127,5 @@ def test_every_generated_dataset_makes_its_images_on_a_bare_node(bare):
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
     assert {"dead_leaves8 (3, 8, 8)", "dead_leaves8_permuted (3, 8, 8)"} <= set(said)
-    needing = {line.split()[0] for line in said if "pip install 'dit-generalization-bench[data]'" in line}
+    needing = {line.split()[0] for line in said if "pip install -e '.[data]'" in line}
     assert needing == {"digits8", "patches8", "patches8_permuted", "patches16"}

@@ -75,7 +75,7 @@ def test_the_rows_stand_beside_another_in_one_table(followed) -> None:
     folder, _, _ = followed
     rows = {(r.row.model, r.row.layout) for r in record.read_all(folder / "leaderboard" / "records")}
     assert rows == {("dit_mini", "global"), ("dit_mini", "local_3x4_tail"), ("my_bias", "global"), ("my_dit", "knights_3")}
-    page = (folder / "leaderboard" / "README.md").read_text()
+    page = (folder / "leaderboard" / "tables.md").read_text()
     table = page[page.index("### quick on dead") :]
     assert all(name in table for name in ("my\\_bias", "dit\\_mini")) or all(name in table for name in ("my_bias", "dit_mini"))
     assert not any(path.name == "mlflow.db" for path in folder.iterdir())

@@ -170,7 +170,7 @@ def test_what_has_no_row_is_not_submitted(submitted: Path, home: Path) -> None:
     run = next((home / "runs").glob("*/record.json"))
     content = json.loads(run.read_text())
     run.write_text(json.dumps(content | {"overrides": ["recipe.steps=5"]}))
-    with pytest.raises(BenchError, match="changed with --set"):
+    with pytest.raises(BenchError, match="changed by overrides"):
         submit.submit([run.parent], submit.Wanted("second", "A", "MIT"), (STOCK, home / "mine"), home / "submissions", home)
     assert not (home / "submissions" / "second").exists()
 

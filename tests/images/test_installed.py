@@ -107,7 +107,7 @@ def test_a_size_that_no_band_is_cut_into_is_refused() -> None:
 
 
 def test_another_file_or_none_is_named() -> None:
-    with pytest.raises(ImageError, match=r"pip install 'dit-generalization-bench\[data\]'"):
+    with pytest.raises(ImageError, match=r"pip install -e '\.\[data\]'"):
         installed.content(Carried("scikit-none", "sklearn_none", "a", "0" * 64))
     with pytest.raises(ImageError, match=r"nothing.jpg of scikit-learn [0-9.]+ cannot be read: No such file"):
         installed.content(patches.PHOTOGRAPHS[0].file._replace(path="datasets/images/nothing.jpg"))

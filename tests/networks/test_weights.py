@@ -194,7 +194,7 @@ def test_someone_who_trained_elsewhere_gets_their_row(bench: Bench, home: Path) 
     assert first.id == own["id"]
     page = bench("leaderboard")
     assert page.returncode == 0, page.stderr
-    assert "Trained elsewhere" in (home / "leaderboard" / "README.md").read_text()
+    assert "Trained elsewhere" in (home / "leaderboard" / "tables.md").read_text()
     again = bench("run", "--record", str(record.path_of(home / "leaderboard" / "records", theirs.row)), "--registry", str(ENTRIES))
     assert again.returncode == 2 and "trained elsewhere" in again.stderr
 

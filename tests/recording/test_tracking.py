@@ -286,7 +286,9 @@ def test_sync_copies_analyses_made_after_the_run(tmp_path, store, mlflow_runs):
     finish(run_dir)
     tracking.sync([run_dir], store)
     analyse(run_dir, radius=1.5)
-    assert tracking.sync([run_dir], store) == [(run_dir.name, "replayed 2 values and the record")]
+    assert tracking.sync([run_dir], store) == [
+        (run_dir.name, "replayed 2 values and the record, but its metrics.jsonl is cut short: it ends at step 0 of 40")
+    ]
     client, run = mlflow_runs(run_dir)
     assert run.data.metrics["receptive-field.radius50_t100"] == 1.5 and run.info.status == "FINISHED"
     kept = {one.path for one in client.list_artifacts(run.info.run_id, "analysis")}
@@ -319,7 +321,10 @@ def test_killed_mirror_and_lost_run_are_made_good_by_sync(tmp_path, store, mlflo
     (bad / "record.json").write_text("{")
     outcomes = tracking.sync([bad, run_dir, other], store)  # one run's damage is not the next one's
     assert outcomes[0][1].startswith(f"failed: The record {bad / 'record.json'} is not valid")
-    assert [outcome for _, outcome in outcomes[1:]] == ["replayed 10209 values and the record", "replayed 9 values and the record"]
+    assert [outcome for _, outcome in outcomes[1:]] == [
+        "replayed 10209 values and the record",
+        "replayed 9 values and the record, but its metrics.jsonl is cut short: it ends at step 0 of 40",
+    ]
     assert mlflow_runs(run_dir)[1].info.run_id != run_id
 
 
@@ -386,7 +391,7 @@ def test_ui_serves_the_store_and_ends_cleanly(tmp_path, store, mlflow_runs):
     _, run = mlflow_runs(run_dir)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-        with pytest.raises(UsageError, match=rf"Port {port} on 127.0.0.1 .*--port {port % 60_000 + 1}"):
+        with pytest.raises(UsageError, match=rf"Port {port} on 127.0.0.1 .*`port={port % 60_000 + 1}`"):
             tracking.ui(tmp_path, store, port=port)
     code = (
         "import sys; from pathlib import Path; from benchmark.recording import tracking\n"
