@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
+from benchmark.declaring import registry
 from benchmark.declaring.row import Row
 from benchmark.declaring.spec import load_suite
 from benchmark.pages.claims import WORTH, Claim, Contrast, Experiment, Over, Part, Side, declared
@@ -123,7 +124,9 @@ class Told:
 def told(records: Sequence[Record], numbers: Numbers | None = None) -> list[Told]:
     """Return the declared experiments that have begun."""
     judged = judge(records, numbers=numbers)
-    return [one for one in (Told(experiment, records, judged) for experiment in declared().experiment) if one.begun]
+    suites = registry.entries("suite")  # a copy of the registry may declare fewer
+    experiments = [experiment for experiment in declared().experiment if experiment.suite in suites]
+    return [one for one in (Told(experiment, records, judged) for experiment in experiments) if one.begun]
 
 
 def _named(row: Row) -> str:

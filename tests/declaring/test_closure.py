@@ -23,7 +23,7 @@ NUMBERS = [
     ("benchmark/networks/diffusion.py", "linspace(1e-4,", "linspace(1e-3,"),
     ("benchmark/networks/diffusion.py", ".clamp(-1, 1)", ".clamp(-2, 2)"),
     ("benchmark/images/subsets.py", "hashlib.sha256(f", "hashlib.sha1(f"),
-    ("benchmark/images/subsets.py", "300", "299"),
+    ("benchmark/images/subsets.py", "{dataset_name}:{seed}", "{seed}:{dataset_name}"),
     ("benchmark/scoring/psnr.py", "math.log10(4)", "math.log10(2)"),
     ("benchmark/scoring/psnr.py", '"psnr"', '"psnr2"'),
     ("benchmark/scoring/result.py", '"psnr_gap": curves.psnr_gap', '"psnr_gap": curves.psnr_test'),
