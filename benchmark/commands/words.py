@@ -104,7 +104,9 @@ def typed(text: str) -> str:
 
 
 def _typed(code: str) -> str | None:
-    """Return what to type for a piece of Python; None where nothing is."""
+    """Return what to type for a piece of Python; None where nothing is, as for a line of an entry (`held_out = 50`)."""
+    if " = " in code:
+        return None
     try:
         outer = ast.parse(f"_({code})", mode="eval").body
     except SyntaxError:
