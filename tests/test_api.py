@@ -152,7 +152,7 @@ def test_a_record_without_weights_says_how_to_train_it() -> None:
             continue
         with pytest.raises(UsageError, match="weights of the run .* are not here") as refused:
             benchmark.load(path)
-        said = re.search(r"benchmark\.run\((benchmark\.resolve\(.*\)), force=True\)$", str(refused.value))
+        said = re.search(r"benchmark\.run\((benchmark\.resolve\(.*\)), force=True\)`$", str(refused.value))
         assert eval(said[1], {"benchmark": benchmark}).id == stored.id  # our own sentence
 
 
