@@ -168,7 +168,8 @@ def test_a_record_of_another_configuration_is_not_held_against_a_row(tiny: spec.
 # Under DVC: a checkout of its own, made from the files of this one.
 
 
-ENVIRONMENT = os.environ | {
+# Under `make test` MAKELEVEL and MAKEFLAGS are set, and a make below it says which directory it enters and leaves.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")} | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "OMP_NUM_THREADS": "1",
 }
