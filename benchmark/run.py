@@ -26,6 +26,7 @@ from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_text
 from benchmark.images import datasets
 from benchmark.networks.attention import set_kernel
+from benchmark.networks.denoiser import noise_estimate
 from benchmark.networks.diffusion import random_key
 from benchmark.networks.numerics import keep_compiled, recompute, reproducible
 from benchmark.recording import record
@@ -102,7 +103,7 @@ def score_loaded(spec: Spec, place: Place, display: Display, network: nn.Module)
 
 
 def trained_network(spec: Spec, place: Place, display: Display, subset: datasets.Subset | None, weights_sha256: str) -> nn.Module:
-    """Return the network of a finished run as it was scored, from its last checkpoint or fitted anew.
+    """Return the network of a finished run as it was scored, from its last checkpoint or fitted anew: it estimates the noise.
 
     Only a fit needs the subset; it is loaded for one where it is None.
     """
@@ -115,7 +116,7 @@ def trained_network(spec: Spec, place: Place, display: Display, subset: datasets
     if checkpoint.weights_digest(saved.ema) != weights_sha256:
         raise BenchError(f"The checkpoint of {folder.name} is not the one its record was made from. Run it again with `force=True`.")
     network.load_state_dict(saved.ema)
-    return network.eval()
+    return noise_estimate(network, spec.recipe.config).eval()
 
 
 def check_code(what: str, code: str, spec: Spec, place: Place) -> None:
@@ -204,6 +205,7 @@ def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset
     """Score a network by the recipe; the errors of what is scored go into the folder `keep`, where a killed scoring resumes."""
     began = time.monotonic()
     recipe, images = spec.recipe.config, on_device(subset, place.device)
+    network = noise_estimate(network, recipe)
     partial = None
     if keep:
         depends = identity(
@@ -254,7 +256,7 @@ def _train(spec: Spec, place: Place, display: Display, network: nn.Module, subse
 
         def point(ema: nn.Module, step: int, loss: float) -> Point:
             measured = measure(
-                ema,
+                noise_estimate(ema, recipe),
                 images,
                 seed=spec.seed,
                 steps=recipe.trajectory_psnr_steps,

@@ -210,7 +210,7 @@ def _activation_bytes(network: nn.Module, images: Tensor, work: Work) -> int:
         tf32(work.recipe.tf32),
         torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=work.recipe.precision == "bf16"),
     ):
-        diffusion.loss(network, batch.x0[part], batch.t[part], batch.noise[part], work.abar)
+        diffusion.loss(network, batch.x0[part], batch.t[part], batch.noise[part], work.abar, work.objective)
     return sum(kept.values())
 
 

@@ -24,13 +24,13 @@ from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_bytes, write_text
 from benchmark.networks.diffusion import (
     STEPS,
-    Levels,
     alphas_cumprod,
     levels,
     noised,
     random_key,
     scaled,
 )
+from benchmark.networks.objective import Levels
 from benchmark.recording import analyses, record, style
 from benchmark.recording.record import Record
 from benchmark.running.hold import exclusive

@@ -6,6 +6,11 @@ from benchmark.contract import Count, FieldError, Fraction, Positive, Range, ent
 from benchmark.declaring.fields import added
 
 Beta = Annotated[float, Range(least=0, below=1)]
+# What a network estimates: the noise eps, the image x_0, sqrt(abar) eps - sqrt(1 - abar) x_0 (Salimans & Ho 2022), or eps - x_0,
+# the velocity of the straight path from the image to the noise (Lipman et al. 2023).
+Prediction = Literal["noise", "data", "velocity", "flow"]
+Weighting = Literal["noise", "data", "velocity", "flow", "min_snr"]  # the quantity whose squared error has the weight 1 at every level
+NoiseSchedule = Literal["linear", "cosine", "straight"]
 
 
 @entry(kind="recipe")
@@ -38,6 +43,10 @@ class Recipe:
     peers: tuple[Count, ...] = added(())  # seeds that score each other's training images, for the membership gap
     peer_images: Positive = added(64)  # of each peer; of fewer images several noise draws, as many pairs
     trajectory_peer_images: Positive = added(16)
+    prediction: Prediction = added("noise")  # what the network estimates
+    weighting: Weighting = added("noise")  # of the loss; on what is predicted it becomes a factor that depends on the noise level
+    min_snr_gamma: Annotated[float, Range(above=0)] = added(5.0)  # of min_snr: the error of x_0 weighs min(SNR, gamma) (Hang et al. 2023)
+    noise_schedule: NoiseSchedule = added("linear")  # how the levels of training are spread; those that are scored stay the same
 
     # What is the same under every recipe: no field, but an entry may mark it as assumed.
     FIXED: ClassVar[tuple[str, ...]] = (
@@ -59,14 +68,22 @@ class Recipe:
             raise FieldError(f"warmup = {self.warmup} must be shorter than steps = {self.steps}")
         if self.schedule == "constant" and self.final_learning_rate != 1.0:
             raise FieldError(f"final_learning_rate = {self.final_learning_rate} needs schedule = 'cosine'")
+        if self.weighting != "min_snr" and self.min_snr_gamma != 5.0:
+            raise FieldError(f"min_snr_gamma = {self.min_snr_gamma} needs weighting = 'min_snr'")
         if max(self.psnr_images, self.trajectory_psnr_images) > 300:
             raise FieldError("psnr_images must be at most 300: that many test images are held out")
 
 
 @entry(kind="external")
 class External:
-    """The evaluation of a recipe alone, for a network trained elsewhere: its budget is not known here."""
+    """The evaluation of a recipe alone, for a network trained elsewhere: its budget is not known here.
+
+    `convention` tells how the network wants its noisy image and its time: as one trained here, or as the official SiT.
+    """
 
     psnr_steps: Positive
     psnr_images: Positive
     ranked: bool = True
+    prediction: Prediction = added("noise")
+    noise_schedule: NoiseSchedule = added("linear")
+    convention: Literal["here", "sit"] = added("here")

@@ -8,7 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmark.contract import ClosedForm
+from benchmark.declaring.recipe import External, NoiseSchedule, Prediction, Recipe
 from benchmark.errors import UsageError
+from benchmark.networks.diffusion import alphas_cumprod, levels, times
+from benchmark.networks.objective import Levels, clean
 
 Images = np.ndarray | Tensor  # (N, C, R, R) uint8
 Estimate = Callable[[Tensor, Tensor], Tensor]  # x (N, C, R, R), t (N,) -> eps_hat (N, C, R, R)
@@ -27,6 +31,58 @@ class Denoiser(nn.Module):
             what = f"a tensor of shape {tuple(noise.shape)}" if isinstance(noise, Tensor) else f"a {type(noise).__name__}"
             raise UsageError(f"The denoiser must return the noise, a tensor of the shape of x, {tuple(x.shape)}; it returned {what}.")
         return noise
+
+
+class NoiseEstimate(nn.Module):
+    """A network trained to any prediction along any schedule, as one that estimates the noise at the steps of the linear one.
+
+    Whatever scores, samples or analyses a network meets it in this form, and x_0 is what `clean` makes of its estimate.
+    """
+
+    def __init__(self, network: nn.Module, prediction: Prediction, schedule: NoiseSchedule) -> None:
+        super().__init__()
+        self.network, self.prediction, self.schedule = network, prediction, schedule
+        self.training = network.training
+        device = device_of(network)
+        self.register_buffer("abar", alphas_cumprod().to(device), persistent=False)
+        self.register_buffer("times", times(schedule).to(device), persistent=False)
+        if stages := getattr(network, "stages", None):
+            self.stages = stages
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """Return the noise (N, C, R, R) in x: (N, C, R, R) at steps t: (N,) of the linear schedule, of classes y: (N,) or None."""
+        level = levels(self.abar, t, x.dtype)
+        x0 = clean(self.output(x, t, level, y), x, level, self.prediction)
+        return (x - level.signal * x0) / level.sigma
+
+    def output(self, x: Tensor, t: Tensor, level: Levels, y: Tensor | None) -> Tensor:
+        """Return what the network itself estimates."""
+        place = t if self.schedule == "linear" else self.times[t].to(x.dtype)
+        return self.network(x, place, *(() if y is None else (y,))).to(x.dtype)
+
+
+class SitEstimate(NoiseEstimate):
+    """A network with the conventions of the official SiT: the path t x_0 + (1 - t) eps, not rescaled, and its velocity x_0 - eps."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network, "flow", "straight")
+
+    def output(self, x: Tensor, t: Tensor, level: Levels, y: Tensor | None) -> Tensor:
+        """Return eps - x_0; x is rescaled to a + s = 1, where a is SiT's time."""
+        whole = level.signal + level.sigma
+        time = (level.signal / whole).flatten()
+        return -self.network(x / whole, time, *(() if y is None else (y,))).to(x.dtype)
+
+
+def noise_estimate(network: nn.Module, recipe: Recipe | External) -> nn.Module:
+    """Return a network that was trained by a recipe as one that estimates the noise; it itself where it does so already."""
+    if isinstance(network, ClosedForm | NoiseEstimate):  # what is fitted has no objective but its own
+        return network
+    if isinstance(recipe, External) and recipe.convention == "sit":
+        return SitEstimate(network)
+    if recipe.prediction == "noise" and recipe.noise_schedule == "linear":
+        return network
+    return NoiseEstimate(network, recipe.prediction, recipe.noise_schedule)
 
 
 def as_network(estimate: Estimate) -> Denoiser:

@@ -12,6 +12,7 @@ from benchmark.declaring.recipe import Recipe
 from benchmark.errors import BenchError, UsageError
 from benchmark.networks import diffusion, numerics
 from benchmark.networks.memory import out_of_memory, release
+from benchmark.networks.objective import Objective, objective_of
 from benchmark.running.processes import ALONE, Processes
 
 if TYPE_CHECKING:
@@ -40,7 +41,11 @@ class Work:
     compiled: str = "none"
     warn: Callable[[str], None] = print
     notes: list[str] = field(default_factory=list)
-    abar: Tensor = field(default_factory=diffusion.alphas_cumprod)
+    abar: Tensor = field(init=False)
+    objective: Objective = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.abar, self.objective = diffusion.signal_levels(self.recipe.noise_schedule), objective_of(self.recipe)
 
     def say(self, note: str) -> None:
         """Say that something is done another way than asked."""
@@ -151,7 +156,7 @@ def _accumulated(network: nn.Module, images: Tensor, step: int, work: Work, mark
                 _seed(images.device, diffusion.random_key("train", work.seed, step, "from", place))
             numerics.new_step(work.compiled)
             with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=work.recipe.precision == "bf16"):
-                loss = diffusion.loss(network, batch.x0[part], batch.t[part], batch.noise[part], work.abar)
+                loss = diffusion.loss(network, batch.x0[part], batch.t[part], batch.noise[part], work.abar, work.objective)
             if (weight := len(batch.t[part]) / whole) != 1:
                 loss = loss * weight
             mark("forward")
