@@ -29,7 +29,7 @@ from benchmark.networks.attention import set_kernel
 from benchmark.networks.denoiser import noise_estimate
 from benchmark.networks.diffusion import random_key
 from benchmark.networks.numerics import keep_compiled, recompute, reproducible
-from benchmark.recording import record
+from benchmark.recording import errors, record
 from benchmark.recording.record import METRIC_VERSION, Point, Record
 from benchmark.running.hold import only_one
 from benchmark.running.lease import Lease
@@ -161,10 +161,12 @@ def finished(spec: Spec, place: Place) -> Record | None:
 
 
 def publish(result: Record, spec: Spec, place: Place) -> Record:
-    """Put a record among the records, unless an override made it a run that the registry does not declare."""
+    """Put a record and the errors of its images among the records, unless an override made it a run that no registry declares."""
     path = record.path_of(place.records, spec.row, spec.half)
-    if not spec.overrides and (not path.exists() or record.read(path) != result):
-        record.write(result, path)
+    if not spec.overrides:
+        if not path.exists() or record.read(path) != result:
+            record.write(result, path)
+        errors.keep(place.folder(spec), result, path)
     return result
 
 

@@ -19,7 +19,7 @@ from benchmark.declaring.fields import FieldError
 from benchmark.declaring.spec import AXES, Spec
 from benchmark.errors import UsageError
 from benchmark.pages import leaderboard
-from benchmark.recording import analyses, record
+from benchmark.recording import analyses, errors, record
 from benchmark.recording.record import Record
 from benchmark.running.progress import Display
 from tests.conftest import ENTRIES, TINY
@@ -108,6 +108,8 @@ def test_run_leaves_torch_as_it_was(finished: Record) -> None:
 def test_run_writes_the_record_where_it_is_told(finished: Record, tmp_path: Path) -> None:
     benchmark.run(tiny(), device="cpu", records=tmp_path / "mine")
     assert record.read_all(tmp_path / "mine") == [finished]
+    beside = errors.beside(record.path_of(tmp_path / "mine", finished.row))
+    assert errors.disagreements(finished, errors.read(beside)) == []
 
 
 def test_load_gives_the_network_that_was_scored(finished: Record, home: Path) -> None:

@@ -1,12 +1,14 @@
 """The error of each image at each noise level, kept beside a record: the same numbers can be computed again from it.
 
 A file holds, for each side that was scored ('train', 'test', 'peer 6', …), the root of the mean over the noise draws of
-the squared error of x0_hat (clipped reading), (images, diffusion steps), float16: to 0.05%, which is 0.004 dB of one image.
+the squared error of x0_hat (clipped reading), (images, diffusion steps), float16. A stored root stands for every number
+that rounds to it, so a PSNR computed from it is known to a range, about 0.004 dB to either side.
 """
 
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,25 @@ from safetensors.numpy import save
 
 from benchmark.errors import BenchError
 from benchmark.files import write_bytes
+from benchmark.recording.record import Curves, Membership, Record
 
 FILE = "errors.safetensors"  # in the run's folder
+# 100 dB: an error of a 400th of the step between two uint8 values, and what single precision leaves of a perfect noise
+# estimate at the noisiest step. Beyond it the rounding is measured, which no two machines share; an error of 0 has no PSNR.
+SMALLEST_MSE = 4e-10
+SLACK = 1e-9  # dB: of sums and logarithms in float64
+
+Range = tuple[float, float]  # the least and the most that a number can have been
+
+
+def decibel(mse: float) -> float:
+    """Return 10 (log10 M^2 - log10 MSE) with M = 2 (Eq. 4), at most 100 dB."""
+    return 10 * (math.log10(4) - math.log10(max(mse, SMALLEST_MSE)))
+
+
+def beside(path: Path) -> Path:
+    """Return where the errors of the record at `path` are kept."""
+    return path.with_suffix(".safetensors")
 
 
 def write(path: Path, matrices: Mapping[str, np.ndarray], record_id: str, diffusion_steps: tuple[int, ...]) -> None:
@@ -36,4 +55,65 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 def psnr(matrix: np.ndarray) -> list[float]:
     """Return the PSNR in dB at each step, 10 (log10 4 - log10 of the mean square over the images)."""
-    return [10 * (math.log10(4) - math.log10(mse)) for mse in np.square(matrix.astype(np.float64)).mean(axis=0)]
+    return [decibel(mse) for mse in np.square(matrix.astype(np.float64)).mean(axis=0)]
+
+
+def psnr_ranges(matrix: np.ndarray) -> list[Range]:
+    """Return the least and the most PSNR in dB at each step that rounds to this matrix, float16 (images, steps)."""
+    half = np.spacing(matrix).astype(np.float64) / 2  # to the next number, which below a power of two is nearer: never less
+    stored = matrix.astype(np.float64)
+    most, least = (np.square(root).mean(axis=0) for root in (stored + half, (stored - half).clip(0)))
+    return [(decibel(high) - SLACK, decibel(low) + SLACK) for low, high in zip(least, most, strict=True)]
+
+
+def disagreements(of: Record, matrices: Mapping[str, np.ndarray]) -> list[str]:
+    """Say which curves of a record the matrices cannot have given."""
+    curves = {"train": of.psnr.clipped.train, "test": of.psnr.clipped.test}
+    curves |= {f"peer {peer.seed}": peer.psnr for peer in (of.membership.peers if of.membership else ()) if peer.psnr}
+    if matrices.keys() != curves.keys():
+        return [f"they are of {', '.join(sorted(matrices)) or 'nothing'}, the record has {', '.join(sorted(curves))}"]
+    found = []
+    for name, curve in curves.items():
+        if matrices[name].ndim != 2 or matrices[name].dtype != np.float16 or matrices[name].shape[1] != len(curve):
+            found.append(f"{name} is {matrices[name].dtype} {matrices[name].shape}, not one float16 for each image and diffusion step")
+            continue
+        ranges = psnr_ranges(matrices[name])
+        if beyond := [place for place, (low, high) in enumerate(ranges) if not low <= curve[place] <= high]:
+            first = beyond[0]
+            found.append(
+                f"PSNR {name} at {len(beyond)} of {len(curve)} diffusion steps, first at the {first + 1}th: {curve[first]:.4f} dB there, "
+                f"{ranges[first][0]:.4f} to {ranges[first][1]:.4f} dB from the errors"
+            )
+    return found
+
+
+def recomputed(of: Record, matrices: Mapping[str, np.ndarray]) -> Record:
+    """Return the record with all that the errors give computed from them: the clipped curves, the headline, the peers' curves.
+
+    The other readings of Eq. 3 and the trajectory, of other passes, stay what they are.
+    """
+    measured = replace(of.psnr, clipped=Curves(train=tuple(psnr(matrices["train"])), test=tuple(psnr(matrices["test"]))))
+    return replace(
+        of,
+        psnr=measured,
+        psnr_train=measured.psnr_train,
+        psnr_test=measured.psnr_test,
+        psnr_gap=measured.psnr_gap,
+        membership=of.membership and _of_peers(of.membership, matrices),
+    )
+
+
+def _of_peers(membership: Membership, matrices: Mapping[str, np.ndarray]) -> Membership:
+    curves = [tuple(psnr(matrices[f"peer {peer.seed}"])) if peer.psnr else () for peer in membership.peers]
+    return replace(membership, peers=tuple(replace(peer, psnr=curve) for peer, curve in zip(membership.peers, curves, strict=True)))
+
+
+def keep(run: Path, of: Record, path: Path) -> bool:
+    """Copy the errors in the run's folder beside its record at `path`; False where it has none that give this record's curves."""
+    made, kept = run / FILE, beside(path)
+    if not made.is_file() or disagreements(of, read(made)):
+        return False
+    content = made.read_bytes()
+    if not kept.is_file() or kept.read_bytes() != content:
+        write_bytes(kept, content)
+    return True

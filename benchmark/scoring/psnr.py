@@ -1,6 +1,5 @@
 """Checkpoint to PSNR curves: Eq. 2-4 of the paper, in the three readings of Eq. 3, from the same forward passes."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
@@ -18,14 +17,12 @@ from benchmark.networks.diffusion import (
     scaled,
 )
 from benchmark.networks.memory import Fitting
+from benchmark.recording.errors import decibel
 from benchmark.recording.record import Curves, Psnr
 from benchmark.running.processes import ALONE, Processes
 from benchmark.scoring.partial import PartialScores
 
 Progress = Callable[[int, int], None]
-# 100 dB: an error of a 400th of the step between two uint8 values, and what single precision leaves of a perfect noise
-# estimate at the noisiest step. Beyond it the rounding is measured, which no two machines share; an error of 0 has no PSNR.
-SMALLEST_MSE = 4e-10
 READINGS = ("clipped", "unclipped", "literal", "noise_mse")
 
 
@@ -125,15 +122,10 @@ def clipped(errors: Tensor) -> tuple[float, ...]:
     return _readings(errors)["clipped"]
 
 
-def _decibel(mse: float) -> float:
-    """Return 10 (log10 M^2 - log10 MSE) with M = 2 (Eq. 4), at most 100 dB."""
-    return 10 * (math.log10(4) - math.log10(max(mse, SMALLEST_MSE)))
-
-
 def _readings(errors: Tensor) -> dict[str, tuple[float, ...]]:
     means = errors.mean(dim=(1, 2))
     return {
-        name: tuple(mean.tolist() if name == "noise_mse" else map(_decibel, mean.tolist()))
+        name: tuple(mean.tolist() if name == "noise_mse" else map(decibel, mean.tolist()))
         for name, mean in zip(READINGS, means, strict=True)
     }
 

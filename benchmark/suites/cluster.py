@@ -147,6 +147,8 @@ class _Row:
 
     def ended(self) -> Ended:
         """Return what the row leaves, after bringing its record here."""
+        from benchmark.recording import errors, record
+
         done, site = self._done or _failed(1, "not ended"), self._cluster.site
         if done.made is None:
             return Ended(None, None, done.said + (f"(on the node {done.node})\n" if done.node else ""))
@@ -156,6 +158,7 @@ class _Row:
             path = site.records / done.made.path
             if not path.exists() or path.read_text() != done.made.text:
                 write_text(path, done.made.text)
+            errors.keep(site.home / "runs" / self._order.run, record.read(path), path)
         except (BenchError, OSError) as problem:
             return Ended(None, None, done.said, f"the row is finished, but its results did not come back from {done.node}: {problem}")
         return Ended(str(path), done.made.psnr_gap, done.said)
