@@ -10,7 +10,7 @@ from benchmark.commands.output import near, print_json, say
 from benchmark.commands.place import place_of, records_of, run_folder
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
-from benchmark.files import PROJECT, home
+from benchmark.files import PROJECT, home, write_bytes
 from benchmark.recording.verification import LEVELS, PROVES
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _verified(target: Path, options: argparse.Namespace) -> list[dict[str, Any]]
     from benchmark.contributing import submit as door
     from benchmark.contributing import verify as levels
     from benchmark.errors import BenchError
-    from benchmark.recording import record, submission, verification
+    from benchmark.recording import errors, record, submission, verification
     from benchmark.running.progress import Display
 
     inside = target.is_dir()
@@ -132,7 +132,10 @@ def _verified(target: Path, options: argparse.Namespace) -> list[dict[str, Any]]
         failed = any(step.outcome == "failed" for step in steps)
         if options.publish and made and told and not failed:
             board = records_of(options)
-            record.write(made, record.path_of(board, made.row, made.half))
+            to = record.path_of(board, made.row, made.half)
+            record.write(made, to)
+            if (kept := errors.beside(path)).is_file() and kept.resolve() != errors.beside(to).resolve():
+                write_bytes(errors.beside(to), kept.read_bytes())
             verification.write(told, verification.path_of(board.parent, made))
         if not options.json:
             _print(path, told.reached if told and not failed else None, steps)
@@ -159,10 +162,13 @@ def _print(path: Path, reached: str | None, steps: "list[Level]") -> None:
 def _targets(options: argparse.Namespace) -> list[Path]:
     if bool(options.targets) == bool(options.changed):
         raise UsageError("Name submissions or records, or say --changed REF: one of the two.")
-    for target in options.targets:
+    targets = [target if target.exists() else home() / target for target in options.targets]
+    for target, asked in zip(targets, options.targets, strict=True):
         if not target.exists():
-            raise UsageError(f"There is nothing at {target}. `ls submissions leaderboard/records` shows what there is.")
-    return list(options.targets) or _changed(options.changed)
+            raise UsageError(
+                f"There is nothing at {asked}, here or under {home()}. `ls submissions leaderboard/records` shows what there is."
+            )
+    return targets or _changed(options.changed)
 
 
 def _changed(ref: str) -> list[Path]:

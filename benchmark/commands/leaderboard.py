@@ -21,6 +21,7 @@ def add(verbs: Any) -> None:
         "bench leaderboard",
         "bench leaderboard --check",
         "bench leaderboard --records runs/demo/records",
+        "bench leaderboard --errors runs",
         "bench leaderboard --columns jacobian.harmonicity_t200,receptive-field.others_radius50_t200",
     )
     parser.add_argument("--check", action="store_true", help="change nothing; fail where the page is not what the records give")
@@ -30,6 +31,13 @@ def add(verbs: Any) -> None:
         metavar="LIST",
         default="",
         help="numbers of published analyses to print too, with commas: WHAT.NUMBER (the page stays as it is)",
+    )
+    parser.add_argument(
+        "--errors",
+        type=Path,
+        metavar="RUNS",
+        help="first keep beside each record the errors of its images, from the run in this folder of runs that gives its curves "
+        "(`bench run` and `bench sweep` do so themselves)",
     )
     records_flag(parser)
     json_flag(parser)
@@ -42,6 +50,8 @@ def leaderboard(options: argparse.Namespace) -> int:
     records = records_of(options)
     if not records.is_dir():
         raise UsageError(f"There are no records at {records}. `bench sweep mini` makes the first ones.")
+    if options.errors:
+        _keep_errors(options.errors, records)
     out, published = options.out or records.parent, PUBLISHED
     if options.check:
         problems = board.stale(records, out, published)
@@ -59,3 +69,16 @@ def leaderboard(options: argparse.Namespace) -> int:
     drawn = sum(path.suffix == ".svg" for path in written)
     say(f"The page: {near(out / 'README.md')}; every table: {near(out / 'tables.md')}; {drawn} pictures: {near(out / 'figures')}")
     return 0
+
+
+def _keep_errors(runs: Path, records: Path) -> None:
+    """Keep beside every record the errors of the run in `runs` that has its id, and say of how many records they are there now."""
+    from benchmark.recording import errors, record
+
+    if not runs.is_dir():
+        raise UsageError(f"--errors {runs} is no folder of runs.")
+    made = record.read_all(records)
+    paths = [(one, record.path_of(records, one.row, one.half)) for one in made]
+    brought = sum(errors.keep(runs / one.id, one, path) for one, path in paths)
+    there = sum(errors.beside(path).is_file() for _, path in paths)
+    say(f"Errors of single images: {brought} from {near(runs.resolve())}; beside {there} of {len(made)} records")

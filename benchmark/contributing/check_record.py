@@ -1,4 +1,4 @@
-"""The rules of a record: valid, at its place, and of the images that its manifest and its seed give."""
+"""The rules of a record: valid, at its place, of the images that its manifest and its seed give, and of the errors beside it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +27,19 @@ def rules(path: Path, records: Path | None, home: Path, search: tuple[Path, ...]
     if read:
         yield "images", lambda: check_images(read[0], home)
         yield "code", lambda: check_code(read[0], search)
+        yield "errors", lambda: check_errors(read[0], path)
+
+
+def check_errors(made: Record, path: Path) -> str:
+    """Raise BenchError where the errors beside the record at `path` cannot have given its curves; NotRun where there are none."""
+    from benchmark.recording import errors  # numpy, which a look at records does without
+
+    beside = errors.beside(path)
+    if not beside.is_file():
+        raise NotRun("no errors of single images are beside it")
+    if found := errors.disagreements(made, errors.read(beside)):
+        raise BenchError(f"the errors beside it ({beside.name}) give other numbers: {'; '.join(found)}. Remove them, or run the row again.")
+    return "the errors beside it give its curves, within their rounding"
 
 
 def check_code(made: Record, search: tuple[Path, ...]) -> str:

@@ -15,7 +15,7 @@ from benchmark.declaring import closure, registry
 from benchmark.declaring.spec import AXES, from_record
 from benchmark.errors import BenchError, NotRun, UsageError
 from benchmark.files import write_bytes, write_text
-from benchmark.recording import record, submission, verification
+from benchmark.recording import errors, record, submission, verification
 from benchmark.recording.record import Record, path_of
 from benchmark.recording.submission import RECORDS, REGISTRY, Source, Submission, Submitted
 
@@ -47,8 +47,10 @@ def submit(runs: Sequence[Path], wanted: Wanted, search: tuple[Path, ...], submi
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     try:
-        for one in records:
-            record.write(one, path_of(folder / RECORDS, one.row))
+        for run, one in zip(runs, records, strict=True):
+            path = path_of(folder / RECORDS, one.row)
+            record.write(one, path)
+            errors.keep(run, one, path)
         for inside, path in sources.items():
             write_bytes(folder / REGISTRY / inside, path.read_bytes())
         write_text(folder / "README.md", page(made, records))

@@ -101,7 +101,11 @@ def _reported(path: Path, bench: Bench, made: list[Record]) -> str:
     made.append(one)
     if one.overrides:
         raise BenchError(f"It was changed by overrides ({', '.join(one.overrides)}): such a run has no row.")
-    notes = [_noted(check_record.check_images, one, bench.place.home), _noted(check_record.check_code, one, bench.search)]
+    notes = [
+        _noted(check_record.check_images, one, bench.place.home),
+        _noted(check_record.check_code, one, bench.search),
+        _noted(check_record.check_errors, one, path),
+    ]
     return "; ".join(["the record agrees with itself and the schema", *notes])
 
 

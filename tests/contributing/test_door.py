@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,43 +13,52 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark.contributing import submit
+from benchmark.contributing import check_record, submit
 from benchmark.declaring.fields import FieldError, from_json, to_json
 from benchmark.declaring.registry import STOCK
 from benchmark.errors import BenchError, UsageError
-from benchmark.files import PUBLISHED
+from benchmark.files import PROJECT, PUBLISHED
 from benchmark.pages import site
-from benchmark.recording import record, submission, verification
+from benchmark.recording import errors, record, submission, verification
 from benchmark.recording.agreement import curve_differences
 from benchmark.recording.record import Psnr
 from tests.conftest import ENTRIES, Bench
 from tests.record_factory import made
 
 ROW = ["--model", "my_bias", "--layout", "global", "--dataset", "leaves_tiny", "--recipe", "tiny", "--subset", "6", "--seed", "0"]
-WHO = ["--author", "A. Person", "--licence", "MIT", "--paper", "https://example.org/paper"]
 
 
-def command(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own, in this home."""
-    environment = os.environ | {"BENCH_HOME": str(home)}
-    called = [sys.executable, "-m", "benchmark.cli", *words]
-    return subprocess.run(called, capture_output=True, text=True, timeout=240, env=environment, check=False)
+def told() -> dict[str, list[str]]:
+    """The commands of the walk that CONTRIBUTING.md tells, by verb, with the small row of these tests in place of its own."""
+    section = (PROJECT / "CONTRIBUTING.md").read_text().partition("## From an idea to a row on the board")[2]
+    lines = [shlex.split(line, comments=True) for line in section.split("```")[1].splitlines() if line]
+    assert all(words[0] == "bench" for words in lines)
+    walk = {words[1]: words[1:] for words in lines}
+    assert [*walk] == ["new", "check", "run", "submit", "verify", "site"] and set(walk["run"]) >= {"--model", "my_bias", "--seed", "0"}
+    return walk | {"run": ["run", *ROW, "--registry", ".", "--device", "cpu", "--threads", "1", "--no-track"]}
+
+
+WALK = r"""
+import sys
+from benchmark.cli import main
+from pathlib import Path
+for line in sys.stdin:
+    words = line.rstrip("\n").split("\t")
+    runs = [path.parent.name for path in Path("../runs").glob("*/record.json")]
+    assert main([runs[0] if word == "RUN" else word for word in words]) == 0, words
+"""
 
 
 @pytest.fixture(scope="module")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which a stranger made a backbone of their own, ran it, and made a submission of the run."""
+    """A home in which a stranger made a backbone of their own, ran it, and made a submission of the run, as CONTRIBUTING.md says."""
     home = tmp_path_factory.mktemp("stranger")
-    mine = str(home / "mine")
+    mine = home / "mine"
     shutil.copytree(ENTRIES, mine, ignore=shutil.ignore_patterns("__pycache__"))
-    for words in (
-        ("new", "backbone", "my_bias", "--registry", mine),
-        ("run", *ROW, "--registry", mine, "--device", "cpu", "--threads", "1", "--no-track"),
-    ):
-        done = command(home, *words)
-        assert done.returncode == 0, done.stderr
-    (found,) = (home / "runs").glob("*/record.json")
-    done = command(home, "submit", found.parent.name, "--name", "my_bias", *WHO, "--registry", mine)
+    lines = "".join("\t".join(told()[verb]) + "\n" for verb in ("new", "check", "run", "submit"))
+    called = [sys.executable, "-c", WALK]
+    environment = os.environ | {"BENCH_HOME": str(home)}
+    done = subprocess.run(called, input=lines, capture_output=True, text=True, timeout=240, env=environment, cwd=mine, check=False)
     assert done.returncode == 0, done.stderr
     assert "bench verify" in done.stdout and "git add" in done.stdout
     return home
@@ -82,15 +92,15 @@ def changed(folder: Path, change: Callable[[dict], None], *, listed: bool = True
 
 
 def test_a_submission_holds_all_that_a_reviewer_needs(submitted: Path) -> None:
-    told = submission.read(submitted)
-    assert (told.author, told.licence, told.paper) == ("A. Person", "MIT", "https://example.org/paper")
-    assert {one.path for one in told.sources} == {
+    description = submission.read(submitted)
+    assert (description.author, description.licence, description.paper) == ("A. Person", "MIT", "")
+    assert {one.path for one in description.sources} == {
         "backbones/my_bias.gin",
         "backbones/my_bias.py",
         "datasets/leaves_tiny.gin",
         "recipes/tiny.gin",
     }
-    (row,) = told.rows
+    (row,) = description.rows
     one = record.read(submitted / submission.RECORDS / row.record)
     assert (one.id, one.weights_sha256) == (row.id, row.weights_sha256)
     assert "--registry submissions/my_bias/registry" in row.command
@@ -99,13 +109,14 @@ def test_a_submission_holds_all_that_a_reviewer_needs(submitted: Path) -> None:
 
 def test_a_true_row_holds_all_four_levels_and_stands_on_the_board_with_its_badge(submitted: Path, home: Path, bench: Bench) -> None:
     shutil.rmtree(home / "leaderboard")  # what `bench run` put there: the row comes in by the door
-    code, outcomes, said = verified(bench, str(submitted), "--publish")
+    code, outcomes, said = verified(bench, *told()["verify"][1:])  # found in the home, wherever one stands
     assert code == 0 and outcomes == dict.fromkeys(verification.LEVELS, "ok"), said
     assert "bit by bit" in said
     records = home / "leaderboard" / "records"
     (one,) = record.read_all(records)
-    told = verification.of_record(home / "leaderboard", one)
-    assert told is not None and told.reached == "retrained"
+    proof = verification.of_record(home / "leaderboard", one)
+    assert proof is not None and proof.reached == "retrained"
+    assert "its curves, within their rounding" in check_record.check_errors(one, record.path_of(records, one.row))
     site.build(site.Sources(records, home / "submissions", PUBLISHED, PUBLISHED.parent / "RULES.md"), home / "site")
     page = (home / "site" / "rows" / "tiny" / "leaves_tiny" / "my_bias-global-n6.html").read_text()
     assert '<span class="badge retrained">retrained</span>' in page and "A. Person" in page
@@ -121,6 +132,10 @@ def test_a_falsified_curve_with_a_true_mean_is_caught_when_the_weights_are_score
         content["psnr_test"], content["psnr_gap"] = sum(test) / len(test), sum(gaps) / len(gaps)
 
     changed(submitted, flatter)
+    path = next((submitted / submission.RECORDS).rglob("*.json"))
+    with pytest.raises(BenchError, match="PSNR test at 2 of 3 diffusion steps"):  # the errors of its images give it away at once
+        check_record.check_errors(record.read(path), path)
+    errors.beside(path).unlink()
     code, outcomes, said = verified(bench, str(submitted))
     assert code == 1
     assert outcomes == {"reported": "ok", "rebuilt": "ok", "re-scored": "failed", "retrained": "not run"}

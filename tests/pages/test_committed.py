@@ -6,7 +6,7 @@ import pytest
 
 from benchmark.declaring.spec import AXES, from_record, load_suite, resolve
 from benchmark.pages import leaderboard
-from benchmark.recording import record
+from benchmark.recording import errors, record
 
 ROOT = Path(__file__).parents[2] / "leaderboard"
 RECORDS = record.read_all(ROOT / "records")
@@ -25,6 +25,13 @@ def test_record_is_of_what_the_registry_declares(made: record.Record) -> None:
     assert from_record(made.spec).id == made.id  # a field that a class gained since then is no part of it
     assert made.overrides == ()
     assert made.environment.modified is False
+
+
+def test_the_errors_beside_a_record_give_its_curves() -> None:
+    kept = {errors.beside(record.path_of(ROOT / "records", made.row, made.half)): made for made in RECORDS}
+    there = set((ROOT / "records").rglob("*.safetensors"))
+    assert there <= kept.keys()  # none without a record
+    assert [found for path in sorted(there) for found in errors.disagreements(kept[path], errors.read(path))] == []
 
 
 @pytest.mark.parametrize("suite", ["mini", "small", "natural8", "mini_biases", "mini_scale"])

@@ -24,6 +24,7 @@ from benchmark.pages.standing import Standing
 from benchmark.pages.statistics import t_quantile
 from benchmark.pages.tables import tabulate
 from benchmark.pages.verdicts import Numbers
+from benchmark.recording import errors
 from benchmark.recording import published as reported
 from benchmark.recording.record import Record, path_of, read_all
 from benchmark.recording.said import one_line
@@ -157,7 +158,7 @@ class _Site:
     def _rows(self, progress: Callable[[int, int], None]) -> None:
         total = len(self.pages.series)
         for done, (path, series) in enumerate(self.pages.series.items(), start=1):
-            shown = row.page(series, self.standing, self.sources.leaderboard, self.gallery)
+            shown = row.page(series, self.standing, self.sources.records, self.gallery)
             self._script(f"{path}.js", "bench.put", path, row.script(series, path, shown["samples"]))
             self._page(path, "row.html.j2", path=path, active="results", **shown)
             for record in series.runs.values():
@@ -167,7 +168,10 @@ class _Site:
     def _copy(self, record: Record) -> None:
         to = self.out / row.record_path(record)
         to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path_of(self.sources.records, record.row), to)
+        kept = path_of(self.sources.records, record.row)
+        shutil.copyfile(kept, to)
+        if errors.beside(kept).is_file():
+            shutil.copyfile(errors.beside(kept), errors.beside(to))
 
     def _claims(self, numbers: Numbers) -> str:
         experiments = told(self.records, numbers)

@@ -13,7 +13,7 @@ from benchmark.pages.site.view import day, flat, layout, readings
 from benchmark.pages.standing import Standing
 from benchmark.pages.tables import Series
 from benchmark.pages.text import amount, escaped, plain, short_text
-from benchmark.recording import analyses, verification
+from benchmark.recording import analyses, errors, verification
 from benchmark.recording.curves import mean_curves
 from benchmark.recording.record import Record, path_of
 from benchmark.recording.said import one_line
@@ -62,9 +62,9 @@ def code(record: Record) -> dict[str, str]:
     return {"digest": short_text(record.code)} | {where: short_text(kind) for where, kind in closure.family_of(record.spec, AXES).items()}
 
 
-def page(series: Series, standing: Standing, leaderboard: Path, gallery: Gallery) -> dict[str, Any]:
+def page(series: Series, standing: Standing, records: Path, gallery: Gallery) -> dict[str, Any]:
     """Return what the template of a row's page shows."""
-    runs = list(series.runs.values())
+    runs, leaderboard = list(series.runs.values()), records.parent
     first = runs[0]
     submitted = standing.who(runs)
     registry = f"submissions/{submitted.name}/registry" if submitted and submitted.sources else ""
@@ -80,7 +80,7 @@ def page(series: Series, standing: Standing, leaderboard: Path, gallery: Gallery
         "command": one_line(command(first, registry)),
         "spec": flat({name: first.spec[name] for name in ("model", "layout", "dataset", "recipe")}),
         "assumed": sorted({one_line(line)[:500] for run in runs for line in run.assumed}),
-        "seeds": [_seed_row(run) for run in runs],
+        "seeds": [_seed_row(run, records) for run in runs],
         "facts": _facts(first),
         "digests": [_digests(run) for run in runs],
         "code": code(first),
@@ -115,7 +115,8 @@ def _by_seed(run: Record, seed: int, others: dict[str, dict[int, float]]) -> dic
     }
 
 
-def _seed_row(run: Record) -> dict[str, str]:
+def _seed_row(run: Record, records: Path) -> dict[str, str]:
+    kept = errors.beside(path_of(records, run.row)).is_file()
     return {
         "seed": str(run.row.seed),
         "gap": plain(run.psnr_gap),
@@ -125,6 +126,7 @@ def _seed_row(run: Record) -> dict[str, str]:
         "day": day(run.created),
         "record": record_path(run),
         "name": Path(record_path(run)).name,
+        "errors": errors.beside(Path(record_path(run))).as_posix() if kept else "",
     }
 
 
