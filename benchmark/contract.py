@@ -228,13 +228,15 @@ class ImageError(Exception):
 class LeftOut:
     """What a source does not take for one reason: how many, and the first of their names.
 
-    `expected` tells what an entry leaves out by its rule, or what lies beside images as a matter of course.
+    `expected` tells what an entry leaves out by its rule, or what lies beside images as a matter of course; `asked` what
+    must be accepted however few they are, as images of the dataset that cannot be read where they lie.
     """
 
     reason: str
     count: int
     first: tuple[str, ...]
     expected: bool = False
+    asked: bool = False
 
 
 @runtime_checkable

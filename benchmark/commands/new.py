@@ -50,16 +50,26 @@ def new(options: argparse.Namespace) -> int:
         "dataset": news.FOLDER if options.folder else news.GENERATED,
     }[options.kind]
     written = news.write(options.kind, options.name, template, options.registry or registry.STOCK)
-    following = _next(options)
+    following, remark = _next(options), _remark(written[0]) if options.folder else ""
     if options.json:
-        print_json({"written": [str(path) for path in written], "next": following})
+        print_json({"written": [str(path) for path in written], "next": following, "remark": remark})
         return 0
     for path in written:
         say(f"Written: {near(path.resolve())}")
     say("Edit it, then type:")
     for line in following:
         say(f"  {line}")
+    if remark:
+        say(remark)
     return 0
+
+
+def _remark(entry: Path) -> str:
+    """Say how many images a folder needs."""
+    from benchmark.declaring.spec import load
+    from benchmark.images.enough import least
+
+    return f"Of its images, {least(load(registry.read('dataset', entry)).config)}"
 
 
 def _next(options: argparse.Namespace) -> list[str]:

@@ -242,14 +242,14 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
         "training_memory_bytes": cost.training_memory_bytes(spec),
         "estimated_seconds": seconds * recipe.steps,
         "device": str(place.device),
-        "data": typed(datasets.status(datasets.packed_name(spec), place.home)[1]),
+        "data": typed(datasets.status(datasets.packed_name(spec), place.home, spec.dataset.config)[1]),
         "attention": [layer.window or (type(layer.pattern).__name__ if layer.pattern else "global") for layer in spec.attention],
         "attention_pairs": list(pairs_scored(cost.on_meta(spec))),
         "assumed": list(spec.assumed),
         "state": "finished" if runs.finished(spec, place) else "not finished",
     }
-    if short := runs.short_of_memory(spec):
-        say(short, error=True)
+    for short in filter(None, (runs.short_of_memory(spec), datasets.short_of_images(spec, place.home))):
+        say(typed(short), error=True)
     if options.json:
         print_json(facts | {"spec": spec.to_json()})
         return 0

@@ -51,7 +51,9 @@ def check(
         Verdict(path, tuple(_outcomes(rules)))
         for path, records in _walk(paths)
         for rules in [
-            _entry_rules(path, search, light, compiled) if path.suffix == ".gin" else check_record.rules(path, records, where, search)
+            _entry_rules(path, search, light, compiled, where)
+            if path.suffix == ".gin"
+            else check_record.rules(path, records, where, search)
         ]
     ]
 
@@ -87,7 +89,7 @@ def _outcomes(rules: Rules) -> Iterator[Outcome]:
             yield Outcome(name, "problem", f"{type(problem).__name__}: {problem}")
 
 
-def _entry_rules(path: Path, search: tuple[Path, ...], light: bool, compiled: bool) -> Rules:
+def _entry_rules(path: Path, search: tuple[Path, ...], light: bool, compiled: bool, home: Path) -> Rules:
     """Yield the rules of every entry, then, once it is loaded, those of its axis."""
     axis = {folder: axis for axis, folder in registry.FOLDERS.items()}.get(path.resolve().parent.name)
     loaded: list[Entry] = []
@@ -110,10 +112,11 @@ def _entry_rules(path: Path, search: tuple[Path, ...], light: bool, compiled: bo
     yield "loads", loads
     if loaded:
         yield "documented", lambda: _documented(type(loaded[0].config))
-        yield from _axis_rules(axis, loaded[0].config, search, light, compiled)
+        yield from _axis_rules(axis, loaded[0], search, light, compiled, home)
 
 
-def _axis_rules(axis: str, config: Any, search: tuple[Path, ...], light: bool, compiled: bool) -> Rules:
+def _axis_rules(axis: str, entry: Entry, search: tuple[Path, ...], light: bool, compiled: bool, home: Path) -> Rules:
+    config = entry.config
     if axis == "model":
         from benchmark.contributing import check_backbone
 
@@ -123,6 +126,7 @@ def _axis_rules(axis: str, config: Any, search: tuple[Path, ...], light: bool, c
     elif axis == "dataset":
         yield "declares", lambda: check_declared(config)
         yield "images", lambda: check_images(config)
+        yield "enough", lambda: check_enough(entry.name, config, home)
     elif axis == "suite":
         yield "rows", lambda: check_suite(config, search)
 
@@ -171,6 +175,22 @@ def check_images(config: Any) -> str:
         if (image != second).any():
             raise BenchError(f"image {name} has other bytes the second time.")
     return f"{len(source.ids):,} images, the same when read twice"
+
+
+def check_enough(name: str, config: Any, home: Path) -> str:
+    """Raise BenchError where a dataset has too few images to hold some out and train on the rest."""
+    from benchmark.images import enough
+    from benchmark.images.loading import packed_here
+
+    if of := getattr(config, "of", None):  # made from as many images of another one
+        return check_enough(of.name, of.config, home)
+    here = None if config.embedded else packed_here(name, home)
+    if here is None and not config.embedded:
+        raise NotRun(f"its images are not here; {enough.least(config)}")
+    count = here.count if here else len(config.open(None).ids)
+    if said := enough.too_few(count, config):
+        raise BenchError(said)
+    return f"{count:,} images, {enough.held_out(config)} of them for testing"
 
 
 def check_suite(config: Suite, search: tuple[Path, ...]) -> str:

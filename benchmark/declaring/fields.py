@@ -144,6 +144,8 @@ def _conform_tuple(value: Any, args: tuple[Any, ...], where: str) -> tuple[Any, 
     if not isinstance(value, list | tuple):
         raise FieldError(f"{where} = {value!r} must be a sequence")
     if len(args) == 2 and args[1] is Ellipsis:
+        if args[0] is str and all(type(item) is str for item in value):
+            return tuple(value)  # the ids of a manifest are many
         return tuple(conform(item, args[0], f"{where}[{i}]") for i, item in enumerate(value))
     if len(value) != len(args):
         raise FieldError(f"{where} = {value!r} must have {len(args)} items")
@@ -171,6 +173,8 @@ def _spelled(hint: Any) -> str:
 
 def to_json(value: Any) -> Any:
     """Return `value` (a checked dataclass, or what one holds) as plain dicts, lists, numbers, strings and None."""
+    if value is None or isinstance(value, str | int | float):
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value) if not _unsaid(value, field)}
     if isinstance(value, Mapping):

@@ -11,11 +11,12 @@ import numpy as np
 from benchmark.contract import Dataset, ImageError, LeftOut, Source
 from benchmark.errors import UsageError
 from benchmark.images import manifest, stock
+from benchmark.images.enough import too_few
 from benchmark.images.loading import lock, opened, packed_here, verify
 from benchmark.images.manifest import Manifest
 from benchmark.images.packing import Note, Progress, open_images, pack
 from benchmark.images.reading import read, read_all
-from benchmark.images.subsets import enough, order
+from benchmark.images.subsets import order
 
 SMALL_SHARE = 0.01  # of what lies there: more that is left out unexpectedly must be accepted
 LOOKED_AT = 500  # images last changed, and as many others, whose content is compared where paths and sizes are the same
@@ -75,7 +76,7 @@ def add(
             and (skip_corrupt or not here.skipped)
         )
         if here is not None and same and not verify(name, home=home) and not _other_content(name, dataset, source, here, home):
-            return Added(here, "unchanged", _unchanged(here) + counted(here.count, left_out) + enough(here, dataset), left_out)
+            return Added(here, "unchanged", _unchanged(here) + _remarks(here, dataset, source, left_out), left_out)
         if keep:
             stock.check_ids(keep, chosen)  # at once: a packing may take hours
         made = pack(
@@ -93,7 +94,7 @@ def add(
             note=note,
         )
     left_out = _with_unreadable(left_out, made)
-    return _added(made, pinned or here, counted(made.count, left_out) + _unlike_official(dataset, source) + enough(made, dataset), left_out)
+    return _added(made, pinned or here, _remarks(made, dataset, source, left_out), left_out)
 
 
 def compare(name: str, dataset: Dataset, *, home: Path, root: Path | None, progress: Progress | None = None) -> list[str]:
@@ -128,6 +129,12 @@ def counted(taken: int, left_out: Sequence[LeftOut]) -> str:
     return f" Taken: {taken:,}; left out: {sum(one.count for one in left_out):,} ({'; '.join(map(_reason, left_out))})."
 
 
+def _remarks(made: Manifest, dataset: Dataset, source: Source, left_out: Sequence[LeftOut]) -> str:
+    """Return what follows the first sentence: counts, another distribution, too few images."""
+    few = too_few(made.count, dataset)
+    return counted(made.count, left_out) + _unlike_official(dataset, source) + (f" {few}" if few else "")
+
+
 def _reason(one: LeftOut) -> str:
     more = ", …" if one.count > len(one.first) else ""
     return f"{one.count:,} {one.reason}: {', '.join(one.first)}{more}"
@@ -145,7 +152,7 @@ def _chosen(name: str, source: Source, limit: int | None) -> tuple[Sequence[str]
 def _check_share(name: str, taken: int, left_out: Sequence[LeftOut]) -> None:
     unexpected = [one for one in left_out if not one.expected]
     count = sum(one.count for one in unexpected)
-    if count > SMALL_SHARE * (taken + count):
+    if count > SMALL_SHARE * (taken + count) or any(one.asked for one in unexpected):
         raise UsageError(
             f"Dataset '{name}': {count:,} of {taken + count:,} would be left out ({'; '.join(map(_reason, unexpected))}). "
             "Nothing was changed. Unpack, convert or remove them; or take the others alone: `accept=True`."

@@ -18,6 +18,7 @@ from benchmark.declaring.spec import Spec
 from benchmark.errors import BenchError, UsageError
 from benchmark.images import manifest
 from benchmark.images.adding import Added, add, compare
+from benchmark.images.enough import too_few_for
 from benchmark.images.loading import load, packed_here, verify
 from benchmark.images.packing import Packed
 from benchmark.images.peers import peers_of
@@ -37,6 +38,7 @@ __all__ = [
     "packed_name",
     "packed_names",
     "peers_of",
+    "short_of_images",
     "status",
     "subset",
     "verify",
@@ -83,6 +85,14 @@ def status(name: str, home: Path, dataset: Dataset | None = None) -> tuple[str, 
     if pinned and not pinned.same_images(here):
         return f"{here.count:,}", f"not as pinned: `benchmark.images.datasets.verify({name!r}, ...)`"
     return f"{here.count:,}", "packed and pinned" if pinned else "packed"
+
+
+def short_of_images(spec: Spec, home: Path) -> str:
+    """Say where a spec's dataset has too few images for its subset, as far as is known without making or reading any."""
+    name, dataset = packed_name(spec), spec.dataset.config
+    here = packed_here(name, home)
+    count = here.count if here else getattr(dataset, "count", None)
+    return too_few_for(count, dataset, spec.subset * (2 if spec.half else 1)) if count else ""
 
 
 def facts(name: str, home: Path) -> dict[str, Any]:

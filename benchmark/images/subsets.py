@@ -12,7 +12,6 @@ from typing import get_args
 
 import numpy as np
 
-from benchmark.contract import Dataset
 from benchmark.declaring.spec import Half
 from benchmark.errors import UsageError
 from benchmark.images.manifest import HELD_OUT, Manifest
@@ -57,18 +56,6 @@ def order(dataset_name: str, seed: int, ids: Sequence[str]) -> list[int]:
 def held_out(described: Manifest) -> int:
     """Return how many images of a dataset are held out for testing."""
     return described.held_out or HELD_OUT
-
-
-def enough(described: Manifest, dataset: Dataset) -> str:
-    """Say where a dataset has too few images to train on, and the way out; else nothing."""
-    least = held_out(described) + 1
-    if described.count >= least or described.held_out_from:
-        return ""
-    smaller = f" Or hold out fewer: `held_out = {max(1, described.count // 4)}` in its entry, and add it again."
-    return (
-        f" It has too few images to train on: {held_out(described)} are held out for testing, so at least {least} are needed. "
-        f"Add more.{smaller if hasattr(dataset, 'held_out') and not dataset.embedded else ''}"
-    )
 
 
 def ordered(packed: Packed, dataset_name: str, seed: int) -> list[int]:

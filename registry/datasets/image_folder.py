@@ -12,7 +12,7 @@ import numpy as np
 from benchmark.contract import HeldOut, ImageError, LeftOut, Positive, added, entry
 from registry.datasets.decode import pillow, to_pixels
 from registry.datasets.resize import PREPROCESSING_VERSION
-from registry.datasets.sources import fingerprint, hub
+from registry.datasets.sources import fingerprint, hub, whole
 from registry.datasets.tree import Found, find_images
 
 
@@ -72,7 +72,7 @@ class ImageFolderSource:
     def read(self, image_id: str) -> np.ndarray:
         """Return the image as uint8 (C, R, R); raise ImageError where its file is missing, damaged or no image."""
         try:
-            content = (self.root / self.found.spelled.get(image_id, image_id)).read_bytes()
+            content = whole(f"{self.root}/{self.found.spelled.get(image_id, image_id)}")
         except OSError as problem:
             raise ImageError(f"{image_id}: {problem.strerror}") from None
         return to_pixels(image_id, content, self.channels, self.resolution)

@@ -6,16 +6,17 @@ torchvision's class is not used: it asks for the development kit and scipy, and 
 from __future__ import annotations
 
 import re
+import tarfile
 from pathlib import Path
 from typing import ClassVar
 
-from benchmark.contract import ImageError, Positive, entry
+from benchmark.contract import HeldOut, ImageError, Positive, added, entry
 from registry.datasets.decode import pillow
 from registry.datasets.image_folder import ImageFolderSource
 from registry.datasets.imagenet_downsampled import DownsampledImageNet  # entries elsewhere import it from here
 from registry.datasets.parquet import ParquetSource, mirror
 from registry.datasets.resize import PREPROCESSING_VERSION
-from registry.datasets.sources import contents, existing_folder, first_of
+from registry.datasets.sources import Leftovers, contents, existing_folder, first_of
 from registry.datasets.tree import ARCHIVES, COMPANIONS, Found, Search
 
 __all__ = ["DownsampledImageNet", "ImageNet"]
@@ -31,6 +32,7 @@ class ImageNet:
     """The training images from their class folders; ids are 'n01440764/n01440764_10026.JPEG'."""
 
     resolution: Positive
+    held_out: HeldOut = added(300)  # images for testing; fewer where there are few
 
     channels: ClassVar[int] = 3
     embedded: ClassVar[bool] = False
@@ -55,8 +57,10 @@ def _images(folder: Path) -> Found:
     for child in sorted(folder.iterdir(), key=lambda path: path.name):
         if CLASS.fullmatch(child.name) and child.is_dir():
             search.enter(child, f"{child.name}/")
+        elif child.suffix == ".tar" and CLASS.fullmatch(child.stem):
+            _count_archive(child, search.left_out)
         elif child.suffix in ARCHIVES:
-            search.left_out.add("a class that is still an archive" if CLASS.fullmatch(child.stem) else "an archive", child.name)
+            search.left_out.add("an archive", child.name)
         elif child.is_dir():
             search.left_out.add("a folder that is no class", child.name, expected=child.name.startswith("."))
         else:
@@ -65,6 +69,29 @@ def _images(folder: Path) -> Found:
     if not found.sizes:
         raise ImageError(f"the class folders of {folder} hold no image; it should be {TREE}")
     return found
+
+
+def _count_archive(archive: Path, left_out: Leftovers) -> None:
+    """Count the images of a class's archive that are not in the folder of its name: an unpacking may have been stopped at any of them."""
+    folder = archive.with_suffix("")
+    try:
+        with tarfile.open(archive, "r:") as members:
+            absent = [one.name for one in members if one.isfile() and not _is_unpacked(one, folder)]
+    except (OSError, tarfile.TarError):  # not even that many are known
+        left_out.add("a class that is still an archive, which is damaged", archive.name, asked=True)
+        return
+    if not absent:
+        left_out.add("an archive of a class that is unpacked beside it", archive.name, expected=True)
+    for name in absent:
+        stage = "unpacked in part" if folder.is_dir() else "not unpacked"
+        left_out.add(f"in the archive of a class that is {stage}", f"{archive.name}:{name}", asked=True)
+
+
+def _is_unpacked(member: tarfile.TarInfo, folder: Path) -> bool:
+    try:
+        return (folder / Path(member.name).name).stat().st_size == member.size
+    except OSError:
+        return False
 
 
 def _unpack(root: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from array import array
 from bisect import bisect_right
@@ -128,11 +129,11 @@ class Leftovers:
     def __init__(self, begin: Iterable[LeftOut] = ()) -> None:
         self._found = {one.reason: one for one in begin}
 
-    def add(self, reason: str, name: str, count: int = 1, *, expected: bool = False) -> None:
+    def add(self, reason: str, name: str, count: int = 1, *, expected: bool = False, asked: bool = False) -> None:
         """Count one thing, or what it holds, as left out."""
-        before = self._found.get(reason) or LeftOut(reason, 0, (), expected)
+        before = self._found.get(reason) or LeftOut(reason, 0, ())
         first = (*before.first, name) if len(before.first) < SHOWN else before.first
-        self._found[reason] = LeftOut(reason, before.count + count, first, expected)
+        self._found[reason] = LeftOut(reason, before.count + count, first, expected, asked)
 
     def listed(self) -> tuple[LeftOut, ...]:
         """Return every reason, in the order in which it was first met."""
@@ -145,6 +146,18 @@ def fingerprint(sizes: Iterable[tuple[str, int]]) -> str:
     for name, size in sizes:
         total.update(f"{name}\0{size}\n".encode())
     return total.hexdigest()
+
+
+def whole(path: str) -> bytes:
+    """Return the bytes of a file, without the objects of pathlib and io, which cost as much as reading a small file does."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(handle, 1 << 20):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(handle)
 
 
 def instead(head: bytes) -> str | None:

@@ -8,7 +8,7 @@ import stat
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from benchmark.contract import ImageError, LeftOut
 from registry.datasets.decode import suffixes
@@ -116,7 +116,7 @@ class Search:
         return Found(dict(sorted(self._sizes.items())), self._spelled, newest, self.left_out.listed())
 
     def _meet(self, entry: os.DirEntry[str], name: str) -> None:
-        suffix = PurePosixPath(entry.name).suffix.lower()
+        suffix = os.path.splitext(entry.name)[1].lower()
         try:
             state = entry.stat()
         except FileNotFoundError:
@@ -138,7 +138,7 @@ class Search:
         target = os.path.realpath(path)
         inside = os.path.relpath(target, self._real)
         visible = not any(part.startswith(".") for part in inside.split(os.sep))
-        return visible and PurePosixPath(target).suffix.lower() in self._suffixes
+        return visible and os.path.splitext(target)[1].lower() in self._suffixes
 
     def _take(self, name: str, state: os.stat_result) -> None:
         try:

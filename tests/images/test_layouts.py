@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import tarfile
 import unicodedata
 import zipfile
 from collections.abc import Callable
@@ -54,6 +55,15 @@ def tree(root: Path, *names: str) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(PNGS[number % 4])
     return root
+
+
+def tarred(path: Path, *names: str) -> None:
+    """Write the archive of a class: pictures of these names."""
+    with tarfile.open(path, "w") as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(PNGS[0])
+            archive.addfile(member, io.BytesIO(PNGS[0]))
 
 
 # --- CelebA
@@ -210,17 +220,39 @@ def test_the_batches_are_the_same_from_their_zip(name: str, home: Path) -> None:
 
 def test_classes_that_are_still_archives_are_refused_unless_told(home: Path) -> None:
     root = imagenet(home / "root", JPEGS)
-    (root / "train" / "n09999999.tar").write_bytes(b"tar")
-    with pytest.raises(UsageError, match=r"1 of 4 would be left out \(1 a class that is still an archive: n09999999.tar\).*`accept=True`"):
+    tarred(root / "train" / "n09999999.tar", "n09999999_1.JPEG", "n09999999_2.JPEG")
+    with pytest.raises(
+        UsageError,
+        match=r"2 of 5 would be left out \(2 in the archive of a class that is not unpacked: n09999999.tar:n09999999_1.*`accept=True`",
+    ):
         datasets.add("tree", TREE, home=home, root=root)
     assert not (home / "data").exists()
     added = datasets.add("tree", TREE, home=home, root=root, accept=True)
-    assert added.manifest.count == 3 and "left out: 1 (1 a class that is still an archive: n09999999.tar)" in added.sentence
+    assert added.manifest.count == 3 and "left out: 2 (2 in the archive of a class that is not unpacked" in added.sentence
     for path in (root / "train").iterdir():
         if path.is_dir():
             shutil.rmtree(path)
     with pytest.raises(ImageError, match=r"1 classes are still archives \(n09999999.tar, …\). Unpack each"):
         TREE.open(root)
+
+
+def test_a_class_that_is_unpacked_in_part_is_asked_about_however_small_a_share_it_is(home: Path) -> None:
+    root = imagenet(home / "root", [PNGS[0]] * 450)
+    whole = root / "train" / "n01440764"
+    names = sorted(path.name for path in whole.iterdir())
+    tarred(root / "train" / "n01440764.tar", *names)
+    assert datasets.add("tree", TREE, home=home, root=root).manifest.count == 450  # an archive kept beside its folder
+    (whole / names[-1]).write_bytes(PNGS[0][:40])  # the last one written before the stop
+    with pytest.raises(
+        UsageError, match=r"1 of 451 would be left out \(1 in the archive of a class that is unpacked in part: n01440764.tar:n01440764"
+    ):
+        datasets.add("tree", TREE, home=home, root=root)
+    (whole / names[-1]).unlink()
+    with pytest.raises(UsageError, match="1 of 450 would be left out"):
+        datasets.add("tree", TREE, home=home, root=root)
+    (root / "train" / "n01440764.tar").write_bytes(b"no archive")
+    with pytest.raises(UsageError, match=r"1 a class that is still an archive, which is damaged: n01440764.tar"):
+        datasets.add("tree", TREE, home=home, root=root)
 
 
 def test_class_folders_and_trees_that_are_links_are_read(tmp_path: Path) -> None:
