@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = [
+    "HELD_OUT",
     "ArtifactMissing",
     "Attention",
     "Backbone",
@@ -109,8 +110,10 @@ class Entry:
         return {"name": self.name, "kind": self.kind, "config": to_json(self.config)}
 
 
+HELD_OUT = 300  # images for testing, never trained on, unless the dataset says otherwise; most of what PSNR is taken on
+
 Window = Annotated[int, Range(least=1)]
-HeldOut = Annotated[int, Range(least=1, most=300)]
+HeldOut = Annotated[int, Range(least=1, most=HELD_OUT)]
 Border = Literal["truncated", "shifted"]
 
 

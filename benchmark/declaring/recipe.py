@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from benchmark.contract import Count, FieldError, Fraction, Positive, Range, entry
+from benchmark.contract import HELD_OUT, Count, FieldError, Fraction, Positive, Range, entry
 from benchmark.declaring.fields import added
 
 Beta = Annotated[float, Range(least=0, below=1)]
@@ -51,7 +51,6 @@ class Recipe:
     # What is the same under every recipe: no field, but an entry may mark it as assumed.
     FIXED: ClassVar[tuple[str, ...]] = (
         "batches",  # drawn with replacement
-        "flips",  # none
         "ema_scored",  # PSNR and samples are of the EMA weights
         "estimate_clipped",  # x0_hat to [-1, 1], in the headline
         "samples",  # of FID: 50,000 unless --samples says otherwise
@@ -70,8 +69,8 @@ class Recipe:
             raise FieldError(f"final_learning_rate = {self.final_learning_rate} needs schedule = 'cosine'")
         if self.weighting != "min_snr" and self.min_snr_gamma != 5.0:
             raise FieldError(f"min_snr_gamma = {self.min_snr_gamma} needs weighting = 'min_snr'")
-        if max(self.psnr_images, self.trajectory_psnr_images) > 300:
-            raise FieldError("psnr_images must be at most 300: that many test images are held out")
+        if max(self.psnr_images, self.trajectory_psnr_images) > HELD_OUT:
+            raise FieldError(f"psnr_images must be at most {HELD_OUT}: that many test images are held out")
 
 
 @entry(kind="external")

@@ -22,10 +22,9 @@ from benchmark.images.enough import too_few_for
 from benchmark.images.loading import load, packed_here, verify
 from benchmark.images.packing import Packed
 from benchmark.images.peers import peers_of
-from benchmark.images.subsets import HELD_OUT, Peer, Subset, order, subset
+from benchmark.images.subsets import Peer, Subset, order, subset
 
 __all__ = [
-    "HELD_OUT",
     "Added",
     "Packed",
     "Peer",

@@ -1,7 +1,6 @@
 """Are there enough images to hold some out and to train on the rest: said as soon as their number is known."""
 
-from benchmark.contract import Dataset
-from benchmark.images.manifest import HELD_OUT
+from benchmark.contract import HELD_OUT, Dataset
 
 
 def held_out(dataset: Dataset) -> int:

@@ -18,7 +18,6 @@ from benchmark.declaring.fields import FieldError, Positive, added, checked, fro
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_bytes
 
-HELD_OUT = 300  # PSNR test images, unless the dataset says otherwise: the first of the order, never trained on
 LISTED = 20_000  # ids that a manifest holds itself
 ORDERING = "image i of the array is ids[i]; ids null: the decimal index i; a subset sorts by sha256('dataset:seed:id')"
 FOLLOWING = ORDERING.replace("'dataset:seed:id'", "'follows:seed:id'")

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmark.contract import Dataset, ImageError, Source
+from benchmark.contract import HELD_OUT, Dataset, ImageError, Source
 from benchmark.declaring.fields import to_json
 from benchmark.errors import BenchError
 from benchmark.files import write_bytes
 from benchmark.images import manifest
-from benchmark.images.manifest import FOLLOWING, HELD_OUT, ORDERING, Manifest, Skipped, packed_folder
+from benchmark.images.manifest import FOLLOWING, ORDERING, Manifest, Skipped, packed_folder
 from benchmark.images.partial import ARRAY, HEADER, Partial, Tally, discard
 from benchmark.images.reading import CHUNK, WorkerGone, read_all
 

@@ -12,9 +12,10 @@ from typing import get_args
 
 import numpy as np
 
+from benchmark.contract import HELD_OUT
 from benchmark.declaring.spec import Half
 from benchmark.errors import UsageError
-from benchmark.images.manifest import HELD_OUT, Manifest
+from benchmark.images.manifest import Manifest
 from benchmark.images.packing import Packed, digest
 
 

@@ -1,7 +1,7 @@
 """A table's columns as plain text, the same for the page and for the terminal."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from benchmark.pages import onsets
 from benchmark.pages.statistics import estimate
@@ -116,7 +116,7 @@ def _amounts(row: Row, field: str) -> list[str]:
 
 def _kind(name: str, score: Score) -> tuple[str, Score]:
     """Return what must agree before two scores may stand in one column: all but the number itself."""
-    return name, replace(score, value=0.0, sd=None)
+    return name, score.terms
 
 
 def _score_title(kind: tuple[str, Score]) -> str:

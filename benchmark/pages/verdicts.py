@@ -251,7 +251,7 @@ def _values(series: Series, seeds: Sequence[int], quantity: str, numbers: Number
             found[seed] = members[seed], None
         elif quantity in record.scores:
             score = record.scores[quantity]
-            found[seed] = score.value, replace(score, value=0.0, sd=None)
+            found[seed] = score.value, score.terms
         elif quantity in numbers.get(record.id, {}):
             found[seed] = numbers[record.id][quantity], None
     return found

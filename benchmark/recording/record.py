@@ -6,6 +6,7 @@ The schema is published as benchmark/recording/record.schema.json, which a test 
 import json
 import math
 import re
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ from benchmark.files import write_text
 
 METRIC_VERSION = "psnr-1"
 MEMBERSHIP_VERSION = "membership-1"
+CAP = 100.0  # dB: the largest PSNR of a step (recording/errors.py says why)
 RECORDS = Path("leaderboard/records")
 
 Seconds = Annotated[float, Range(least=0)]
@@ -89,6 +91,11 @@ class Psnr:
         """The headline: the mean over the diffusion steps of max(train - test, 0), dB."""
         return mean(self.clipped.gap)
 
+    @property
+    def capped_steps(self) -> int:
+        """How many diffusion steps stand at the largest PSNR, clipped reading, on training or on test images."""
+        return sum(max(pair) > CAP - 1e-6 for pair in zip(self.clipped.train, self.clipped.test, strict=True))
+
 
 @checked
 class PeerCurve:
@@ -136,7 +143,8 @@ class Point:
 class Score:
     """One sample-quality number and all it depends on; `reference_digest` is empty where it has no reference.
 
-    `small` marks a number of too few samples, or against too few reference images, to be compared with others.
+    `small` marks a number of too few samples, or against too few reference images, to be compared with others. `null` is
+    what images that were never trained on gave in the same call; where it stands, `value` is divided by it.
     """
 
     value: float
@@ -149,6 +157,13 @@ class Score:
     reference_samples: Count = 0
     sampling: str = ""  # sampler, steps and seed
     small: bool = False
+    reference_trained_on: Count | None = added(None)  # reference images that a suite's row or this run trains on; None: not counted
+    null: Annotated[float, Range(above=0)] | None = added(None)
+
+    @property
+    def terms(self) -> "Score":
+        """All that must agree before two numbers are compared: the score without its number."""
+        return replace(self, value=0.0, sd=None, null=None)
 
 
 @checked

@@ -15,6 +15,7 @@ FAMILY = {"model": "dit", "layout": "windows", "dataset": "dead_leaves", "recipe
 NUMBERS = [
     ("benchmark/recording/record.py", "max(a - b, 0.0)", "abs(a - b)"),
     ("benchmark/contract.py", "window: Window | None = None", "window: Window | None = 3"),
+    ("benchmark/contract.py", "HELD_OUT = 300", "HELD_OUT = 299"),
     ("benchmark/contract.py", "self.window % 2 == 0", "self.window % 2 == 1"),
     ("benchmark/declaring/recipe.py", "psnr_images: Positive = 300", "psnr_images: Positive = 299"),
     ("benchmark/declaring/recipe.py", "Range(least=1, most=1000)", "Range(least=1, most=999)"),
@@ -24,7 +25,7 @@ NUMBERS = [
     ("benchmark/networks/diffusion.py", ".clamp(-1, 1)", ".clamp(-2, 2)"),
     ("benchmark/images/subsets.py", "hashlib.sha256(f", "hashlib.sha1(f"),
     ("benchmark/images/subsets.py", "{dataset_name}:{seed}", "{seed}:{dataset_name}"),
-    ("benchmark/scoring/psnr.py", "math.log10(4)", "math.log10(2)"),
+    ("benchmark/recording/errors.py", "math.log10(4)", "math.log10(2)"),
     ("benchmark/scoring/psnr.py", '"psnr"', '"psnr2"'),
     ("benchmark/scoring/result.py", '"psnr_gap": curves.psnr_gap', '"psnr_gap": curves.psnr_test'),
     ("benchmark/training/step.py", "recipe.ema", "recipe.ema * 1"),

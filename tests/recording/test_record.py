@@ -1,6 +1,7 @@
 """benchmark/recording/record.py: a record that is wrong is neither written nor read."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from benchmark.declaring.fields import to_json
 from benchmark.errors import BenchError, UsageError
 from benchmark.recording import record
+from benchmark.recording.errors import SMALLEST_MSE
 from tests.records import make_record
 
 SCHEMA = Path(record.__file__).with_name("record.schema.json")
@@ -105,3 +107,9 @@ def test_gap_is_truncated_at_zero_at_every_step() -> None:
     assert made.psnr.clipped.gap == (1.0, 0.0)
     assert made.psnr_gap == 0.5
     assert made.psnr_train - made.psnr_test == -0.5
+
+
+def test_the_steps_at_the_largest_psnr_are_counted() -> None:
+    assert math.isclose(10 * math.log10(4 / SMALLEST_MSE), record.CAP, abs_tol=1e-9)
+    assert make_record(train=(100.0, 99.99, 10.0), test=(100.0, 100.0, 12.0)).psnr.capped_steps == 2
+    assert make_record(train=(20.0, 10.0), test=(19.0, 12.0)).psnr.capped_steps == 0
