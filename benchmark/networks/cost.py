@@ -7,6 +7,7 @@ from statistics import median
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -54,27 +55,37 @@ def network_flops(network: nn.Module, images: ImageShape) -> int:
 
 
 def training_memory_bytes(spec: Spec) -> int:
-    """Return an estimate of a training step's memory: weights, gradient, two moments, EMA, and saved activations.
+    """Return an estimate of a training step's memory: weights, gradient, two moments, EMA, and what the backward pass needs.
 
-    0 where there is nothing to train.
+    With the fused attention that CPUs and GPUs have, which keeps no attention map. 0 where there is nothing to train.
     """
-    network = on_meta(spec)
-    total, trainable = parameters(network)
-    return 4 * (2 * total + 3 * trainable) + saved_bytes(network, spec.images) * spec.recipe.config.batch
+    total, trainable = parameters(on_meta(spec))
+    recipe = spec.recipe.config
+    if not trainable:
+        return 4 * 2 * total
+    one, two = (
+        saved_bytes(spec.model.config, spec.images, spec.attention, batch=batch, bf16=recipe.precision == "bf16") for batch in (1, 2)
+    )
+    # What does not grow with the batch, such as the weights rounded to bf16, is there once.
+    return 4 * (2 * total + 3 * trainable) + one + (two - one) * (recipe.batch - 1)
 
 
-def saved_bytes(network: nn.Module, images: ImageShape) -> int:
-    """Return the bytes that the backward pass of one image keeps, of a network on meta."""
-    saved = 0
+def saved_bytes(config: Backbone, images: ImageShape, attention: tuple[Attention, ...], batch: int = 1, bf16: bool = False) -> int:
+    """Return the bytes that the backward pass of a batch needs beside the weights, each tensor once; nothing is computed."""
+    kept: dict[int, torch.UntypedStorage] = {}
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal saved
-        saved += tensor.numel() * tensor.element_size()
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage  # held, so that no other takes its place
         return tensor
 
-    with saved_tensors_hooks(count, lambda tensor: tensor):
-        network.train()(*_inputs(images, 1, torch.device("meta")))
-    return saved
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        network = config.build(images, attention).train()
+        own = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
+        with saved_tensors_hooks(count, lambda tensor: tensor), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            network(*_inputs(images, batch, torch.device("cpu")))
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def step_seconds(spec: Spec, network: nn.Module, device: torch.device) -> float:

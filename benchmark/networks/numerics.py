@@ -8,12 +8,17 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils import deterministic
 from torch.utils.checkpoint import checkpoint
 
 from benchmark.contract import OwnLoss
 from benchmark.errors import UsageError
 
 GRAPHS_SAID = "recipe.compile = 'graphs': CUDA graphs need a GPU; compiled by blocks without them."
+GRAPHS_SPLIT_SAID = (
+    "recipe.compile = 'graphs': a CUDA graph keeps the gradient in memory that its next pass overwrites, and this batch is taken in "
+    "parts, whose gradients add up; compiled by blocks without graphs."
+)
 TF32_SAID = "recipe.tf32: the CPU has no TF32; the training step is computed in full fp32."
 
 
@@ -30,14 +35,17 @@ def tf32(wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def reproducible() -> Iterator[None]:
-    """Compute as the command line does for the time of the block: deterministic algorithms, fp32 convolutions without TF32."""
+    """Compute as the command line does for the time of the block: deterministic algorithms, fp32 without TF32."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
+    deterministic.fill_uninitialized_memory = False
     try:
         with tf32(False):
             yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        deterministic.fill_uninitialized_memory = filled
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
@@ -59,7 +67,9 @@ def set_up(threads: int | None, compiled: Path) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.allow_tf32 = False  # scores are fp32
+    deterministic.fill_uninitialized_memory = False  # a debugging aid that writes every new tensor once more
+    # Scores are fp32, whatever the environment says (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE is set in some containers).
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     keep_compiled(compiled)
 
 
@@ -68,17 +78,22 @@ def keep_compiled(folder: Path) -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
-def compile_blocks(network: nn.Module, how: str, device: torch.device) -> str | None:
-    """Have every block compiled at its first call; return what of the wish `how` this device cannot do, if anything."""
+def compile_blocks(network: nn.Module, how: str, device: torch.device, split: bool) -> str | None:
+    """Have every block compiled at its first call; return what of the wish `how` cannot be done here, if anything.
+
+    `split`: the gradients of several passes add up.
+    """
     if how == "none":
         return None
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = 64  # windows, batch sizes, training and scoring each make a version of a block
-    graphs = how == "graphs" and device.type == "cuda"
+    graphs = how == "graphs" and device.type == "cuda" and not split
     for block in blocks(network):
         block.compile(mode="reduce-overhead" if graphs else None, dynamic=False)
-    return GRAPHS_SAID if how == "graphs" and not graphs else None
+    if how != "graphs" or graphs:
+        return None
+    return GRAPHS_SPLIT_SAID if device.type == "cuda" else GRAPHS_SAID
 
 
 def uncompile(network: nn.Module) -> None:
@@ -88,10 +103,10 @@ def uncompile(network: nn.Module) -> None:
 
 
 def compile_failed(problem: BaseException) -> bool:
-    """Tell whether an exception is torch.compile's own, not the network's."""
+    """Tell whether an exception is torch.compile's own or that of its CUDA graphs, not the network's."""
     from torch._dynamo.exc import TorchDynamoException
 
-    return isinstance(problem, TorchDynamoException)
+    return isinstance(problem, TorchDynamoException) or (isinstance(problem, RuntimeError) and "CUDAGraphs" in str(problem))
 
 
 def failure_said(problem: BaseException) -> str:

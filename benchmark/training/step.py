@@ -64,7 +64,8 @@ def prepare(network: nn.Module, work: Work, device: torch.device) -> None:
     split = processes.size > 1 or (work.micro_batch or recipe.batch) < recipe.batch
     if split and (why := numerics.whole_batch_only(network)):
         raise UsageError(f"The batch of this network cannot be split: {why}. Run it in one process, without `micro_batch=...`.")
-    if refused := numerics.compile_blocks(network, recipe.compile, device):
+    in_parts = (work.micro_batch or recipe.batch) < -(-recipe.batch // processes.size)
+    if refused := numerics.compile_blocks(network, recipe.compile, device, in_parts):
         work.say(refused)
     work.compiled = "blocks" if refused else recipe.compile
     work.abar = work.abar.to(device)
@@ -135,6 +136,9 @@ def _halve(network: nn.Module, work: Work, device: torch.device, problem: str) -
             "more memory."
         )
     work.micro_batch = (now + 1) // 2
+    if work.compiled == "graphs" and (said := numerics.compile_blocks(network, "graphs", device, split=True)):
+        work.compiled = "blocks"
+        work.say(said)
     release(device)
     work.warn(
         f"Out of memory with {now} images at a time; going on with {work.micro_batch}. The gradient is still that of the "

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmark.contract import Attention, ImageShape
 from benchmark.declaring import registry
@@ -19,7 +20,7 @@ from benchmark.networks.memory import Fitting, out_of_memory
 from benchmark.recording.record import read
 from benchmark.running.processes import Processes
 from benchmark.training.loop import start
-from benchmark.training.step import Work, draw, gradient, prepare, take_step
+from benchmark.training.step import Work, _halve, draw, gradient, prepare, take_step
 from registry.backbones.dit import DiT
 from tests.conftest import TINY
 
@@ -317,6 +318,49 @@ def test_settings_that_the_cpu_does_not_have_are_said_and_kept() -> None:
     prepare(dit(), at_work, CPU)
     assert said == at_work.notes == [numerics.TF32_SAID, numerics.GRAPHS_SAID]
     assert at_work.compiled == "blocks"
+
+
+@pytest.mark.parametrize(
+    ("compile", "settings", "compiled"),
+    [
+        ("graphs", {}, "graphs"),
+        ("graphs", {"micro_batch": 3}, "blocks"),
+        ("graphs", {"micro_batch": 4, "processes": Processes(0, 2)}, "graphs"),  # all of its share
+        ("blocks", {"micro_batch": 3}, "blocks"),
+    ],
+)
+def test_graphs_are_not_for_a_batch_in_parts(compile: str, settings: dict[str, object], compiled: str) -> None:
+    """As on a GPU, by fake tensors: the blocks are compiled at their first call, which does not come."""
+    at_work = work(compile=compile, **settings | {"warn": lambda said: None})
+    with FakeTensorMode():
+        at_work.abar = diffusion.alphas_cumprod()
+        prepare(dit(), at_work, torch.device("cuda"))
+    assert at_work.compiled == compiled
+    assert at_work.notes == ([] if compiled == compile else [numerics.GRAPHS_SPLIT_SAID])
+
+
+def test_memory_that_runs_out_ends_the_graphs() -> None:
+    at_work = work(compile="graphs", warn=lambda said: None)
+    at_work.compiled = "graphs"
+    _halve(dit(), at_work, torch.device("cuda"), "out of memory")
+    assert (at_work.compiled, at_work.micro_batch, at_work.notes) == ("blocks", 4, [numerics.GRAPHS_SPLIT_SAID])
+
+
+def test_what_a_graph_overwrote_is_the_compilers_failure() -> None:
+    said = "Error: accessing tensor output of CUDAGraphs that has been overwritten by a subsequent run."
+    assert numerics.compile_failed(RuntimeError(said))
+    assert not numerics.compile_failed(RuntimeError("shapes do not match")) and not numerics.compile_failed(ValueError(said))
+
+
+def test_new_memory_is_not_filled_and_tf32_is_off_whatever_it_was(tmp_path: Path) -> None:
+    program = (
+        "import torch; from pathlib import Path; from benchmark.networks import numerics;"
+        "torch.backends.cuda.matmul.allow_tf32 = True; numerics.set_up(None, Path('x'));"
+        "print(torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32,"
+        "torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False", "True", "False"]
 
 
 def test_tf32_is_allowed_for_the_step_alone() -> None:
