@@ -40,9 +40,7 @@ def test_what_is_kept_is_counted_as_when_it_is_computed(model: str, bf16: bool) 
 
 def test_fused_attention_keeps_no_map() -> None:
     """1,024 tokens: maps alone would be heads x 1024^2 x 4 B = 8 MiB a layer; what is kept grows with the tokens only."""
-    side16, side32 = (
-        cost.saved_bytes(DiT(hidden=16, depth=1, heads=2, patch=1), ImageShape(3, side), (Attention(),)) for side in (16, 32)
-    )
+    side16, side32 = (cost.saved_bytes(DiT(hidden=16, depth=1, heads=2, patch=1), ImageShape(3, side), (Attention(),)) for side in (16, 32))
     assert 3.9 < side32 / side16 < 4.1
     assert side32 < 2 * 1024**2 * 4
 
