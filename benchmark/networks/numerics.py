@@ -37,15 +37,15 @@ def tf32(wanted: bool) -> Iterator[None]:
 def reproducible() -> Iterator[None]:
     """Compute as the command line does for the time of the block: deterministic algorithms, fp32 without TF32."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = deterministic.fill_uninitialized_memory
+    filled = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(True, warn_only=True)
-    deterministic.fill_uninitialized_memory = False
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         with tf32(False):
             yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        deterministic.fill_uninitialized_memory = filled
+        deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
@@ -67,7 +67,8 @@ def set_up(threads: int | None, compiled: Path) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    deterministic.fill_uninitialized_memory = False  # a debugging aid that writes every new tensor once more
+    # A debugging aid, which writes every new tensor once more.
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # Scores are fp32, whatever the environment says (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE is set in some containers).
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     keep_compiled(compiled)
