@@ -150,8 +150,8 @@ def sample(
 ) -> "np.ndarray":
     """Return `count` images drawn from a denoiser, uint8 (count, C, R, R); the k-th is a function of (seed, k).
 
-    `shape` is (channels, resolution); a network from `load` knows its own. `sampler` is ancestral, ddim or dpm, `steps`
-    its network evaluations (default: 250, 50, 20).
+    `shape` is (channels, resolution); a network from `load` knows its own. `sampler` is ancestral, ddim, dpm, euler or
+    heun, `steps` its network evaluations (default: 250, 50, 20, 50, 25; heun evaluates twice a step).
     """
     from benchmark.contract import ImageShape
     from benchmark.errors import UsageError

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+SAMPLERS = ("ancestral", "ddim", "dpm", "euler", "heun")
+DEFAULT_STEPS_SAID = "ancestral 250, ddim 50, dpm 20, euler 50, heun 25"  # of sampling.DEFAULT_STEPS, which imports torch
+
 
 def examples(*lines: str) -> str:
     """Return the epilogue of a help page."""

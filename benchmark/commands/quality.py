@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.commands.flags import command, json_flag
+from benchmark.commands.flags import DEFAULT_STEPS_SAID, SAMPLERS, command, json_flag
 from benchmark.commands.output import print_json, say
 from benchmark.commands.words import typed
 from benchmark.declaring.fields import FieldError
@@ -40,8 +40,8 @@ def quality_flags(parser: argparse.ArgumentParser) -> None:
         help="psnr, fid, kid, is, prc (precision and recall), sfid, fd_randconv, memorisation; with commas (default: psnr)",
     )
     parser.add_argument("--samples", type=int, metavar="N", default=50_000, help="samples of all metrics but psnr (default: 50000)")
-    parser.add_argument("--sampler", choices=("ancestral", "ddim", "dpm"), default="ancestral", help="(default: ancestral)")
-    parser.add_argument("--steps", type=int, metavar="S", help="network evaluations a sample (default: ancestral 250, ddim 50, dpm 20)")
+    parser.add_argument("--sampler", choices=SAMPLERS, default="ancestral", help="(default: ancestral)")
+    parser.add_argument("--steps", type=int, metavar="S", help=f"network evaluations a sample (default: {DEFAULT_STEPS_SAID})")
     parser.add_argument("--sample-seed", type=int, default=0, metavar="K", help="of the samples' noise (default: 0)")
     parser.add_argument("--batch", type=int, metavar="B", help="samples drawn at once (default: 256 on cuda, 32 on cpu)")
     parser.add_argument(

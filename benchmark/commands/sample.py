@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.flags import (
+    DEFAULT_STEPS_SAID,
+    SAMPLERS,
     command,
     json_flag,
     machine_flags,
@@ -141,9 +143,11 @@ def compare(options: argparse.Namespace) -> int:
 def _request_flags(parser: argparse.ArgumentParser, sampler: str) -> None:
     parser.add_argument("--count", type=int, default=64, metavar="N", help="samples (default: 64)")
     parser.add_argument(
-        "--sampler", choices=("ancestral", "ddim", "dpm"), default=sampler, help=f"dpm is DPM-Solver++ 2M (default: {sampler})"
+        "--sampler", choices=SAMPLERS, default=sampler, help=f"dpm is DPM-Solver++ 2M, euler and heun solve the flow (default: {sampler})"
     )
-    parser.add_argument("--steps", type=int, metavar="S", help="network evaluations (default: ancestral 250, ddim 50, dpm 20)")
+    parser.add_argument(
+        "--steps", type=int, metavar="S", help=f"network evaluations; heun evaluates twice a step (default: {DEFAULT_STEPS_SAID})"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="K", help="of the noise (default: 0)")
 
 

@@ -11,6 +11,7 @@ Beta = Annotated[float, Range(least=0, below=1)]
 Prediction = Literal["noise", "data", "velocity", "flow"]
 Weighting = Literal["noise", "data", "velocity", "flow", "min_snr"]  # the quantity whose squared error has the weight 1 at every level
 NoiseSchedule = Literal["linear", "cosine", "straight"]
+Convention = Literal["here", "sit", "repa", "improved_cosine"]
 
 
 @entry(kind="recipe")
@@ -77,7 +78,9 @@ class Recipe:
 class External:
     """The evaluation of a recipe alone, for a network trained elsewhere: its budget is not known here.
 
-    `convention` tells how the network wants its noisy image and its time: as one trained here, or as the official SiT.
+    `convention` tells how the network wants its noisy image and its time: as one trained here; as SiT, whose time is the share of
+    the image on the straight path; as REPA and DiverseDiT, whose time is the share of the noise; or as improved-diffusion under
+    its cosine schedule of `cosine_steps` steps.
     """
 
     psnr_steps: Positive
@@ -85,4 +88,5 @@ class External:
     ranked: bool = True
     prediction: Prediction = added("noise")
     noise_schedule: NoiseSchedule = added("linear")
-    convention: Literal["here", "sit"] = added("here")
+    convention: Convention = added("here")
+    cosine_steps: Positive = added(4000)

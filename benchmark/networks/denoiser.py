@@ -1,5 +1,6 @@
 """Any function (x, t) -> eps as a network that is scored and sampled like one."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -39,6 +40,9 @@ class NoiseEstimate(nn.Module):
     Whatever scores, samples or analyses a network meets it in this form, and x_0 is what `clean` makes of its estimate.
     """
 
+    abar: Tensor
+    times: Tensor  # of the network, at every step of the linear schedule
+
     def __init__(self, network: nn.Module, prediction: Prediction, schedule: NoiseSchedule) -> None:
         super().__init__()
         self.network, self.prediction, self.schedule = network, prediction, schedule
@@ -61,25 +65,45 @@ class NoiseEstimate(nn.Module):
         return self.network(x, place, *(() if y is None else (y,))).to(x.dtype)
 
 
-class SitEstimate(NoiseEstimate):
-    """A network with the conventions of the official SiT: the path t x_0 + (1 - t) eps, not rescaled, and its velocity x_0 - eps."""
+class InterpolantEstimate(NoiseEstimate):
+    """A network trained elsewhere along the straight path between image and noise, which is not rescaled and whose time is a share.
 
-    def __init__(self, network: nn.Module) -> None:
+    SiT: x = t x_0 + (1 - t) eps, and x_0 - eps is estimated; REPA and DiverseDiT: x = (1 - t) x_0 + t eps and eps - x_0.
+    """
+
+    def __init__(self, network: nn.Module, *, toward_image: bool) -> None:
         super().__init__(network, "flow", "straight")
+        self.toward_image = toward_image
 
     def output(self, x: Tensor, t: Tensor, level: Levels, y: Tensor | None) -> Tensor:
-        """Return eps - x_0; x is rescaled to a + s = 1, where a is SiT's time."""
+        """Return eps - x_0; x is rescaled so that the shares of image and noise, a and s, sum to 1."""
         whole = level.signal + level.sigma
-        time = (level.signal / whole).flatten()
-        return -self.network(x / whole, time, *(() if y is None else (y,))).to(x.dtype)
+        share = ((level.signal if self.toward_image else level.sigma) / whole).flatten()
+        found = self.network(x / whole, share, *(() if y is None else (y,))).to(x.dtype)
+        return -found if self.toward_image else found
+
+
+class ImprovedCosineEstimate(NoiseEstimate):
+    """A network that estimates the noise along improved-diffusion's cosine schedule of `steps` steps, its time rescaled to 1000.
+
+    abar after step i is f((i + 1) / steps) / f(0) with f(u) = cos^2((u + 0.008) / 1.008 pi / 2) (Nichol & Dhariwal 2021, Eq. 17).
+    """
+
+    def __init__(self, network: nn.Module, steps: int) -> None:
+        super().__init__(network, "noise", "cosine")
+        start = math.cos(0.008 / 1.008 * math.pi / 2)
+        share = (self.abar.sqrt() * start).acos() / (math.pi / 2) * 1.008 - 0.008
+        self.times = 1000 * (share - 1 / steps)
 
 
 def noise_estimate(network: nn.Module, recipe: Recipe | External) -> nn.Module:
     """Return a network that was trained by a recipe as one that estimates the noise; it itself where it does so already."""
     if isinstance(network, ClosedForm | NoiseEstimate):  # what is fitted has no objective but its own
         return network
-    if isinstance(recipe, External) and recipe.convention == "sit":
-        return SitEstimate(network)
+    if isinstance(recipe, External) and recipe.convention == "improved_cosine":
+        return ImprovedCosineEstimate(network, recipe.cosine_steps)
+    if isinstance(recipe, External) and recipe.convention != "here":
+        return InterpolantEstimate(network, toward_image=recipe.convention == "sit")
     if recipe.prediction == "noise" and recipe.noise_schedule == "linear":
         return network
     return NoiseEstimate(network, recipe.prediction, recipe.noise_schedule)

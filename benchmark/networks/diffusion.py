@@ -23,7 +23,7 @@ def alphas_cumprod() -> Tensor:
     return torch.cumprod(1 - torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64), dim=0)
 
 
-def signal_levels(schedule: NoiseSchedule) -> Tensor:
+def abar_along(schedule: NoiseSchedule) -> Tensor:
     """Return abar_t of a schedule, shape (1000,), float64; all begin and end at the levels of the linear one.
 
     straight: u rises evenly (Lipman et al. 2023); cosine: abar = cos^2 of an angle that rises evenly (Nichol & Dhariwal 2021).

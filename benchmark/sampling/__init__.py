@@ -38,8 +38,8 @@ from benchmark.sampling.samplers import (
 from benchmark.sampling.store import Store, held
 
 Progress = Callable[[int, int, str], None]
-Sampler = Literal["ancestral", "ddim", "dpm"]
-DEFAULT_STEPS: dict[Sampler, int] = {"ancestral": 250, "ddim": 50, "dpm": 20}
+Sampler = Literal["ancestral", "ddim", "dpm", "euler", "heun"]
+DEFAULT_STEPS: dict[Sampler, int] = {"ancestral": 250, "ddim": 50, "dpm": 20, "euler": 50, "heun": 25}
 
 
 @checked

@@ -1,4 +1,4 @@
-"""Noise to images: the three samplers, as recursions over the kept diffusion steps, from the noisiest to the cleanest.
+"""Noise to images: the samplers, as recursions over the kept diffusion steps, from the noisiest to the cleanest.
 
 Each yields x after every step; the last is the sample. `abar` holds the signal level abar_t of the kept steps, falling
 in noise; behind the last comes abar = 1, the clean image. `predict(x, i)` returns x0_hat at the i-th kept step.
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.networks.denoiser import Estimate
-from benchmark.networks.diffusion import STEPS, alphas_cumprod, respaced
+from benchmark.networks.diffusion import STEPS, alphas_cumprod, respaced, times
 
 Predict = Callable[[Tensor, int], Tensor]
 Draw = Callable[[], Tensor]  # standard normal noise, shape and device of x
 
-SAMPLERS = ("ancestral", "ddim", "dpm")
+SAMPLERS = ("ancestral", "ddim", "dpm", "euler", "heun")
 
 
 def kept_steps(sampler: str, count: int) -> list[int]:
@@ -25,9 +25,12 @@ def kept_steps(sampler: str, count: int) -> list[int]:
 
     Even in t (improved diffusion's respacing) for `ancestral` and `ddim`; even in the log signal-to-noise ratio for
     `dpm`, as Lu et al. 2022 advise for small images: on Gaussian data of variance 0.01 to 1, 20 steps then miss the
-    standard deviation by 1.5%, against 30% with steps even in t.
+    standard deviation by 1.5%, against 30% with steps even in t. Even in the share of the noise for `euler` and `heun`, which
+    miss it by 8% with 50 steps and by 1.4% with 25.
     """
-    return _even_log_snr(count) if sampler == "dpm" and count > 1 else respaced(count)[::-1]
+    if count == 1 or sampler in ("ancestral", "ddim"):
+        return respaced(count)[::-1]
+    return _even(torch.special.logit(alphas_cumprod()) if sampler == "dpm" else times("straight"), count)
 
 
 def signal_levels(steps: Sequence[int]) -> list[float]:
@@ -114,24 +117,51 @@ def dpm(x: Tensor, predict: Predict, abar: Sequence[float]) -> Iterator[Tensor]:
         yield x
 
 
+def straight(x: Tensor, predict: Predict, abar: Sequence[float], *, corrected: bool) -> Iterator[Tensor]:
+    """Solve the probability flow along the straight path z = (1 - u) x_0 + u eps by Euler's steps, or by Heun's (`corrected`).
+
+    z = x / (a + s), and its velocity is (z - x0_hat) / u (Lipman et al. 2023; Ma et al. 2024). Heun's rule takes the mean of the
+    velocities at both ends of a step, a second evaluation; the last step ends at u = 0, where Euler's returns x0_hat.
+    """
+    for i, (now, before) in enumerate(pairwise([*abar, 1.0])):
+        start, end = _noise_share(now), _noise_share(before)
+        x0, z = predict(x, i), x / (math.sqrt(now) + math.sqrt(1 - now))
+        if before == 1:
+            yield x0
+            return
+        velocity = (z - x0) / start
+        to_x = math.sqrt(before) + math.sqrt(1 - before)
+        x = (z + (end - start) * velocity) * to_x
+        if corrected:
+            velocity = (velocity + (x / to_x - predict(x, i + 1)) / end) / 2
+            x = (z + (end - start) * velocity) * to_x
+        yield x
+
+
 def trajectory(sampler: str, x: Tensor, predict: Predict, abar: Sequence[float], draw: Draw, eta: float) -> Iterator[Tensor]:
     """Return the recursion of a sampler by its name."""
     if sampler == "ancestral":
         return ancestral(x, predict, abar, draw)
-    return ddim(x, predict, abar, draw, eta) if sampler == "ddim" else dpm(x, predict, abar)
+    if sampler == "ddim":
+        return ddim(x, predict, abar, draw, eta)
+    return dpm(x, predict, abar) if sampler == "dpm" else straight(x, predict, abar, corrected=sampler == "heun")
 
 
 def _half_log_snr(abar: float) -> float:
     return 0.5 * math.log(abar / (1 - abar))
 
 
-def _even_log_snr(count: int) -> list[int]:
-    """Return distinct steps 999 ... 0 nearest to evenly spaced log signal-to-noise ratios."""
+def _noise_share(abar: float) -> float:
+    """Return u, the share of the noise on the straight path at the level abar."""
+    return math.sqrt(1 - abar) / (math.sqrt(abar) + math.sqrt(1 - abar))
+
+
+def _even(coordinate: Tensor, count: int) -> list[int]:
+    """Return distinct steps 999 ... 0 nearest to evenly spaced values of what rises or falls with t, (1000,)."""
     if not 1 <= count <= STEPS:
         raise ValueError(f"{count} diffusion steps asked for; there are 1 to {STEPS}")
-    ratios = torch.special.logit(alphas_cumprod())  # falling in t
-    wanted = torch.linspace(ratios[-1].item(), ratios[0].item(), count, dtype=torch.float64)
-    steps = (ratios[None] - wanted[:, None]).abs().argmin(dim=1).tolist()
+    wanted = torch.linspace(coordinate[-1].item(), coordinate[0].item(), count, dtype=torch.float64)
+    steps = (coordinate[None] - wanted[:, None]).abs().argmin(dim=1).tolist()
     for i in reversed(range(count - 1)):  # the cleanest steps lie apart by more than one: push those that coincide up
         steps[i] = max(steps[i], steps[i + 1] + 1)
     steps[0] = STEPS - 1

@@ -45,7 +45,7 @@ class Work:
     objective: Objective = field(init=False)
 
     def __post_init__(self) -> None:
-        self.abar, self.objective = diffusion.signal_levels(self.recipe.noise_schedule), objective_of(self.recipe)
+        self.abar, self.objective = diffusion.abar_along(self.recipe.noise_schedule), objective_of(self.recipe)
 
     def say(self, note: str) -> None:
         """Say that something is done another way than asked."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.contract import FieldError
-from benchmark.declaring.recipe import External, NoiseSchedule, Prediction, Recipe, Weighting
-from benchmark.networks.denoiser import NoiseEstimate, SitEstimate, noise_estimate
-from benchmark.networks.diffusion import STEPS, alphas_cumprod, levels, loss, noised, respaced, signal_levels, times
+from benchmark.declaring.recipe import Convention, External, NoiseSchedule, Prediction, Recipe, Weighting
+from benchmark.networks.denoiser import InterpolantEstimate, NoiseEstimate, noise_estimate
+from benchmark.networks.diffusion import STEPS, abar_along, alphas_cumprod, levels, loss, noised, respaced, times
 from benchmark.networks.objective import Levels, Objective, clean, target, weights
 from benchmark.scoring.psnr import psnr
 from tests.gaussian import Gaussian, correlated
@@ -51,7 +51,7 @@ class Optimal(nn.Module):
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule_has_the_levels_of_the_linear_one_at_its_own_times(schedule: NoiseSchedule) -> None:
-    abar, place = signal_levels(schedule), times(schedule)
+    abar, place = abar_along(schedule), times(schedule)
     assert abar[[0, -1]].tolist() == pytest.approx(ENDS, rel=1e-9)
     assert place[[0, -1]].tolist() == pytest.approx([0, 999], abs=1e-9)
     assert (abar.diff() < 0).all() and (place.diff() > 0).all()
@@ -65,7 +65,7 @@ def test_the_straight_path_is_the_variance_preserving_one_rescaled() -> None:
     first, last = (1 / (1 + math.sqrt(end / (1 - end))) for end in ENDS)
     u = torch.linspace(first, last, STEPS, dtype=torch.float64).view(-1, 1, 1, 1)
     path = ((1 - u) * x0 + u * noise) / ((1 - u) ** 2 + u**2).sqrt()
-    level = levels(signal_levels("straight"), torch.arange(STEPS), torch.float64)
+    level = levels(abar_along("straight"), torch.arange(STEPS), torch.float64)
     torch.testing.assert_close(noised(x0, noise, level), path, rtol=1e-10, atol=1e-10)
 
 
@@ -169,20 +169,41 @@ def test_each_target_gives_back_the_image() -> None:
         assert (got - x0).abs().max() < 1e-12
 
 
-def test_an_official_flow_is_the_same_denoiser() -> None:
-    """SiT's linear path x = t x_0 + (1 - t) eps, its time t and its velocity x_0 - eps, by the best estimate of each."""
+@pytest.mark.parametrize("convention", ["sit", "repa"])
+def test_an_official_flow_is_the_same_denoiser(convention: Convention) -> None:
+    """The path in shares of image and noise, with SiT's time and sign and with REPA's, by the best estimate of each."""
     data = correlated()
 
     class Official(nn.Module):
         def forward(self, x: Tensor, t: Tensor) -> Tensor:
-            a, s = t[:, None].double(), 1 - t[:, None].double()
+            a, s = (t[:, None], 1 - t[:, None]) if convention == "sit" else (1 - t[:, None], t[:, None])
             along = (x.flatten(1) - a * data.mean) @ data.axes / (a**2 * data.variances + s**2)  # (x - E x) / Var x, by axis
             image = data.mean + (a * data.variances * along) @ data.axes.T
-            return (image - s * along @ data.axes.T).view(x.shape)
+            noise = s * along @ data.axes.T
+            return (image - noise if convention == "sit" else noise - image).view(x.shape)
 
     x = torch.randn(50, *data.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     t = torch.tensor(respaced(50))
-    assert (SitEstimate(Official())(x, t) - data(x, t)).abs().max() < 1e-9
+    estimate = noise_estimate(Official(), External(psnr_steps=1, psnr_images=1, convention=convention))
+    assert (estimate(x, t) - data(x, t)).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("steps", [1000, 4000])
+def test_the_time_of_improved_diffusions_cosine_schedule_is_where_its_products_reach_the_level(steps: int) -> None:
+    """By the products of its betas, in a loop: the level of every scored step lies between those of the two steps around its time."""
+
+    def f(u: float) -> float:
+        return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    product, abar = 1.0, []
+    for i in range(steps):
+        product *= 1 - min(1 - f((i + 1) / steps) / f(i / steps), 0.999)
+        abar.append(product)
+    place = noise_estimate(nn.Identity(), External(psnr_steps=1, psnr_images=1, convention="improved_cosine", cosine_steps=steps)).times
+    for t in respaced(50):
+        i = place[t].item() * steps / 1000
+        below, level = math.floor(i), alphas_cumprod()[t].item()
+        assert abar[below] * (1 + 1e-9) >= level >= abar[below + 1] * (1 - 1e-9), (t, i)
 
 
 def test_who_needs_no_conversion_is_left_alone() -> None:
@@ -192,7 +213,7 @@ def test_who_needs_no_conversion_is_left_alone() -> None:
     made = noise_estimate(network, Recipe(prediction="flow", noise_schedule="straight"))
     assert isinstance(made, NoiseEstimate) and noise_estimate(made, Recipe(prediction="flow")) is made
     assert isinstance(noise_estimate(network, Recipe(noise_schedule="cosine")), NoiseEstimate)
-    assert isinstance(noise_estimate(network, External(psnr_steps=1, psnr_images=1, convention="sit")), SitEstimate)
+    assert isinstance(noise_estimate(network, External(psnr_steps=1, psnr_images=1, convention="sit")), InterpolantEstimate)
     assert Recipe().min_snr_gamma == 5.0
     with pytest.raises(FieldError, match="needs weighting = 'min_snr'"):
         Recipe(min_snr_gamma=3.0)

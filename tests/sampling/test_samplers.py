@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmark.commands import flags
 from benchmark.networks.diffusion import alphas_cumprod
+from benchmark.sampling import DEFAULT_STEPS
 from benchmark.sampling.samplers import (
     SAMPLERS,
     ancestral,
@@ -16,6 +18,7 @@ from benchmark.sampling.samplers import (
     kept_steps,
     predictor,
     signal_levels,
+    straight,
     trajectory,
 )
 from benchmark.scoring.psnr import psnr
@@ -24,7 +27,7 @@ from tests.gaussian import Gaussian, correlated, diagonal
 COUNT = 20_000
 SIGMAS = 4.5  # of Monte Carlo error that are allowed: 3e-6 a value, and the seeds are fixed
 # How far a sampler misses a standard deviation by its finite number of steps, the worst over the variances 0.01 to 1.
-BIAS = {("ancestral", 1000): 0.037, ("ddim", 1000): 0.022, ("dpm", 100): 0.004}
+BIAS = {("ancestral", 1000): 0.037, ("ddim", 1000): 0.022, ("dpm", 100): 0.004, ("euler", 1000): 0.017, ("heun", 100): 0.004}
 
 
 def noise(shape: tuple[int, int, int], count: int, seed: int = 0) -> Callable[[], Tensor]:
@@ -38,7 +41,10 @@ def sample(data: Gaussian, sampler: str, count: int, steps: int, eta: float = 0.
 
 
 @pytest.mark.parametrize("data", [diagonal(), correlated()], ids=["diagonal", "correlated"])
-@pytest.mark.parametrize(("sampler", "steps", "eta"), [("ancestral", 1000, 0), ("ddim", 1000, 0), ("ddim", 1000, 0.5), ("dpm", 100, 0)])
+@pytest.mark.parametrize(
+    ("sampler", "steps", "eta"),
+    [("ancestral", 1000, 0), ("ddim", 1000, 0), ("ddim", 1000, 0.5), ("dpm", 100, 0), ("euler", 1000, 0), ("heun", 100, 0)],
+)
 def test_samples_have_the_mean_and_covariance_of_the_data(data: Gaussian, sampler: str, steps: int, eta: float) -> None:
     """Within Monte Carlo error and the stated bias of the steps, in the axes of the covariance."""
     count = COUNT // 4
@@ -83,9 +89,18 @@ def test_ddim_with_eta_one_is_ancestral_at_every_step() -> None:
         assert all(torch.allclose(a, b, atol=1e-9, rtol=0) for a, b in pairs)
 
 
-@pytest.mark.parametrize(("solver", "ratio"), [(dpm, 4.0), (lambda x, p, a: ddim(x, p, a, torch.Tensor), 2.0)], ids=["dpm", "ddim"])
+@pytest.mark.parametrize(
+    ("solver", "ratio"),
+    [
+        (dpm, 4.0),
+        (lambda x, p, a: ddim(x, p, a, torch.Tensor), 2.0),
+        (lambda x, p, a: straight(x, p, a, corrected=False), 2.0),
+        (lambda x, p, a: straight(x, p, a, corrected=True), 4.0),
+    ],
+    ids=["dpm", "ddim", "euler", "heun"],
+)
 def test_order_of_convergence_to_the_exact_probability_flow(solver: Callable[..., object], ratio: float) -> None:
-    """Half the width: a quarter of the error for the second-order solver, half of it for DDIM."""
+    """Half the width: a quarter of the error for a second-order solver, half of it for DDIM and Euler."""
     data, errors = correlated(), []
     x = noise(data.shape, 32)()
     for count in (64, 128, 256, 512):
@@ -126,6 +141,10 @@ def test_kept_steps_fall_from_999_to_0() -> None:
     widths = (abar / (1 - abar)).log().diff()
     assert widths.min() > 0.9 * widths.mean()
     assert widths.max() < 1.1 * widths.mean()
+    abar = alphas_cumprod()[kept_steps("euler", 50)]
+    shares = ((1 - abar).sqrt() / (abar.sqrt() + (1 - abar).sqrt())).diff()
+    assert shares.max() < 0.9 * shares.mean() < 0  # all fall, by about as much
+    assert shares.min() > 1.1 * shares.mean()
 
 
 def test_psnr_of_the_optimal_denoiser_is_the_analytic_mmse_curve() -> None:
@@ -157,3 +176,28 @@ def test_ancestral_steps_draw_noise_but_the_last() -> None:
 
     list(ancestral(source(), predictor(data, kept), signal_levels(kept), draw))
     assert len(drawn) == 4
+
+
+def test_a_step_of_euler_is_the_velocity_times_the_width_and_heuns_the_mean_of_two() -> None:
+    """In plain floats on one value of variance c, whose velocity is known: u moves from 0.75 to 0.5, then to 0."""
+    c, u, end = 0.25, 0.75, 0.5
+    data = Gaussian(torch.zeros(1, dtype=torch.float64), torch.tensor([[c]], dtype=torch.float64), (1, 1, 1))
+    abar = [(1 - w) ** 2 / ((1 - w) ** 2 + w**2) for w in (u, end)]
+    z = 0.8
+
+    def velocity(z: float, u: float) -> float:
+        image = (1 - u) * c / ((1 - u) ** 2 * c + u**2) * z  # E[x_0 | z]
+        return (z - image) / u
+
+    once = z + (end - u) * velocity(z, u)
+    twice = z + (end - u) * (velocity(z, u) + velocity(once, end)) / 2
+    x = torch.full((1, 1, 1, 1), z / math.sqrt((1 - u) ** 2 + u**2), dtype=torch.float64)
+    for corrected, expected in ((False, once), (True, twice)):
+        first, last = straight(x, data.predict(abar), abar, corrected=corrected)
+        assert first.item() * math.sqrt((1 - end) ** 2 + end**2) == pytest.approx(expected, abs=1e-12)
+        assert last.item() == pytest.approx(expected - end * velocity(expected, end), abs=1e-12)
+
+
+def test_the_command_line_names_every_sampler_and_its_steps() -> None:
+    assert flags.SAMPLERS == SAMPLERS == tuple(DEFAULT_STEPS)
+    assert ", ".join(f"{name} {steps}" for name, steps in DEFAULT_STEPS.items()) == flags.DEFAULT_STEPS_SAID
