@@ -60,7 +60,7 @@ def resolve(
     layout: str,
     dataset: str,
     recipe: str,
-    subset: int,
+    subset: int | None = None,
     seed: int = 0,
     half: "Half | None" = None,
     overrides: Sequence[str] = (),
@@ -68,7 +68,8 @@ def resolve(
 ) -> "Spec":
     """Return the spec of a run by the names of its entries; `overrides` as in ['recipe.steps=500'] change single fields.
 
-    `registry` names folders of further entries. Raise UsageError, which says what there is, where a name is unknown.
+    `subset` is the number of training images, where None the one that the recipe is made for. `registry` names folders
+    of further entries. Raise UsageError, which says what there is, where a name is unknown.
     """
     from benchmark.declaring import registry as declared
     from benchmark.declaring import spec as specs

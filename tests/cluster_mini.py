@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark.declaring.spec import load_suite
+from benchmark.declaring.entries import load_suite
 from benchmark.recording import record
 from benchmark.suites.cluster import Cluster
 from benchmark.suites.local import cores

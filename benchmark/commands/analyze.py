@@ -17,7 +17,7 @@ from benchmark.commands.flags import (
 from benchmark.commands.output import duration, near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, run_folder
 from benchmark.commands.words import typed
-from benchmark.declaring import registry
+from benchmark.declaring import entries, registry
 from benchmark.declaring.fields import FieldError
 from benchmark.errors import BenchError, NotRun, UsageError, unknown
 
@@ -185,7 +185,7 @@ def _folders(suite: str, search: tuple[Path, ...]) -> list[Path]:
     """Return the folders of a suite's finished runs, in its order."""
     from benchmark.declaring import spec
 
-    rows = list(spec.load_suite(suite, search).rows())
+    rows = list(entries.load_suite(suite, search).rows())
     ids = [
         spec.resolve({axis: getattr(row, axis) for axis in spec.AXES}, subset=row.subset, seed=row.seed, search=search).id for row in rows
     ]

@@ -9,7 +9,7 @@ from benchmark.commands.flags import command, json_flag, registry_flag
 from benchmark.commands.output import print_json, print_table, say
 from benchmark.commands.place import home
 from benchmark.commands.words import typed
-from benchmark.declaring import registry
+from benchmark.declaring import entries, registry
 from benchmark.errors import BenchError
 
 
@@ -72,7 +72,6 @@ def add(verbs: Any) -> None:
 
 def data_add(options: argparse.Namespace) -> int:
     """`bench data add`."""
-    from benchmark.declaring import spec
     from benchmark.images import (
         datasets,
         stock,
@@ -81,7 +80,7 @@ def data_add(options: argparse.Namespace) -> int:
     from benchmark.running.progress import Display
 
     file = registry.find("dataset", options.name, registry.roots(options.registry))
-    entry = spec.load(file)
+    entry = entries.load(file)
     ours = file.path.is_relative_to(registry.STOCK) and not options.force
     with Display(words=typed) as display:
         added = datasets.add(
@@ -112,11 +111,10 @@ def data_add(options: argparse.Namespace) -> int:
 
 def data_pack(options: argparse.Namespace) -> int:
     """`bench data pack`."""
-    from benchmark.declaring import spec
     from benchmark.images import datasets
     from benchmark.running.progress import Display
 
-    entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
+    entry = entries.load(registry.find("dataset", options.name, registry.roots(options.registry)))
     with Display(words=typed) as display:
         packed = datasets.load(entry.name, entry.config, home=home(), progress=display.bar(f"packing {entry.name}"))
     say(f"{entry.name}: {packed.manifest.count:,} images, every byte as in its manifest, sha256 {packed.manifest.sha256[:12]}")
@@ -125,11 +123,10 @@ def data_pack(options: argparse.Namespace) -> int:
 
 def data_list(options: argparse.Namespace) -> int:
     """`bench data list`."""
-    from benchmark.declaring import spec
     from benchmark.images import datasets
 
     rows = [
-        (name, file.description, *map(typed, datasets.status(name, home(), spec.load(file).config)))
+        (name, file.description, *map(typed, datasets.status(name, home(), entries.load(file).config)))
         for name, file in registry.entries("dataset", registry.roots(options.registry)).items()
     ]
     columns = ("name", "what it is", "images", "state")

@@ -49,6 +49,7 @@ def list_entries(options: argparse.Namespace) -> int:
                         "records": recorded[axis][e.name],
                         "description": e.description,
                         "assumed": e.assumed,
+                        **({"subset": e.subset} if axis == "recipe" else {}),
                         "file": str(e.path),
                         "broken": _broken(e),
                     }
@@ -68,7 +69,7 @@ def list_entries(options: argparse.Namespace) -> int:
 
 
 def _broken(file: registry.EntryFile) -> str | None:
-    from benchmark.declaring.spec import fault
+    from benchmark.declaring.entries import fault
 
     why = fault(file)
     return why and typed(why)
@@ -77,7 +78,8 @@ def _broken(file: registry.EntryFile) -> str | None:
 def _said(file: registry.EntryFile) -> str:
     if why := _broken(file):
         return f"BROKEN: {why}"
-    return file.description + (f" (assumed: {', '.join(file.assumed)})" if file.assumed else "")
+    made_for = f" (N = {file.subset:,})" if file.subset else ""
+    return file.description + made_for + (f" (assumed: {', '.join(file.assumed)})" if file.assumed else "")
 
 
 def _list_runs(options: argparse.Namespace) -> int:

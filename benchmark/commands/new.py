@@ -66,7 +66,7 @@ def new(options: argparse.Namespace) -> int:
 
 def _remark(entry: Path) -> str:
     """Say how many images a folder needs."""
-    from benchmark.declaring.spec import load
+    from benchmark.declaring.entries import load
     from benchmark.images.enough import least
 
     return f"Of its images, {least(load(registry.read('dataset', entry)).config)}"

@@ -8,7 +8,7 @@ from benchmark.commands.flags import command, half_flag, json_flag, registry_fla
 from benchmark.commands.output import near, print_json, say
 from benchmark.commands.place import home
 from benchmark.commands.words import typed
-from benchmark.declaring import registry
+from benchmark.declaring import entries, registry
 from benchmark.errors import UsageError
 
 
@@ -36,7 +36,6 @@ def add(actions: Any) -> None:
 
 def data_preview(options: argparse.Namespace) -> int:
     """`bench data preview`."""
-    from benchmark.declaring import spec
     from benchmark.files import write_bytes
     from benchmark.images import datasets
     from benchmark.images.preview import preview
@@ -46,7 +45,7 @@ def data_preview(options: argparse.Namespace) -> int:
         raise UsageError(f"--out {options.out} must be the name of a .png file.")
     if options.seed < 0:
         raise UsageError(f"--seed {options.seed} must be at least 0.")
-    entry = spec.load(registry.find("dataset", options.name, registry.roots(options.registry)))
+    entry = entries.load(registry.find("dataset", options.name, registry.roots(options.registry)))
     with Display(words=typed) as display:
         packed = datasets.load(entry.name, entry.config, home=home(), progress=display.bar(f"packing {entry.name}"))
     made = preview(packed, entry.name, size=options.subset, seed=options.seed, half=options.half, test=options.test, shown=options.count)

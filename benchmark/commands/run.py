@@ -70,7 +70,9 @@ def spec_flags(parser: argparse.ArgumentParser) -> None:
     """Add what names a row: the axes, --subset, --seed, --half, --recipe, --set, --record."""
     for axis, text in (("model", "backbone"), ("layout", "attention layout"), ("dataset", "images")):
         parser.add_argument(f"--{axis}", metavar="NAME", help=f"{text}: a name from `bench list {axis}s`")
-    parser.add_argument("--subset", type=int, metavar="N", default=10_000, help="training images (default: 10000)")
+    parser.add_argument(
+        "--subset", type=int, metavar="N", help="training images (default: what the recipe is made for, as `bench list recipes` says)"
+    )
     parser.add_argument("--seed", type=int, metavar="K", default=0, help="shuffle, initialisation and noise (default: 0)")
     half_flag(parser)
     parser.add_argument("--recipe", metavar="NAME", default="paper", help="budget and evaluation (default: paper)")
@@ -228,8 +230,9 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
     from benchmark.images import datasets
     from benchmark.networks import cost
     from benchmark.networks.attention import pairs_scored
+    from benchmark.training.beforehand import check_trainable, short_of_memory
 
-    runs.check_trainable(spec)
+    check_trainable(spec)
     total, trainable = cost.parameters(cost.on_meta(spec))
     recipe = spec.recipe.config
     seconds = cost.step_seconds(spec, runs.build(spec).to(place.device), place.device)
@@ -248,7 +251,7 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
         "assumed": list(spec.assumed),
         "state": "finished" if runs.finished(spec, place) else "not finished",
     }
-    for short in filter(None, (runs.short_of_memory(spec), datasets.short_of_images(spec, place.home))):
+    for short in filter(None, (short_of_memory(spec), datasets.short_of_images(spec, place.home))):
         say(typed(short), error=True)
     if options.json:
         print_json(facts | {"spec": spec.to_json()})

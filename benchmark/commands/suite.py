@@ -17,7 +17,7 @@ from benchmark.commands.flags import (
 from benchmark.commands.output import duration, near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, records_of
 from benchmark.commands.words import typed
-from benchmark.declaring import registry
+from benchmark.declaring import entries, registry
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import PROJECT, PUBLISHED, is_checkout
 
@@ -86,7 +86,7 @@ def add_reproduce(verbs: Any) -> None:
     )
     for axis in ("model", "layout", "dataset", "recipe"):
         parser.add_argument(f"--{axis}", metavar="NAME", help=f"a name from `bench list {axis}s`")
-    parser.add_argument("--subset", type=int, metavar="N", help="training images")
+    parser.add_argument("--subset", type=int, metavar="N", help="training images (default: what the recipe is made for)")
     parser.add_argument(
         "--equivalent",
         metavar="SUITE",
@@ -112,12 +112,11 @@ def add_reproduce(verbs: Any) -> None:
 
 def suite_show(options: argparse.Namespace) -> int:
     """`bench suite show`."""
-    from benchmark.declaring import spec
     from benchmark.running.progress import Display
     from benchmark.suites.cost import H100_PEAK, H100_SHARE, costs
 
     search = registry.roots(options.registry)
-    rows = list(spec.load_suite(options.suite, search).rows())
+    rows = list(entries.load_suite(options.suite, search).rows())
     place = place_of(options)
     device = None if options.no_timing else place.device
     with Display(words=typed) as display:
@@ -196,10 +195,9 @@ def suite_code(options: argparse.Namespace) -> int:
 
 def suite_verify(options: argparse.Namespace) -> int:
     """`bench suite verify`."""
-    from benchmark.declaring import spec
     from benchmark.suites import reproduce as reproductions
 
-    rows = list(spec.load_suite(options.suite).rows())
+    rows = list(entries.load_suite(options.suite).rows())
     page = reproductions.gather(options.suite, rows, home(), records_of(options), PUBLISHED)
     say(f"{len(rows)} rows of the suite {options.suite} have their verdicts. The page of this machine's numbers: {near(page)}")
     return 0
@@ -216,7 +214,7 @@ def reproduce(options: argparse.Namespace) -> int:
     if options.equivalent:
         return _equivalent(options, search)
     names = {axis: getattr(options, axis) for axis in spec.AXES}
-    if missing := [name for name in (*names, "subset") if getattr(options, name) is None]:
+    if missing := [name for name in names if getattr(options, name) is None]:
         raise UsageError(f"--{missing[0]} is missing: name a row, or a suite with --equivalent SUITE.")
     resolved = spec.resolve(names, subset=options.subset, seed=options.seed, half=options.half, search=search)
     tolerance = reproductions.TOLERANCE if options.tolerance is None else options.tolerance
@@ -261,13 +259,13 @@ def _bench(options: argparse.Namespace) -> "Bench":
 
 
 def _equivalent(options: argparse.Namespace, search: tuple[Path, ...]) -> int:
-    from benchmark.declaring import equivalence, spec
+    from benchmark.declaring import equivalence
     from benchmark.running.progress import Display
     from benchmark.suites.equivalent import prove
 
     if not is_checkout():
         raise UsageError("--equivalent writes the project's own ledger: it needs a checkout.")
-    rows = list(spec.load_suite(options.equivalent, search).rows())
+    rows = list(entries.load_suite(options.equivalent, search).rows())
     with Display(words=typed) as display:
         found = prove(rows, _bench(options), display, committed_in=records_of(options), search=search)
     if options.json:

@@ -26,7 +26,7 @@ def weights_flags(parser: argparse.ArgumentParser) -> None:
     for axis in ("model", "layout", "dataset"):
         group.add_argument(f"--{axis}", metavar="NAME", help=f"a name from `bench list {axis}s`")
     group.add_argument("--recipe", metavar="NAME", default="paper", help="whose evaluation is taken (default: paper)")
-    group.add_argument("--subset", type=int, metavar="N", default=10_000, help="the N it was trained on (default: 10000)")
+    group.add_argument("--subset", type=int, metavar="N", help="the N it was trained on (default: what the recipe is made for)")
     group.add_argument("--seed", type=int, metavar="K", default=0, help="shuffle and noise (default: 0)")
     group.add_argument("--set", action="append", default=[], metavar="AXIS.FIELD=VALUE", dest="overrides", help="change one field")
     group.add_argument("--publish", metavar="NAME", help="put the row on the leaderboard, marked as trained elsewhere, under this name")

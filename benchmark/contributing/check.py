@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from benchmark.contract import Attention, ImageShape
+from benchmark.contract import Attention, Entry, ImageShape
 from benchmark.contributing import check_record
 from benchmark.declaring import registry
+from benchmark.declaring.entries import load
 from benchmark.declaring.fields import FieldError
-from benchmark.declaring.spec import Entry, load
 from benchmark.declaring.suite import Suite
 from benchmark.errors import BenchError, NotRun, UsageError, unknown
 from benchmark.files import home as default_home

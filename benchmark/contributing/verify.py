@@ -26,6 +26,7 @@ from benchmark.recording.verification import LEVELS, Level, LevelName, Verificat
 from benchmark.running import environment
 from benchmark.running.place import Place
 from benchmark.running.progress import Display
+from benchmark.scoring.result import score
 from benchmark.training.checkpoint import weights_digest
 
 MINUTES = 30.0  # a row whose record says that it took longer is not trained again, unless that is asked for
@@ -142,7 +143,7 @@ def _rescored(made: Record, bench: Bench, display: Display) -> str:
     network = _network(spec, made, bench, display)
     if weights_digest(network.state_dict()) != made.weights_sha256:
         raise BenchError(f"The weights are not those of the record ({made.weights_sha256[:12]}).")
-    fresh = run.score(spec, bench.place, display, network, subset).measured.psnr
+    fresh = score(spec, bench.place, display, network, subset).measured.psnr
     if problems := curve_differences(made.psnr, fresh):
         raise BenchError("The weights give other curves: " + "; ".join(problems))
     return f"every point of every curve within {RESCORED} dB"

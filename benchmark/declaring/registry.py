@@ -11,17 +11,22 @@ FOLDERS = {"model": "backbones", "layout": "layouts", "dataset": "datasets", "re
 STOCK = PROJECT / "registry"
 
 _ASSUMED = re.compile(r"#\s*assumed:\s*(\w+):\s*(.+)")
+_SUBSET = re.compile(r"#\s*subset:\s*(\d[\d_]*)")
 
 
 @dataclass(frozen=True)
 class EntryFile:
-    """One named entry as it lies on disk; `assumed` maps a field to why its value is not the paper's own word."""
+    """One named entry as it lies on disk; `assumed` maps a field to why its value is not the paper's own word.
+
+    `subset` is the number of training images that a recipe is made for, where no one says another.
+    """
 
     axis: str
     name: str
     path: Path
     description: str
     assumed: dict[str, str] = field(default_factory=dict)
+    subset: int | None = None
     unreadable: str = ""  # why, where its text cannot be read; such an entry hides no other
 
 
@@ -55,15 +60,16 @@ def find(axis: str, name: str, search: tuple[Path, ...] = (STOCK,)) -> EntryFile
 
 
 def read(axis: str, path: Path) -> EntryFile:
-    """Read an entry's comment lines: the first is its description, `# assumed: field: reason` marks a field."""
+    """Read an entry's comment lines: the first is its description, `# assumed: field: reason` marks a field, `# subset: 16` is its N."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # of an editor that marks its text
     except (OSError, UnicodeDecodeError) as problem:
         return EntryFile(axis, path.stem, path, "", unreadable=f"it cannot be read: {problem}")
     comments = [line.strip() for line in lines if line.strip().startswith("#")]
     assumed = {m.group(1): m.group(2).strip() for line in comments if (m := _ASSUMED.fullmatch(line))}
+    sizes = [int(m.group(1)) for line in comments if (m := _SUBSET.fullmatch(line))]
     first = lines[0].lstrip("# ").strip() if lines and lines[0].startswith("#") else ""
-    return EntryFile(axis, path.stem, path, first, assumed)
+    return EntryFile(axis, path.stem, path, first, assumed, sizes[0] if sizes else None)
 
 
 def _folder_list() -> str:

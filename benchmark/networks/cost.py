@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark.contract import Attention, Backbone, ClosedForm, ImageShape
 from benchmark.declaring.spec import Spec
 from benchmark.networks import diffusion
+from benchmark.running.environment import synchronize
 
 TIMED = 7  # passes
 TIMED_SECONDS = 3.0
@@ -101,10 +102,10 @@ def step_seconds(spec: Spec, network: nn.Module, device: torch.device) -> float:
     x, t = _inputs(spec.images, few, device)
     times: list[float] = []
     while len(times) <= TIMED and sum(times[1:]) < TIMED_SECONDS:  # the first warms up
-        _synchronize(device)
+        synchronize(device)
         began = time.perf_counter()
         network(x, t).square().mean().backward()
-        _synchronize(device)
+        synchronize(device)
         times.append(time.perf_counter() - began)
     return median(times[1:]) * batch / few
 
@@ -120,8 +121,3 @@ def peak_memory_bytes(device: torch.device) -> int:
 def _inputs(images: ImageShape, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     shape = (batch, images.channels, images.resolution, images.resolution)
     return torch.zeros(shape, device=device), torch.full((batch,), diffusion.STEPS // 2, device=device)
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

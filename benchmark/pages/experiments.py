@@ -8,8 +8,8 @@ from functools import cached_property
 from itertools import product
 
 from benchmark.declaring import registry
+from benchmark.declaring.entries import load_suite
 from benchmark.declaring.row import Row
-from benchmark.declaring.spec import load_suite
 from benchmark.pages.claims import WORTH, Claim, Contrast, Experiment, Over, Part, Side, declared
 from benchmark.pages.statistics import Estimate, Paired, estimate
 from benchmark.pages.tables import BASELINE

@@ -1,4 +1,4 @@
-"""Where a run happens: versions, commit, processor, device."""
+"""What a run happens on: versions, commit, processor, device."""
 
 import platform
 import subprocess
@@ -30,6 +30,12 @@ def choose_device(name: str) -> torch.device:
 def device_name(device: torch.device) -> str:
     """Return what the device calls itself."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}: {_processor()}"
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def describe() -> Environment:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from benchmark.declaring.equivalence import OtherCode
 from benchmark.declaring.spec import Spec
 from benchmark.files import home
 from benchmark.running.environment import choose_device
@@ -35,3 +36,9 @@ class Place:
 def here(device: str = "auto", records: Path | None = None) -> Place:
     """Return the place of a single process that a person has not described further."""
     return Place(home=home(), records=records or home() / "leaderboard" / "records", device=choose_device(device))
+
+
+def check_code(what: str, code: str, spec: Spec, place: Place) -> None:
+    """Raise OtherCode where `what` was made by code that is not known to give the numbers of this code."""
+    if not place.accept_old_code and not spec.same_numbers(code):
+        raise OtherCode(what, code, spec.code)

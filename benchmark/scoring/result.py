@@ -1,10 +1,12 @@
-"""What a run found: a trained network and its scores to a record, written with its picture."""
+"""What a run found: a trained network to its scores, and both to a record, written with its picture."""
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from benchmark.declaring.spec import Spec
 from benchmark.errors import BenchError
@@ -12,13 +14,14 @@ from benchmark.files import write_text
 from benchmark.images.datasets import Subset
 from benchmark.networks.attention import kernels_used
 from benchmark.networks.cost import forward_flops, parameters, peak_memory_bytes
+from benchmark.networks.denoiser import noise_estimate
 from benchmark.recording import curves, errors, record
 from benchmark.recording.record import METRIC_VERSION, Budget, Data, Psnr, Record
 from benchmark.running import environment
 from benchmark.running.place import Place
 from benchmark.running.progress import Display
-from benchmark.scoring.measure import Measured, by_image
-from benchmark.scoring.partial import PARTIAL
+from benchmark.scoring.measure import Measured, by_image, measure, on_device
+from benchmark.scoring.partial import PARTIAL, PartialScores, identity
 from benchmark.training import checkpoint
 from benchmark.training.state import Trained
 
@@ -28,6 +31,43 @@ class Scored(NamedTuple):
 
     measured: Measured
     seconds: float
+
+
+def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset: Subset, keep: Path | None = None) -> Scored:
+    """Score a network by the recipe; the errors of what is scored go into the folder `keep`, where a killed scoring resumes."""
+    began = time.monotonic()
+    recipe, images = spec.recipe.config, on_device(subset, place.device)
+    network = noise_estimate(network, recipe)
+    partial = None
+    if keep:
+        depends = identity(
+            weights=checkpoint.weights_digest(network.state_dict()),
+            train=subset.digest,
+            test=subset.test_digest,
+            seed=spec.seed,
+            steps=recipe.psnr_steps,
+            images=recipe.psnr_images,
+            peers=",".join(peer.digest for peer in subset.peers),
+            version=METRIC_VERSION,
+        )
+        partial = PartialScores(keep / PARTIAL, depends, seconds=place.checkpoint_seconds, processes=place.processes)
+    try:
+        measured = measure(
+            network,
+            images,
+            seed=spec.seed,
+            steps=recipe.psnr_steps,
+            most=recipe.psnr_images,
+            peer_pairs=recipe.peer_images if subset.peers else 0,
+            progress=display.bar("scoring"),
+            processes=place.processes,
+            partial=partial,
+        )
+    except KeyboardInterrupt:
+        if partial:
+            partial.write()
+        raise
+    return Scored(measured, time.monotonic() - began)
 
 
 def record_of(spec: Spec, place: Place, trained: Trained, scored: Scored, subset: Subset) -> Record:

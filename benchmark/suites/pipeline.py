@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.declaring import closure, equivalence, registry
+from benchmark.declaring.entries import load, load_suite
 from benchmark.declaring.row import Row
-from benchmark.declaring.spec import AXES, Spec, load, load_suite, resolve
+from benchmark.declaring.spec import AXES, Spec, resolve
 from benchmark.files import write_text
 from benchmark.recording.record import RECORDS, path_of
 

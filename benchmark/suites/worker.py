@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmark import __version__
-from benchmark.declaring import registry
+from benchmark.declaring import entries, registry
 from benchmark.declaring.row import Row
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import PROJECT, home
@@ -176,10 +176,9 @@ def _refuse(order: Order, search: tuple[Path, ...]) -> None:
             f"{node} does not see the head's directory {order.home} (there is no {order.beacon}). Let BENCH_HOME "
             "name a directory that every node mounts at the same place, or keep the runs under a URL: `benchmark.suites.cluster.Cluster(store='s3://…')`."
         )
-    from benchmark.declaring import spec
     from benchmark.images.manifest import adding
 
-    entry = spec.load(registry.find("dataset", order.row.dataset, search))
+    entry = entries.load(registry.find("dataset", order.row.dataset, search))
     images = (Path(order.home) if order.home else home()) / "packed" / entry.name / "images.npy"
     if not entry.config.embedded and not images.exists():
         raise UsageError(

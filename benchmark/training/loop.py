@@ -18,6 +18,7 @@ from benchmark.declaring.recipe import Recipe
 from benchmark.errors import BenchError
 from benchmark.networks.memory import out_of_memory
 from benchmark.recording.record import Point
+from benchmark.running.environment import synchronize
 from benchmark.training import checkpoint
 from benchmark.training.state import Training
 from benchmark.training.step import Work, learning_rate, prepare, take_step
@@ -95,7 +96,7 @@ def train(
             training.loss_sum, training.loss_steps = 0.0, 0
             sitting, reported = sitting + time.monotonic() - measuring, time.monotonic()
         if save_due:
-            _synchronize(device)
+            synchronize(device)
             training.wall_seconds = time.monotonic() - sitting
             processes.ask_first(lambda: training.save(folder))
             saved_at = time.monotonic()
@@ -130,8 +131,3 @@ def _collect(training: Training, losses: list[Tensor], work: Work) -> dict[str, 
     training.loss_sum = math.fsum([training.loss_sum, *values.tolist()])
     training.loss_steps += len(losses)
     return {"loss": values.mean().item()}
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

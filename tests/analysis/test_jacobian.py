@@ -11,7 +11,7 @@ from benchmark.analysis import jacobian, spectrum
 from benchmark.analysis.derivatives import Linearised
 from benchmark.analysis.study import Parts, Request, noisy
 from benchmark.contract import Attention, ImageShape
-from benchmark.declaring import registry, spec
+from benchmark.declaring import entries, registry
 from benchmark.errors import NotRun
 from benchmark.networks.diffusion import alphas_cumprod
 from registry.backbones.dit import DiT
@@ -46,7 +46,7 @@ FITTED = {
 
 def entry(name: str) -> object:
     """Return a backbone of the registry by name."""
-    return spec.load(registry.find("model", name)).config
+    return entries.load(registry.find("model", name)).config
 
 
 def uint8_images(count: int, side: int = 8) -> Tensor:

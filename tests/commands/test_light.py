@@ -112,9 +112,9 @@ def test_every_generated_dataset_makes_its_images_on_a_bare_node(bare):
     """Or says what to install, where its images come with a package."""
     script = (
         "from benchmark.contract import ImageError\n"
-        "from benchmark.declaring import registry, spec\n"
+        "from benchmark.declaring import entries, registry\n"
         "for name, file in registry.entries('dataset').items():\n"
-        "    config = spec.load(file).config\n"
+        "    config = entries.load(file).config\n"
         "    if config.embedded:\n"
         "        try:\n"
         "            source = config.open(None)\n"

@@ -86,7 +86,7 @@ def test_the_network_of_the_page_has_the_bias_that_it_claims(followed) -> None:
 
     from benchmark.contract import ImageShape
     from benchmark.declaring import registry
-    from benchmark.declaring.spec import load
+    from benchmark.declaring.entries import load
 
     folder, _, _ = followed
     network = load(registry.read("model", folder / "backbones" / "my_bias.gin")).config.build(ImageShape(3, 8), ())
@@ -101,7 +101,7 @@ def test_the_dit_of_the_page_looks_at_directions_and_at_its_pattern_only(followe
 
     from benchmark.contract import Attention, ImageShape
     from benchmark.declaring import registry
-    from benchmark.declaring.spec import load
+    from benchmark.declaring.entries import load
 
     folder, _, _ = followed
     layout = load(registry.read("layout", folder / "layouts" / "knights_3.gin")).config

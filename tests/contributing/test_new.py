@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.contributing import check, new
 from benchmark.declaring import registry
-from benchmark.declaring.spec import load
+from benchmark.declaring.entries import load
 from benchmark.errors import UsageError
 from tests.conftest import ENTRIES, Bench
 

@@ -44,7 +44,7 @@ WORDS = [
     ("benchmark/scoring/psnr.py", '"""', '"""Again: '),
     ("benchmark/training/step.py", "\n\n\n", "\n\n\n# A comment.\n"),
     ("benchmark/training/loop.py", "The loss is ", "The loss was "),
-    ("benchmark/run.py", "have changed since it began", "are others than when it began"),
+    ("benchmark/running/folder.py", "have changed since it began", "are others than when it began"),
     ("benchmark/contract.py", "must be odd, so that it has a centre", "must be odd"),
     ("benchmark/declaring/recipe.py", "must rise", "has to rise"),
     ("registry/backbones/dit.py", '"""', '"""Again: '),

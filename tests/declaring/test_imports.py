@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.declaring import imports, registry
-from benchmark.declaring.spec import fault, from_record, load
+from benchmark.declaring.entries import fault, load
+from benchmark.declaring.spec import from_record
 from benchmark.errors import UsageError
 
 CODE = """

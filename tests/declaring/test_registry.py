@@ -8,7 +8,7 @@ import torch
 from benchmark.contract import ArtifactMissing, Attention
 from benchmark.contributing import check
 from benchmark.declaring import registry
-from benchmark.declaring.spec import load
+from benchmark.declaring.entries import load
 from benchmark.errors import UsageError
 
 ENTRIES = [file for axis in registry.FOLDERS for file in registry.entries(axis).values()]

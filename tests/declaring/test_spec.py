@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.declaring import registry
-from benchmark.declaring.spec import from_record, load, load_suite, resolve, spec_id
+from benchmark.declaring.entries import load, load_suite
+from benchmark.declaring.spec import from_record, resolve, spec_id
 from benchmark.errors import UsageError
 
 NAMES = {"model": "dit_mini", "layout": "local_3x3_head", "dataset": "dead_leaves8", "recipe": "mini"}
@@ -157,3 +158,16 @@ def test_suites_have_the_rows_that_they_declare() -> None:
         (layout, n, s) for layout in ("global", "local_3x3_head") for n, s in ((16, 0), (16, 1), (16, 2), (64, 0), (512, 0))
     }
     assert len(list(load_suite("small").rows())) == 12
+
+
+def test_the_recipe_names_how_many_images_it_is_made_for_and_the_id_does_not(tmp_path: Path) -> None:
+    assert resolve(NAMES | {"recipe": "mini"}, seed=0) == resolve(NAMES | {"recipe": "mini"}, subset=16, seed=0)
+    assert resolve(NAMES | {"recipe": "paper"}, seed=0).subset == 10_000
+    mine = tmp_path / "recipes" / "mine.gin"
+    mine.parent.mkdir()
+    mine.write_text("# Mine\nimport benchmark.recipe\n\nRecipe.steps = 3\n")
+    with pytest.raises(UsageError, match="How many training images.*'mine'.*`subset=16`"):
+        resolve(NAMES | {"recipe": "mine"}, seed=0, search=(registry.STOCK, tmp_path))
+    unsaid = resolve(NAMES | {"recipe": "mine"}, subset=1_200, seed=0, search=(registry.STOCK, tmp_path))
+    mine.write_text("# Mine\n# subset: 1_200\nimport benchmark.recipe\n\nRecipe.steps = 3\n")
+    assert resolve(NAMES | {"recipe": "mine"}, seed=0, search=(registry.STOCK, tmp_path)).id == unsaid.id

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmark.contract import Dataset, ImageError
-from benchmark.declaring import registry, spec
+from benchmark.declaring import entries, registry
 from benchmark.errors import BenchError
 from benchmark.images import datasets
 from registry.datasets.resize import shrink, to_array
@@ -52,7 +52,7 @@ ORDERS = {  # the indices of twelve images in the order of seed 0, by the entry'
 def entry_of(layout: str) -> tuple[str, Dataset]:
     """Return the name and the stock entry that reads a layout."""
     name = layout.split()[0]
-    return name, spec.load(registry.find("dataset", name)).config
+    return name, entries.load(registry.find("dataset", name)).config
 
 
 def added(layout: str, home: Path, root: Path, **options: bool) -> datasets.Packed:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark.contract import FieldError, ImageError, Source
-from benchmark.declaring import registry, spec
+from benchmark.declaring import entries, registry
 from registry.datasets import c_alpha
 from registry.datasets.c_alpha import BEND, CONTRAST, TERMS, CAlpha, draw, spread
 
@@ -98,7 +98,7 @@ def test_an_image_depends_on_seed_and_index_alone() -> None:
     for alpha in (0, 9):
         with pytest.raises(FieldError):
             CAlpha(resolution=8, count=5, alpha=alpha)
-    stock = spec.load(registry.find("dataset", "c_alpha")).config
+    stock = entries.load(registry.find("dataset", "c_alpha")).config
     assert (stock.resolution, stock.count, stock.alpha, stock.channels, stock.embedded) == (32, 20480, 2, 1, True)
 
 

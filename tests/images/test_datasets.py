@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmark.contract import Dataset, ImageError, Source
-from benchmark.declaring import registry, spec
+from benchmark.declaring import entries, registry
 from registry.datasets import dead_leaves
 from registry.datasets.dead_leaves import (
     DeadLeaves,
@@ -159,7 +159,7 @@ def test_the_colours_of_the_leaves_have_the_stated_spread() -> None:
 @pytest.mark.parametrize("name", registry.entries("dataset"))
 def test_every_dataset_entry_loads(name: str) -> None:
     file = registry.find("dataset", name)
-    made = spec.load(file).config
+    made = entries.load(file).config
     assert isinstance(made, Dataset) and file.description and made.preprocessing
     if made.embedded:
         source, whole = made.open(None), made.of.config if hasattr(made, "of") else made
@@ -368,9 +368,9 @@ def test_shrink_takes_the_centre() -> None:
 def test_a_core_without_pillow_lists_and_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "PIL.py").write_text("raise ImportError('none')\n")
     code = (
-        "from pathlib import Path; from benchmark.declaring import registry, spec\n"
+        "from pathlib import Path; from benchmark.declaring import entries, registry\n"
         "from benchmark.contract import ImageError\n"
-        "made = spec.load(registry.find('dataset', 'natural32')).config\n"
+        "made = entries.load(registry.find('dataset', 'natural32')).config\n"
         "try: made.open(Path('.'))\nexcept ImageError as problem: print(problem)"
     )
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.declaring import registry, spec
+from benchmark.declaring import entries, registry, spec
 from benchmark.declaring.fields import from_json
 from benchmark.errors import BenchError, UsageError
 from benchmark.images import datasets, manifest
@@ -137,7 +137,7 @@ def test_images_that_only_the_pin_knows_are_packed_again_to_the_same_bytes(home:
 
 
 def test_images_that_are_not_there_say_how_to_add_them(home: Path) -> None:
-    made = spec.load(registry.find("dataset", "lsun_church")).config
+    made = entries.load(registry.find("dataset", "lsun_church")).config
     with pytest.raises(UsageError, match="datasets.add.'lsun_church', ..., root=PATH.`") as problem:
         datasets.load("lsun_church", made, home=home)
     assert problem.value.exit_code == 2 and everything(home) == {}
@@ -220,7 +220,7 @@ def test_an_embedded_dataset_is_generated_on_first_use(home: Path) -> None:
 
 
 def test_the_demo_dataset_has_its_golden_bytes(home: Path) -> None:
-    made = spec.load(registry.find("dataset", "dead_leaves8")).config
+    made = entries.load(registry.find("dataset", "dead_leaves8")).config
     packed = datasets.load("dead_leaves8", made, home=home)
     assert packed.images.shape == (2048, 3, 8, 8)
     assert packed.manifest.sha256 == "e1cbc246c781f736124e7f11cdbfd59828e99e2d9c2d73b05ab87db7bdb288ee"

@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 from benchmark.contract import FieldError, ImageError
-from benchmark.declaring import registry, spec
+from benchmark.declaring import entries, registry
 from benchmark.errors import UsageError
 from benchmark.images import datasets, manifest
 from benchmark.images.subsets import largest
@@ -28,7 +28,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_bytes_are_golden_and_as_pinned(name: str, home: Path) -> None:
-    made = datasets.load(name, spec.load(registry.find("dataset", name)).config, home=home).manifest
+    made = datasets.load(name, entries.load(registry.find("dataset", name)).config, home=home).manifest
     assert made.sha256.startswith(GOLDEN[name]) and manifest.read(manifest.pin(CHECKOUT, name)) == made
 
 
@@ -71,7 +71,7 @@ def test_patches_tile_the_photographs_and_flat_ones_are_counted(side: int) -> No
 @pytest.mark.parametrize("name", ("patches8", "patches16", "patches8_permuted"))
 @pytest.mark.parametrize("seed", (0, 1))
 def test_training_and_test_patches_come_from_disjoint_regions(name: str, seed: int, home: Path) -> None:
-    packed = datasets.load(name, spec.load(registry.find("dataset", name)).config, home=home)
+    packed = datasets.load(name, entries.load(registry.find("dataset", name)).config, home=home)
     side = packed.manifest.resolution
     most = largest(packed, name, seed)
     taken = datasets.subset(packed, name, most, seed)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from benchmark.contract import Dataset, ImageError
-from benchmark.declaring import registry, spec
+from benchmark.declaring import entries, registry
 from benchmark.declaring.fields import to_json
 from benchmark.errors import BenchError, UsageError
 from benchmark.images import datasets
@@ -305,7 +305,7 @@ def test_a_mirror_without_names_has_rows_and_other_ids(home: Path) -> None:
     for name, rows in (("none", [None, None]), ("same", ["000001.jpg", "000001.jpg"]), ("other", ["a.jpg", "b.jpg"])):
         shard(home / name / "train-00000-of-00001.parquet", list(zip(JPEGS[:2], rows, strict=True)))
         assert list(FACES.open(home / name).ids) == ["train-00000-of-00001.parquet:0", "train-00000-of-00001.parquet:1"]
-    entry = spec.load(registry.find("dataset", "lsun_church"))
+    entry = entries.load(registry.find("dataset", "lsun_church"))
     added = datasets.add(entry.name, entry.config, home=home, root=home / "none")
     assert added.manifest.distribution == "Parquet shards" and "126,227" in added.sentence
 

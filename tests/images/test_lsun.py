@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmark.contract import ImageError
-from benchmark.declaring import registry, spec
+from benchmark.declaring import entries, registry
 from benchmark.errors import BenchError
 from benchmark.images import datasets
 from registry.datasets.decode import to_pixels
@@ -41,7 +41,7 @@ def test_a_database_in_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -
 
 def test_the_four_entries_read_their_own_scene(tmp_path: Path) -> None:
     for name, scene in (("church", "church_outdoor"), ("bedroom", "bedroom"), ("bridge", "bridge"), ("tower", "tower")):
-        dataset = spec.load(registry.find("dataset", f"lsun_{name}")).config
+        dataset = entries.load(registry.find("dataset", f"lsun_{name}")).config
         assert (dataset.scene, dataset.resolution, dataset.official_count) == (scene, 32, COUNTS[scene])
         source = dataset.open(lsun(tmp_path / name, WEBPS, scene))
         assert len(source.ids) == 3

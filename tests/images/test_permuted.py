@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmark.contract import Entry, FieldError, ImageError
-from benchmark.declaring import registry, spec
+from benchmark.declaring import entries, registry, spec
 from benchmark.declaring.fields import to_json
 from benchmark.errors import BenchError, UsageError
 from benchmark.images import datasets, manifest
@@ -121,7 +121,7 @@ def test_other_images_under_the_old_name_are_permuted_anew(home: Path) -> None:
 def test_the_spec_holds_the_other_dataset_and_is_rebuilt_from_a_record() -> None:
     stock = spec.resolve(NAMES, subset=16, seed=0)
     document = stock.to_json()
-    assert document["dataset"]["config"] == {"of": spec.load(registry.find("dataset", "dead_leaves8")).to_json(), "key": 0}
+    assert document["dataset"]["config"] == {"of": entries.load(registry.find("dataset", "dead_leaves8")).to_json(), "key": 0}
     again = spec.from_record(document)
     assert again == stock and again.id == stock.id == "b0d177ee439a" and stock.describes(document)
     assert (stock.images.channels, stock.images.resolution) == (3, 8)
@@ -135,18 +135,18 @@ def test_the_spec_holds_the_other_dataset_and_is_rebuilt_from_a_record() -> None
 
 def test_an_entry_of_ones_own_names_another_one_of_ones_own(tmp_path: Path) -> None:
     search = mine(tmp_path, outer="inner", inner="dead_leaves8", loop="loop", none="no_such")
-    outer = spec.load(registry.find("dataset", "outer", search))
+    outer = entries.load(registry.find("dataset", "outer", search))
     assert outer.config.of.config.of.name == "dead_leaves8" == outer.config.follows
     with pytest.raises(UsageError, match="of = 'loop' makes it a part of itself"):
-        spec.load(registry.find("dataset", "loop", search))
+        entries.load(registry.find("dataset", "loop", search))
     with pytest.raises(UsageError, match="No dataset is called 'no_such'"):
-        spec.load(registry.find("dataset", "none", search))
+        entries.load(registry.find("dataset", "none", search))
     with pytest.raises(FieldError, match="of = 3 must be"):
         Permuted(of=3, key=0)
 
 
 def test_the_stock_entry_is_golden(home: Path) -> None:
-    entry = spec.load(registry.find("dataset", "dead_leaves8_permuted"))
+    entry = entries.load(registry.find("dataset", "dead_leaves8_permuted"))
     packed = datasets.load(entry.name, entry.config, home=home)
     pinned = manifest.read(manifest.pin(Path(__file__).parents[2], entry.name))
     assert pinned and pinned.same_images(packed.manifest) and to_json(pinned) == packed.manifest.document()

@@ -16,8 +16,8 @@ from benchmark.contract import (
     ImageShape,
 )
 from benchmark.declaring import registry
+from benchmark.declaring.entries import load
 from benchmark.declaring.fields import from_json, to_json
-from benchmark.declaring.spec import load
 from benchmark.errors import UsageError
 from registry.backbones.dit import DiT, positions
 from registry.backbones.timesteps import embed_timesteps

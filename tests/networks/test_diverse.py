@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from benchmark.contract import Attention, FieldError, ImageShape
 from benchmark.declaring import registry
-from benchmark.declaring.spec import load
+from benchmark.declaring.entries import load
 from benchmark.networks import diffusion
 from registry.backbones import dit_diverse
 from registry.backbones.dit import DiT

@@ -6,7 +6,7 @@ import pytest
 
 from benchmark.contract import Attention, FieldError, Layout
 from benchmark.declaring import registry
-from benchmark.declaring.spec import load
+from benchmark.declaring.entries import load
 from benchmark.errors import UsageError
 from registry.layouts.windows import Windows
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from benchmark.contract import Attention, FieldError, ImageShape
+from benchmark.declaring.entries import load
 from benchmark.declaring.registry import find
-from benchmark.declaring.spec import load, resolve, spec_id
+from benchmark.declaring.spec import resolve, spec_id
 from benchmark.errors import UsageError
 from benchmark.networks import cost
 from benchmark.networks.attention import Attend, is_global, pairs, pairs_scored, set_kernel, visible_keys

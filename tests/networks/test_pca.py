@@ -17,7 +17,7 @@ from benchmark.analysis.pca import StreamingPca, attention_components
 from benchmark.cli import main
 from benchmark.contract import ArtifactMissing, Attention, FieldError, ImageShape
 from benchmark.declaring import registry
-from benchmark.declaring.spec import load
+from benchmark.declaring.entries import load
 from benchmark.files import PROJECT
 from benchmark.networks import artifacts
 from registry.backbones.attention import visible_keys

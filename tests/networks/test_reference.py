@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from benchmark.contract import Attention, Backbone, FieldError, ImageShape
 from benchmark.declaring import registry
-from benchmark.declaring.spec import load, resolve
+from benchmark.declaring.entries import load
+from benchmark.declaring.spec import resolve
 from benchmark.networks import cost
 from benchmark.networks.diffusion import alphas_cumprod
 from benchmark.scoring.psnr import psnr

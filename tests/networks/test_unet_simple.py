@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmark.contract import Attention, FieldError, ImageShape
 from benchmark.declaring import registry
-from benchmark.declaring.spec import load
+from benchmark.declaring.entries import load
 from registry.backbones.unet_simple import BiasFreeNorm, SimpleUNet
 
 GREY = ImageShape(1, 16)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.declaring.spec import AXES, from_record, load_suite, resolve
+from benchmark.declaring.entries import load_suite
+from benchmark.declaring.spec import AXES, from_record, resolve
 from benchmark.pages import leaderboard
 from benchmark.recording import errors, record
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmark.declaring.spec import load_suite
+from benchmark.declaring.entries import load_suite
 from benchmark.pages import leaderboard, told
 from benchmark.pages.claims import declared
 from benchmark.pages.experiment_pictures import picture

@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from benchmark.declaring.spec import load_suite, spec_id
+from benchmark.declaring.entries import load_suite
+from benchmark.declaring.spec import spec_id
 from benchmark.errors import BenchError
 from benchmark.pages import leaderboard, plots
 from benchmark.pages.claims import declared

@@ -16,7 +16,7 @@ from scipy import stats
 
 from benchmark.contract import Attention, ImageShape
 from benchmark.declaring import registry
-from benchmark.declaring.spec import load, load_suite
+from benchmark.declaring.entries import load, load_suite
 from benchmark.errors import BenchError
 from benchmark.networks import cost
 from benchmark.pages import report

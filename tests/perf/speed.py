@@ -23,7 +23,7 @@ from torch import nn
 from benchmark.commands.output import print_table
 from benchmark.contract import Attention, ImageShape
 from benchmark.declaring import registry
-from benchmark.declaring.spec import load
+from benchmark.declaring.entries import load
 from benchmark.files import write_text
 from benchmark.networks.attention import Attend, kernels_used
 from benchmark.networks.attention.bands import share_of_pairs

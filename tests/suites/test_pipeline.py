@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from benchmark.declaring import equivalence, registry
+from benchmark.declaring.entries import load_suite
 from benchmark.declaring.registry import STOCK
 from benchmark.declaring.row import Row
-from benchmark.declaring.spec import AXES, load_suite, resolve
+from benchmark.declaring.spec import AXES, resolve
 from benchmark.suites import pipeline
 
 ROOT = STOCK.parent

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from benchmark import run
-from benchmark.declaring import spec
+from benchmark.declaring import entries, spec
 from benchmark.declaring.registry import STOCK
 from benchmark.errors import BenchError
 from benchmark.images import datasets, versioning
@@ -24,6 +24,7 @@ from benchmark.pages import leaderboard
 from benchmark.recording import record
 from benchmark.recording.record import path_of
 from benchmark.running.progress import Display
+from benchmark.scoring import trajectory
 from benchmark.suites import reproduce
 from benchmark.training.loop import Interrupted
 from tests.conftest import ENTRIES
@@ -101,9 +102,7 @@ def test_the_same_code_returns_the_finished_run_and_other_code_trains_anew(tiny:
 
 
 def test_a_killed_reproduction_resumes(tiny: spec.Spec, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark.training import loop as train
-
-    steps, whole = [], train.train
+    steps, whole = [], trajectory.train
 
     def stopped(*words, hooks, **named):  # a Ctrl-C after 15 steps, through the real training
         def stop() -> bool:
@@ -112,7 +111,7 @@ def test_a_killed_reproduction_resumes(tiny: spec.Spec, home: Path, monkeypatch:
 
         return whole(*words, hooks=dataclasses.replace(hooks, stop=stop), **named)
 
-    monkeypatch.setattr(run, "train", stopped)
+    monkeypatch.setattr(trajectory, "train", stopped)
     with pytest.raises(Interrupted):
         again(tiny, home)
     done = again(tiny, home)
@@ -202,7 +201,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     search = (root / "registry",)
     torch.set_num_threads(1)
     with Display() as display:
-        for row in spec.load_suite("mini", search).rows():
+        for row in entries.load_suite("mini", search).rows():
             one = spec.resolve({axis: getattr(row, axis) for axis in spec.AXES}, subset=row.subset, seed=row.seed, search=search)
             datasets.add(row.dataset, one.dataset.config, home=root, root=None)
             run.run(one, run.Place(home=root, records=root / "leaderboard/records", device=torch.device("cpu")), display)

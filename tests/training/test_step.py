@@ -12,8 +12,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmark.contract import Attention, ImageShape
 from benchmark.declaring import registry
+from benchmark.declaring.entries import load
 from benchmark.declaring.recipe import Recipe
-from benchmark.declaring.spec import load, resolve
+from benchmark.declaring.spec import resolve
 from benchmark.errors import BenchError, UsageError
 from benchmark.networks import diffusion, numerics
 from benchmark.networks.memory import Fitting, out_of_memory

@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark.declaring.entries import load_suite
 from benchmark.declaring.registry import STOCK
-from benchmark.declaring.spec import load_suite
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_text
 from benchmark.pages.report import html, inside, pictures

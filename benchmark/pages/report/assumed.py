@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from benchmark.declaring import registry
-from benchmark.declaring.spec import AXES, load_suite
+from benchmark.declaring.entries import load_suite
+from benchmark.declaring.spec import AXES
 from benchmark.pages.report.exhibits import EXHIBITS
 from benchmark.pages.text import escaped
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import quote
 
-from benchmark.declaring.spec import load_suite
+from benchmark.declaring.entries import load_suite
 from benchmark.pages.claims import declared
 from benchmark.pages.page import markdown_table
 from benchmark.pages.report import inside
