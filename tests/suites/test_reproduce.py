@@ -188,15 +188,16 @@ def dvc(*words: str, at: Path) -> subprocess.CompletedProcess[str]:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A committed checkout whose default suite is two tiny rows, with their records, their page and a fresh dvc.lock."""
     root = tmp_path_factory.mktemp("origin")
-    skip = shutil.ignore_patterns("__pycache__", "suites")
+    skip = shutil.ignore_patterns("__pycache__")
     for folder in ("benchmark", "registry", "leaderboard/published"):
         shutil.copytree(ROOT / folder, root / folder, ignore=skip)
+    shutil.rmtree(root / "registry/suites")
     for name in (".dvc/config", ".dvcignore", ".gitignore", ".gitattributes", "data.dvc", "pyproject.toml", ".ci/run"):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, root / name)
-    shutil.copytree(ENTRIES, root / "registry", dirs_exist_ok=True, ignore=skip)
+    shutil.copytree(ENTRIES, root / "registry", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "suites"))
     (root / "registry/layouts/near.gin").write_text(NEAR)
-    (root / "registry/suites").mkdir()
+    (root / "registry/suites").mkdir(exist_ok=True)
     (root / "registry/suites/mini.gin").write_text(SUITE)
     search = (root / "registry",)
     torch.set_num_threads(1)
