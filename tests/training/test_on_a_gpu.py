@@ -1,0 +1,49 @@
+"""Steps and scores traced on fake CUDA tensors: every tensor is where it must be, without a GPU. Nothing is computed."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from benchmark.declaring.spec import resolve
+from benchmark.scoring.psnr import splits, squared_errors
+from benchmark.training.loop import start
+from benchmark.training.step import Work, prepare, take_step
+
+LAYOUTS = ("global", "local_3x3_head", "scattered_3x3_head")
+CUDA = torch.device("cuda")
+ROWS = [
+    *((model, layout, "mini") for model in ("dit_mini", "dit_mini_diverse", "dit_mini_shared") for layout in LAYOUTS),
+    *((model, "global", "mini") for model in ("dit_mini_gpsa", "dit_mini_pca", "dit_mini_longres", "unet_mini", "unet_simple")),
+    *(("dit_mini", "global", recipe) for recipe in ("mini_data", "mini_velocity", "mini_flow", "mini_flow_matching")),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.parametrize(("model", "layout", "recipe"), ROWS)
+def test_steps_and_scores_stay_on_the_gpu(model: str, layout: str, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = resolve({"model": model, "layout": layout, "dataset": "dead_leaves8", "recipe": recipe}, subset=16, seed=0)
+    work = Work(replace(spec.recipe.config, clip=1.0), seed=0, warn=pytest.fail)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with CUDA:
+            network = spec.model.config.build(spec.images, spec.attention)
+        for module in network.modules():  # what was read from a file; Module.to does not know fake tensors
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer.to(CUDA))
+        images = torch.zeros(9, 3, 8, 8, dtype=torch.uint8, device=CUDA)
+
+        def backward(loss: torch.Tensor) -> None:
+            """Stand in for autograd's engine, which takes no fake GPU."""
+            for weight in network.parameters():
+                weight.grad = torch.zeros_like(weight)
+
+        monkeypatch.setattr(torch.Tensor, "backward", backward)
+        prepare(network, work, CUDA)
+        training = start(network, work.recipe)
+        loss = take_step(training, images, work)
+        network.eval()
+        errors = squared_errors(network, splits(images, images, 4, 0), steps=3)
+    assert loss.device.type == "cuda"
+    assert {p.device.type for p in network.parameters()} == {"cuda"}
+    assert errors[0].shape == (4, 4, 1, 3)
