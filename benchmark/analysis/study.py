@@ -126,8 +126,9 @@ def analyse(folder: Path, what: str, request: Request, work: Work) -> analyses.A
         parts = Parts(target / f"{what}.parts" / f"{random_key(of.weights_sha256, json.dumps(settings, sort_keys=True)):016x}")
         if work.force and parts.folder.exists():
             shutil.rmtree(parts.folder)
-        network, images = _subject(of, request, work)
-        result = module.analyse(network, images, request, work.display.bar(f"{what} of {folder.name}"), parts)
+        network, images, train = _subject(of, request, work)
+        more = (train,) if WHATS[what].of_training else ()
+        result = module.analyse(network, images, request, work.display.bar(f"{what} of {folder.name}"), parts, *more)
         found = analyses.Analysis(
             what=what,
             schema=1,
@@ -181,15 +182,16 @@ def _finished(path: Path, of: Record, settings: dict[str, Any]) -> analyses.Anal
     return before if same else None
 
 
-def _subject(of: Record, request: Request, work: Work) -> tuple[torch.nn.Module, Tensor]:
-    """Return the network of a run as it was scored, and the first images (uint8) of the split that is asked for."""
+def _subject(of: Record, request: Request, work: Work) -> tuple[torch.nn.Module, Tensor, Tensor]:
+    """Return the network of a run as it was scored, the first images (uint8) of the split that is asked for, and its training images."""
     spec = from_record(of.spec, overrides=of.overrides, assumed=of.assumed, search=work.search)
     subset = run.load_subset(spec, work.place, work.display)
     images = subset.train if request.split == "train" else subset.test
     if len(images) < request.images:
         raise UsageError(f"`images={request.images}` must be at most {len(images)}, the {request.split} images of run {of.id}.")
     network = run.trained_network(spec, work.place, work.display, subset, of.weights_sha256)
-    return network.requires_grad_(False), torch.from_numpy(images[: request.images]).to(work.place.device)
+    asked, train = (torch.from_numpy(some).to(work.place.device) for some in (images[: request.images], subset.train))
+    return network.requires_grad_(False), asked, train
 
 
 def _rounded(what: str, numbers: dict[str, float]) -> dict[str, float]:

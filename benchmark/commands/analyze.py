@@ -38,6 +38,7 @@ def add(verbs: Any) -> None:
         "what a finished run does inside: numbers, arrays and pictures under the run",
         "bench analyze 1a2b3c4d5e6f --what jacobian",
         "bench analyze 1a2b3c4d5e6f --what jacobian,receptive-field --t 50,500 --images 16",
+        "bench analyze 1a2b3c4d5e6f --what theory",
         "bench analyze --all-of mini --what all --publish",
     )
     parser.add_argument("run", metavar="RUN", nargs="?", help="a run's id, its first digits, or its folder")

@@ -15,7 +15,7 @@ from benchmark.pages.columns import SCORE_TITLES
 from benchmark.recording.published import VARIANTS
 
 FILE = STOCK / "claims.toml"
-ANALYSES = ("jacobian", "attention", "representations", "receptive-field")
+ANALYSES = ("jacobian", "attention", "representations", "receptive-field", "theory")
 PSNR = ("psnr_gap", "psnr_train", "psnr_test")
 WORTH = {"worth_psnr_test": "psnr_test", "worth_psnr_gap": "psnr_gap", "worth_membership_gap": "membership_gap"}  # log2 of N* / N
 MEASURES = (*PSNR, "membership_gap", "psnr_best_stop", *WORTH)

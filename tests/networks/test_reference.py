@@ -20,7 +20,7 @@ from registry.backbones.reference import EmpiricalOptimal, Wiener
 from tests.conftest import ENTRIES, TINY, Bench
 
 STEPS = torch.tensor([0, 40, 400, 999])
-NAMES = ("empirical_optimal", "wiener", "local_score", "local_score_border")
+NAMES = ("empirical_optimal", "wiener", "local_score", "local_score_border", "pca_locality")
 
 
 def images(count: int, side: int = 4, channels: int = 3, seed: int = 0) -> Tensor:

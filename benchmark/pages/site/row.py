@@ -23,6 +23,7 @@ ANALYSES = {
     "attention": "Attention maps",
     "representations": "Representations",
     "receptive-field": "Receptive field",
+    "theory": "Agreement with denoisers in closed form",
 }
 
 
