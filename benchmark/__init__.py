@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from benchmark.images.subsets import Subset
     from benchmark.recording.record import Psnr, Record
     from benchmark.running.place import Place
+    from benchmark.sampling.samplers import Variance
 
     Denoiser = Callable[[Tensor, Tensor], Tensor]
     Images = np.ndarray | Tensor
@@ -146,13 +147,15 @@ def sample(
     sampler: str = "ancestral",
     steps: int | None = None,
     eta: float = 0.0,
+    variance: "Variance" = "beta_tilde",
     seed: int = 0,
     batch: int = 64,
 ) -> "np.ndarray":
     """Return `count` images drawn from a denoiser, uint8 (count, C, R, R); the k-th is a function of (seed, k).
 
     `shape` is (channels, resolution); a network from `load` knows its own. `sampler` is ancestral, ddim, dpm, euler or
-    heun, `steps` its network evaluations (default: 250, 50, 20, 50, 25; heun evaluates twice a step).
+    heun, `steps` its network evaluations (default: 250, 50, 20, 50, 25; heun evaluates twice a step); `eta` is the noise of ddim,
+    `variance` that of ancestral, beta_tilde or beta.
     """
     from benchmark.contract import ImageShape
     from benchmark.errors import UsageError
@@ -167,7 +170,7 @@ def sample(
     if shape is None:
         raise UsageError("Which images are to be drawn? shape=(channels, resolution) says it.")
     size = shape if isinstance(shape, ImageShape) else ImageShape(*shape)
-    wanted, denoiser = request_of(count, sampler, steps, eta=eta, seed=seed), as_network(network)
+    wanted, denoiser = request_of(count, sampler, steps, eta=eta, variance=variance, seed=seed), as_network(network)
     with Display() as display, reproducible(), evaluating(denoiser):
         return draw_batches(denoiser, wanted, size, batch, display.bar("sampling"))
 

@@ -54,6 +54,16 @@ def registry_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def variance_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --variance."""
+    parser.add_argument(
+        "--variance",
+        choices=("beta_tilde", "beta"),
+        default="beta_tilde",
+        help="noise of ancestral's steps; beta is that of the official DiT code without learned variance (default: beta_tilde)",
+    )
+
+
 def half_flag(parser: argparse.ArgumentParser) -> None:
     """Add --half."""
     parser.add_argument(

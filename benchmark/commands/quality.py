@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.commands.flags import DEFAULT_STEPS_SAID, SAMPLERS, command, json_flag
+from benchmark.commands.flags import DEFAULT_STEPS_SAID, SAMPLERS, command, json_flag, variance_flag
 from benchmark.commands.output import print_json, say
 from benchmark.commands.words import typed
 from benchmark.declaring.fields import FieldError
@@ -42,6 +42,7 @@ def quality_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, metavar="N", default=50_000, help="samples of all metrics but psnr (default: 50000)")
     parser.add_argument("--sampler", choices=SAMPLERS, default="ancestral", help="(default: ancestral)")
     parser.add_argument("--steps", type=int, metavar="S", help=f"network evaluations a sample (default: {DEFAULT_STEPS_SAID})")
+    variance_flag(parser)
     parser.add_argument("--sample-seed", type=int, default=0, metavar="K", help="of the samples' noise (default: 0)")
     parser.add_argument("--batch", type=int, metavar="B", help="samples drawn at once (default: 256 on cuda, 32 on cpu)")
     parser.add_argument(
@@ -73,7 +74,7 @@ def wanted(options: argparse.Namespace) -> "tuple[bool, Quality | None, Request 
         raise UsageError(f"--batch {options.batch} must be at least 1.")
     steps = DEFAULT_STEPS[options.sampler] if options.steps is None else options.steps
     try:
-        request = Request(count=options.samples, sampler=options.sampler, steps=steps, seed=options.sample_seed)
+        request = Request(count=options.samples, sampler=options.sampler, steps=steps, variance=options.variance, seed=options.sample_seed)
     except FieldError as problem:
         raise UsageError(f"--{str(problem).replace('count', 'samples', 1)}.") from None
     quality = fidelity.Quality(

@@ -12,6 +12,7 @@ from benchmark.commands.flags import (
     machine_flags,
     records_flag,
     registry_flag,
+    variance_flag,
 )
 from benchmark.commands.output import near, print_json, print_table, say
 from benchmark.commands.place import place_of, records_of, run_folder
@@ -22,6 +23,7 @@ from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
     from benchmark.sampling import Request
+    from benchmark.sampling.samplers import Variance
 
 
 def add_sample(verbs: Any) -> None:
@@ -39,6 +41,7 @@ def add_sample(verbs: Any) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's id, its first digits, or its folder")
     _request_flags(parser, "ancestral")
     parser.add_argument("--eta", type=float, default=0.0, help="noise of ddim, 0 (none) to 1 (as ancestral) (default: 0)")
+    variance_flag(parser)
     parser.add_argument("--guidance", type=float, metavar="W", help="classifier-free guidance, where the model has classes (1: none)")
     parser.add_argument("--grid", type=Path, metavar="FILE.png", help="draw the first 64 samples, 8 by 8")
     parser.add_argument(
@@ -73,11 +76,11 @@ def sample(options: argparse.Namespace) -> int:
     from benchmark.recording import grids
     from benchmark.running.progress import Display
 
-    folder, request = run_folder(options.run), _request(options, eta=options.eta, guidance=options.guidance)
+    folder, request = run_folder(options.run), _request(options, options.variance, eta=options.eta, guidance=options.guidance)
     if options.publish:
         options.count, options.sampler, options.steps, options.seed = 64, "dpm", 20, 0
         options.grid = _published_grid(folder, records_of(options))
-        request = _request(options, eta=0.0, guidance=None)
+        request = _request(options)
     if options.grid and options.grid.suffix.lower() != ".png":
         raise UsageError(f"--grid {options.grid} must be the name of a .png file.")
     place = place_of(options)
@@ -158,13 +161,17 @@ def _machine(parser: argparse.ArgumentParser) -> None:
     json_flag(parser)
 
 
-def _request(options: argparse.Namespace, eta: float = 0.0, guidance: float | None = None) -> "Request":
+def _request(
+    options: argparse.Namespace, variance: "Variance" = "beta_tilde", *, eta: float = 0.0, guidance: float | None = None
+) -> "Request":
     from benchmark.sampling import DEFAULT_STEPS, Request
 
     if options.batch is not None and options.batch < 1:
         raise UsageError(f"--batch {options.batch} must be at least 1.")
     steps = DEFAULT_STEPS[options.sampler] if options.steps is None else options.steps
     try:
-        return Request(count=options.count, sampler=options.sampler, steps=steps, eta=eta, guidance=guidance, seed=options.seed)
+        return Request(
+            count=options.count, sampler=options.sampler, steps=steps, eta=eta, variance=variance, guidance=guidance, seed=options.seed
+        )
     except FieldError as problem:
         raise UsageError(f"--{problem}.") from None

@@ -51,7 +51,8 @@ def sampling(request: Request) -> str:
     """Say how the samples were drawn: what must agree before two scores are compared."""
     eta = f", eta {request.eta:g}" if request.eta else ""
     guidance = f", guidance {request.guidance:g}" if request.guidance is not None else ""
-    return f"{request.sampler}, {request.steps} steps{eta}{guidance}, seed {request.seed}"
+    variance = f", variance {request.variance}" if request.variance != "beta_tilde" else ""
+    return f"{request.sampler}, {request.steps} steps{eta}{variance}{guidance}, seed {request.seed}"
 
 
 def _opened(folder: Path, place: run.Place, display: Display, search: tuple[Path, ...]) -> tuple[Spec, Packed]:

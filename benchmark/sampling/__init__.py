@@ -29,6 +29,7 @@ from benchmark.networks.diffusion import random_key
 from benchmark.recording import record
 from benchmark.running.progress import Display
 from benchmark.sampling.samplers import (
+    Variance,
     guided,
     kept_steps,
     predictor,
@@ -50,6 +51,7 @@ class Request:
     sampler: Sampler = "ancestral"
     steps: Annotated[int, Range(least=1, most=1000)] = 250
     eta: Fraction = 0.0  # of ddim alone
+    variance: Variance = "beta_tilde"  # of ancestral alone
     guidance: Annotated[float, Range(least=0)] | None = None  # None: 1 where the model has classes
     seed: Count = 0
 
@@ -57,19 +59,25 @@ class Request:
     def key(self) -> str:
         """The name of the folder: everything but the count, because the first images do not depend on it."""
         eta = f"-eta{self.eta:g}" if self.eta else ""
+        variance = f"-{self.variance}" if self.variance != "beta_tilde" else ""
         guidance = f"-guidance{self.guidance:g}" if self.guidance is not None else ""
-        return f"{self.sampler}{self.steps}{eta}{guidance}-seed{self.seed}"
+        return f"{self.sampler}{self.steps}{eta}{variance}{guidance}-seed{self.seed}"
 
     def validate(self) -> None:
         if self.eta and self.sampler != "ddim":
             raise FieldError(f"eta = {self.eta:g} belongs to the sampler 'ddim'; '{self.sampler}' has no such choice")
+        if self.variance != "beta_tilde" and self.sampler != "ancestral":
+            raise FieldError(f"variance = {self.variance} belongs to the sampler 'ancestral'; '{self.sampler}' has no such choice")
 
 
-def request_of(count: int, sampler: str, steps: int | None, *, eta: float = 0.0, seed: int = 0) -> Request:
+def request_of(
+    count: int, sampler: str, steps: int | None, *, eta: float = 0.0, variance: Variance = "beta_tilde", seed: int = 0
+) -> Request:
     """Return a request whose steps are the sampler's usual ones where none are named; raise UsageError for another sampler."""
     if (known := next((name for name in DEFAULT_STEPS if name == sampler), None)) is None:
         raise unknown("sampler", sampler, DEFAULT_STEPS)
-    return Request(count=count, sampler=known, steps=DEFAULT_STEPS[known] if steps is None else steps, eta=eta, seed=seed)
+    taken = DEFAULT_STEPS[known] if steps is None else steps
+    return Request(count=count, sampler=known, steps=taken, eta=eta, variance=variance, seed=seed)
 
 
 class Samples(NamedTuple):
@@ -161,7 +169,8 @@ def draw_samples(
         estimate = guided(
             network, labels(request.seed, numbers, classes).to(device), classes, 1.0 if request.guidance is None else request.guidance
         )
-    way = trajectory(request.sampler, draw(), predictor(estimate, steps, clip=clip), signal_levels(steps), draw, request.eta)
+    predict = predictor(estimate, steps, clip=clip)
+    way = trajectory(request.sampler, draw(), predict, signal_levels(steps), draw, request.eta, request.variance)
     for i, x in enumerate(way, 1):  # noqa: B007  the last x is the sample
         if progress:
             done = numbers.start * len(steps) + i * len(numbers)
@@ -219,7 +228,7 @@ def _identity(folder: Path, request: Request, weights_sha256: str) -> dict[str, 
         "guidance": request.guidance,
         "seed": request.seed,
         "weights_sha256": weights_sha256,
-    }
+    } | ({"variance": request.variance} if request.variance != "beta_tilde" else {})
 
 
 def _check_guidance(request: Request, classes: int, null: bool) -> None:

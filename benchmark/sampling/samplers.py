@@ -7,6 +7,7 @@ in noise; behind the last comes abar = 1, the clean image. `predict(x, i)` retur
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from benchmark.networks.diffusion import STEPS, alphas_cumprod, respaced, times
 
 Predict = Callable[[Tensor, int], Tensor]
 Draw = Callable[[], Tensor]  # standard normal noise, shape and device of x
+Variance = Literal["beta_tilde", "beta"]
 
 SAMPLERS = ("ancestral", "ddim", "dpm", "euler", "heun")
 
@@ -66,20 +68,20 @@ def guided(network: nn.Module, labels: Tensor, null: int, scale: float) -> Estim
     return estimate
 
 
-def ancestral(x: Tensor, predict: Predict, abar: Sequence[float], draw: Draw) -> Iterator[Tensor]:
+def ancestral(x: Tensor, predict: Predict, abar: Sequence[float], draw: Draw, variance: Variance = "beta_tilde") -> Iterator[Tensor]:
     """Sample from the posterior q(x_before | x, x0_hat) of every kept step (Ho et al. 2020, Eq. 6-7).
 
-    The betas are those of the kept steps, 1 - abar / abar_before (Nichol & Dhariwal 2021). The fixed variance is
-    beta-tilde, the smaller of the two of Ho et al., so that the last step adds no noise. It loses variance: on Gaussian
-    data of variance 0.05, 5.6% of the standard deviation with 250 steps and 1.7% with 1000. The larger, beta, gains 2%
-    with 250 steps, but 11% with 50.
+    The betas are those of the kept steps, 1 - abar / abar_before (Nichol & Dhariwal 2021). The fixed variance is one of
+    the two of Ho et al., section 3.2. The smaller, beta-tilde, loses variance: on Gaussian data of variance 0.05, 5.6%
+    of the standard deviation with 250 steps and 1.7% with 1000. The larger, beta, which the official DiT code takes
+    where no variance is learned, gains 2% with 250 steps, but 11% with 50. The last step adds no noise under either.
     """
     for i, (now, before) in enumerate(pairwise([*abar, 1.0])):
         beta = 1 - now / before
         x0 = predict(x, i)
         x = math.sqrt(before) * beta / (1 - now) * x0 + math.sqrt(now / before) * (1 - before) / (1 - now) * x
         if before < 1:
-            x = x + math.sqrt(beta * (1 - before) / (1 - now)) * draw()
+            x = x + math.sqrt(beta if variance == "beta" else beta * (1 - before) / (1 - now)) * draw()
         yield x
 
 
@@ -138,10 +140,12 @@ def straight(x: Tensor, predict: Predict, abar: Sequence[float], *, corrected: b
         yield x
 
 
-def trajectory(sampler: str, x: Tensor, predict: Predict, abar: Sequence[float], draw: Draw, eta: float) -> Iterator[Tensor]:
+def trajectory(
+    sampler: str, x: Tensor, predict: Predict, abar: Sequence[float], draw: Draw, eta: float, variance: Variance = "beta_tilde"
+) -> Iterator[Tensor]:
     """Return the recursion of a sampler by its name."""
     if sampler == "ancestral":
-        return ancestral(x, predict, abar, draw)
+        return ancestral(x, predict, abar, draw, variance)
     if sampler == "ddim":
         return ddim(x, predict, abar, draw, eta)
     return dpm(x, predict, abar) if sampler == "dpm" else straight(x, predict, abar, corrected=sampler == "heun")

@@ -21,6 +21,7 @@ from benchmark.cli import main
 from benchmark.contract import Attention, ImageShape
 from benchmark.errors import BenchError, UsageError
 from benchmark.networks.diffusion import random_key, scaled
+from benchmark.quality.evaluation import sampling
 from benchmark.recording import grids
 from benchmark.sampling import (
     Request,
@@ -63,6 +64,16 @@ def test_a_sample_depends_on_seed_and_number_alone(sampler: str) -> None:
         assert np.abs(parts.astype(int) - whole).max() <= 1  # one grey level: fp32 sums differ with the batch
     other = draw_samples(network(), Request(count=7, sampler=sampler, steps=12, seed=4), range(7), SHAPE, CPU)
     assert not np.array_equal(other, whole)
+
+
+def test_either_variance_is_kept_and_said_under_a_name_of_its_own(tmp_path: Path) -> None:
+    small, large = Request(count=4, steps=6), Request(count=4, steps=6, variance="beta")
+    assert (small.key, large.key) == ("ancestral6-seed0", "ancestral6-beta-seed0")
+    assert (sampling(small), sampling(large)) == ("ancestral, 6 steps, seed 0", "ancestral, 6 steps, variance beta, seed 0")
+    assert not np.array_equal(make(tmp_path, small), make(tmp_path, large))
+    stored = [json.loads((tmp_path / "samples" / one.key / "samples.json").read_text()) for one in (small, large)]
+    assert "variance" not in stored[0]  # as samples were described before there was a choice
+    assert stored[1]["variance"] == "beta"
 
 
 def test_noise_is_the_stream_of_each_number() -> None:
@@ -275,6 +286,7 @@ def test_sample_writes_what_it_says(
         (["--guidance", "2"], 2, "needs a model with classes"),
         (["--eta", "0.5"], 2, "belongs to the sampler 'ddim'"),
         (["--eta", "2", "--sampler", "ddim"], 2, "at most 1"),
+        (["--variance", "beta", "--sampler", "ddim"], 2, "variance = beta belongs to the sampler 'ancestral'"),
         (["--steps", "0"], 2, "steps = 0 must be at least 1"),
         (["--steps", "1001"], 2, "at most 1000"),
         (["--count", "0"], 2, "count = 0 must be at least 1"),
