@@ -44,6 +44,7 @@ class ImageFolderSource:
     channels: int
     resolution: int
     found: Found
+    distribution: str | None = None  # what they were read from, where that is not the official distribution
 
     @property
     def ids(self) -> Sequence[str]:
