@@ -10,7 +10,7 @@ from benchmark.commands.output import print_json, print_table, say
 from benchmark.commands.place import home
 from benchmark.commands.words import typed
 from benchmark.declaring import entries, registry
-from benchmark.errors import BenchError
+from benchmark.errors import BenchError, UsageError
 
 
 def add(verbs: Any) -> None:
@@ -65,8 +65,11 @@ def add(verbs: Any) -> None:
         "compare packed images with their manifest, byte by byte",
         "bench data verify",
         "bench data verify natural32",
+        "bench data verify my_photos --root ~/pictures --registry .",
     )
     verify.add_argument("name", nargs="*", metavar="NAME", help="(default: every packed dataset)")
+    verify.add_argument("--root", type=Path, metavar="PATH", help="read every image of this folder again too, and compare its pixels")
+    registry_flag(verify)
     json_flag(verify)
 
 
@@ -153,13 +156,29 @@ def data_verify(options: argparse.Namespace) -> int:
     """`bench data verify`."""
     from benchmark.images import datasets
 
+    if options.root and len(options.name) != 1:
+        raise UsageError("--root belongs to one dataset: name it.")
     names = options.name or datasets.packed_names(home())
     problems = {name: [typed(one) for one in datasets.verify(name, home=home())] for name in names}
+    if options.root and not problems[names[0]]:
+        problems[names[0]] = _differing(names[0], options)
+    well = f"every byte as in its manifest{', and every image as in the folder' if options.root else ''}"
     if options.json:
         print_json(problems)
     elif not names:
         say("No dataset is packed here yet. `bench data add NAME --root PATH` packs one.")
     for name, found in problems.items():
         if not options.json:
-            say(f"{name}: {'every byte as in its manifest' if not found else '; '.join(found)}")
+            say(f"{name}: {well if not found else '; '.join(found)}")
     return 1 if any(problems.values()) else 0
+
+
+def _differing(name: str, options: argparse.Namespace) -> list[str]:
+    """Return in what the images of a folder are not those that are packed."""
+    from benchmark.images import datasets
+    from benchmark.running.progress import Display
+
+    entry = entries.load(registry.find("dataset", name, registry.roots(options.registry)))
+    with Display(words=typed) as display:
+        found = datasets.compare(name, entry.config, home=home(), root=options.root, progress=display.bar(f"comparing {name}"))
+    return [typed(one) for one in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import zipfile
 from collections.abc import Mapping
@@ -9,17 +10,21 @@ from pathlib import Path, PurePosixPath
 
 from benchmark.contract import ImageError
 from registry.datasets.sources import no_whole
+from registry.datasets.tree import RECENT
 
 
 class Folder:
-    """The files that lie directly in a folder."""
+    """The files that lie directly in a folder; `newest` are the names of those that were changed last."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.sizes: Mapping[str, int] = {file.name: file.stat().st_size for file in path.iterdir() if file.is_file()}
+            with os.scandir(path) as entries:
+                states = {entry.name: entry.stat() for entry in entries if entry.is_file()}
         except OSError as problem:
             raise ImageError(f"{problem.filename} cannot be read: {problem.strerror}") from None
+        self.sizes: Mapping[str, int] = {name: state.st_size for name, state in states.items()}
+        self.newest = heapq.nlargest(RECENT, states, key=lambda name: states[name].st_mtime_ns)
 
     def content(self, name: str) -> bytes:
         """Return the bytes of a file; raise ImageError where it cannot be read."""
@@ -40,6 +45,7 @@ class Zip:
         self._open()
         members = (member for member in self._archive.infolist() if not member.is_dir())
         self._members = {PurePosixPath(one.filename).name: one for one in members if not _hidden(one.filename)}
+        self.newest: list[str] = []  # of all that is in it nobody can tell
         self.sizes: Mapping[str, int] = {name: member.file_size for name, member in self._members.items()}
 
     def content(self, name: str) -> bytes:

@@ -76,6 +76,8 @@ class CelebASource:
         self.left_out = self._counted(parts, [path for path in stores if path != self._images.path]).listed()
         self.fingerprint = fingerprint((name, self._images.sizes[self._spelled.get(name, name)]) for name in self.ids)
         self._known = frozenset(self.ids)
+        named = {spelled: name for name, spelled in self._spelled.items()}
+        self.newest = [named.get(name, name) for name in self._images.newest]
 
     def read(self, image_id: str) -> np.ndarray:
         """Return the image as uint8 (3, R, R); raise ImageError naming it where it is missing or damaged."""

@@ -96,7 +96,9 @@ class BatchesSource:
             if name not in wanted:
                 left_out.add("of another partition", f"{name}:0", path.stat().st_size // ROW, expected=True)
         self.left_out: Sequence[LeftOut] = left_out.listed()
-        self.fingerprint = hashlib.sha256("".join(hashlib.sha256(rows).hexdigest() for rows in self._rows.values()).encode()).hexdigest()
+        self.fingerprint = hashlib.sha256(
+            "".join(hashlib.sha256(rows.data).hexdigest() for rows in self._rows.values()).encode()
+        ).hexdigest()
 
     def read(self, image_id: str) -> np.ndarray:
         """Return the image as uint8 (3, R, R)."""

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmark.contract import Dataset, ImageError
-from benchmark.declaring import registry, spec
+from benchmark.declaring import entries, registry
 from benchmark.images import datasets
 from registry.datasets import cifar10
 from registry.datasets.cifar10 import Cifar10
@@ -159,7 +159,7 @@ def test_the_three_entries_have_one_order(home: Path) -> None:
     root = binary(home / "root", 6 * 70)
     taken = []
     for name in ("cifar10", "cifar10_16", "cifar10_8"):
-        entry = spec.load(registry.find("dataset", name))
+        entry = entries.load(registry.find("dataset", name))
         datasets.add(name, entry.config, home=home, root=root)
         taken.append(datasets.subset(datasets.load(name, entry.config, home=home), name, 16, 3))
     assert {one.train_ids for one in taken} == {taken[0].train_ids}
