@@ -34,7 +34,7 @@ def add(verbs: Any) -> None:
         help="entries by name, entries (.gin) and records (.json) by path, or folders: of those the entries under the axis folders and "
         "the records under records, nothing else (default: all of the project's, or with --registry all of those folders')",
     )
-    parser.add_argument("--compile", action="store_true", help="try torch.compile on every backbone too (a minute each)")
+    parser.add_argument("--compile", action="store_true", help="try torch.compile on every model too (a minute each)")
     registry_flag(parser)
     json_flag(parser)
 

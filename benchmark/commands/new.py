@@ -18,12 +18,12 @@ def add(verbs: Any) -> None:
         verbs,
         "new",
         new,
-        "write the files of a backbone, layout or dataset of your own, ready to run and to edit",
-        "bench new backbone my_bias --registry .",
+        "write the files of a model, layout or dataset of your own, ready to run and to edit",
+        "bench new model my_bias --registry .",
         "bench new layout local_3x4",
         "bench new dataset my_photos --folder --registry ../mine",
     )
-    parser.add_argument("kind", choices=("backbone", "layout", "dataset"), help="what it is")
+    parser.add_argument("axis", choices=("model", "layout", "dataset"), help="what it is")
     parser.add_argument("name", metavar="NAME", help="its name: small letters, digits and '_'")
     parser.add_argument(
         "--registry",
@@ -40,16 +40,16 @@ def new(options: argparse.Namespace) -> int:
     """`bench new`."""
     from benchmark.contributing import new as news
 
-    if options.code and options.kind != "layout":
-        raise UsageError(f"--code is for a layout: a new {options.kind} has code unless its images come from a folder.")
-    if options.folder and options.kind != "dataset":
-        raise UsageError(f"--folder is for a dataset; a {options.kind} has no images.")
+    if options.code and options.axis != "layout":
+        raise UsageError(f"--code is for a layout: a new {options.axis} has code unless its images come from a folder.")
+    if options.folder and options.axis != "dataset":
+        raise UsageError(f"--folder is for a dataset; a {options.axis} has no images.")
     template = {
-        "backbone": news.BACKBONE,
+        "model": news.MODEL,
         "layout": news.LAYOUT if options.code else news.WINDOWS,
         "dataset": news.FOLDER if options.folder else news.GENERATED,
-    }[options.kind]
-    written = news.write(options.kind, options.name, template, options.registry or registry.STOCK)
+    }[options.axis]
+    written = news.write(options.axis, options.name, template, options.registry or registry.STOCK)
     following, remark = _next(options), _remark(written[0]) if options.folder else ""
     if options.json:
         print_json({"written": [str(path) for path in written], "next": following, "remark": remark})
@@ -77,6 +77,6 @@ def _next(options: argparse.Namespace) -> list[str]:
     where = f" --registry {shlex.quote(os.fspath(options.registry))}" if options.registry else ""
     add = [f"bench data add {options.name} --root PATH{where}"] if options.folder else []
     chosen = {"model": "dit_mini", "layout": "global", "dataset": "dead_leaves8"}
-    chosen["model" if options.kind == "backbone" else options.kind] = options.name
+    chosen[options.axis] = options.name
     row = " ".join(f"--{axis} {name}" for axis, name in chosen.items())
     return [f"bench check {options.name}{where}", *add, f"bench run {row} --subset 16 --recipe mini{where}"]

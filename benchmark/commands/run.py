@@ -68,7 +68,7 @@ def add_run(verbs: Any) -> None:
 
 def spec_flags(parser: argparse.ArgumentParser) -> None:
     """Add what names a row: the axes, --subset, --seed, --half, --recipe, --set, --record."""
-    for axis, text in (("model", "backbone"), ("layout", "attention layout"), ("dataset", "images")):
+    for axis, text in (("model", "network"), ("layout", "attention layout"), ("dataset", "images")):
         parser.add_argument(f"--{axis}", metavar="NAME", help=f"{text}: a name from `bench list {axis}s`")
     parser.add_argument(
         "--subset", type=int, metavar="N", help="training images (default: what the recipe is made for, as `bench list recipes` says)"

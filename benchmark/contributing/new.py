@@ -9,8 +9,7 @@ from benchmark.declaring import imports, registry
 from benchmark.errors import UsageError
 from benchmark.files import write_text
 
-Kind = Literal["backbone", "layout", "dataset"]
-AXES: dict[Kind, str] = {"backbone": "model", "layout": "layout", "dataset": "dataset"}
+Axis = Literal["model", "layout", "dataset"]
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
@@ -21,26 +20,26 @@ class Template(NamedTuple):
     code: str | None
 
 
-BACKBONE = Template("backbone.gin", "backbone.py")
+MODEL = Template("model.gin", "model.py")
 WINDOWS = Template("layout.gin", None)
 LAYOUT = Template("layout_code.gin", "layout_code.py")
 GENERATED = Template("dataset.gin", "dataset.py")
 FOLDER = Template("dataset_folder.gin", None)
 
 
-def write(kind: Kind, name: str, template: Template, root: Path) -> list[Path]:
+def write(axis: Axis, name: str, template: Template, root: Path) -> list[Path]:
     """Write the files of a new entry under `root` and return them; raise UsageError rather than replace or shadow one."""
-    folder = root / registry.FOLDERS[AXES[kind]]
+    folder = root / registry.FOLDERS[axis]
     texts = {folder / f"{name}.gin": template.entry} | ({folder / f"{name}.py": template.code} if template.code else {})
-    _refuse_name(kind, name, root)
+    _refuse_name(axis, name, root)
     if there := next((path for path in texts if path.exists()), None):
         raise UsageError(f"{there} is there already, and nothing is ever overwritten. Choose another name, or edit it.")
     if template.code:
-        _refuse_module(kind, name, template.code, root)
+        _refuse_module(axis, name, template.code, root)
     module = f"registry.{folder.name}.{name}" if root.resolve() == registry.STOCK else name
     for path, source in texts.items():
-        text = (TEMPLATES / source).read_text(encoding="utf-8").replace(f"My{kind.title()}", class_name(name))
-        write_text(path, text.replace(f"import my_{kind}", f"import {module}").replace(f"my_{kind}", name))
+        text = (TEMPLATES / source).read_text(encoding="utf-8").replace(f"My{axis.title()}", class_name(name))
+        write_text(path, text.replace(f"import my_{axis}", f"import {module}").replace(f"my_{axis}", name))
     return list(texts)
 
 
@@ -49,17 +48,17 @@ def class_name(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
-def _refuse_name(kind: Kind, name: str, root: Path) -> None:
+def _refuse_name(axis: Axis, name: str, root: Path) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
-        raise UsageError(f"'{name}' cannot name a {kind}: small letters, digits and '_', a letter first, no word of Python, as in my_bias.")
-    stock = registry.entries(AXES[kind])
+        raise UsageError(f"'{name}' cannot name a {axis}: small letters, digits and '_', a letter first, no word of Python, as in my_bias.")
+    stock = registry.entries(axis)
     if name in stock and root.resolve() != registry.STOCK:
         raise UsageError(
-            f"The project has a {kind} '{name}' already ({stock[name].path}), and two files must not claim one name. Choose another name."
+            f"The project has a {axis} '{name}' already ({stock[name].path}), and two files must not claim one name. Choose another name."
         )
 
 
-def _refuse_module(kind: Kind, name: str, template: str, root: Path) -> None:
+def _refuse_module(axis: Axis, name: str, template: str, root: Path) -> None:
     """Refuse a name under which Python would find another module, or which the module's own code needs."""
     for folder in registry.FOLDERS.values():
         if (other := root / folder / f"{name}.py").exists():
@@ -67,5 +66,5 @@ def _refuse_module(kind: Kind, name: str, template: str, root: Path) -> None:
     if root.resolve() != registry.STOCK and (there := imports.namesake(name, root / f"{name}.py")):
         raise UsageError(f"A module called '{name}' is installed already ({there}), and Python keeps one of a name. Choose another name.")
     words = set(re.findall(r"\w+", (TEMPLATES / template).read_text(encoding="utf-8")))
-    if class_name(name) in words - {f"My{kind.title()}"}:
+    if class_name(name) in words - {f"My{axis.title()}"}:
         raise UsageError(f"The class would be called {class_name(name)}, which the code uses for something else. Choose another name.")

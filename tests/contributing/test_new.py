@@ -12,22 +12,22 @@ from benchmark.declaring.entries import load
 from benchmark.errors import UsageError
 from tests.conftest import ENTRIES, Bench
 
-KINDS = [("backbone", new.BACKBONE), ("layout", new.WINDOWS), ("layout", new.LAYOUT), ("dataset", new.GENERATED), ("dataset", new.FOLDER)]
+KINDS = [("model", new.MODEL), ("layout", new.WINDOWS), ("layout", new.LAYOUT), ("dataset", new.GENERATED), ("dataset", new.FOLDER)]
 
 
-@pytest.mark.parametrize(("kind", "template"), KINDS, ids=lambda value: getattr(value, "entry", value))
-def test_what_is_written_keeps_the_contract_as_it_is(tmp_path: Path, kind: new.Kind, template: new.Template) -> None:
+@pytest.mark.parametrize(("axis", "template"), KINDS, ids=lambda value: getattr(value, "entry", value))
+def test_what_is_written_keeps_the_contract_as_it_is(tmp_path: Path, axis: new.Axis, template: new.Template) -> None:
     name = f"fresh_{template.entry.removesuffix('.gin')}"
-    written = new.write(kind, name, template, tmp_path)
+    written = new.write(axis, name, template, tmp_path)
     assert [path.name for path in written] == [f"{name}.gin", f"{name}.py"][: 1 + bool(template.code)]
     text = "".join(path.read_text() for path in written)
-    assert name in text and f"my_{kind}" not in text and f"My{kind.title()}" not in text
+    assert name in text and f"my_{axis}" not in text and f"My{axis.title()}" not in text
     (verdict,) = check.check([tmp_path], (registry.STOCK, tmp_path))
     assert verdict.problem is None, verdict
     if template.code:
-        assert load(registry.read(new.AXES[kind], written[0])).kind == name
+        assert load(registry.read(axis, written[0])).kind == name
     with pytest.raises(UsageError, match="nothing is ever overwritten"):
-        new.write(kind, name, template, tmp_path)
+        new.write(axis, name, template, tmp_path)
 
 
 def test_the_generated_images_differ_and_use_the_range(tmp_path: Path) -> None:
@@ -42,11 +42,11 @@ def test_the_generated_images_differ_and_use_the_range(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("My-Bias", "cannot name a backbone"),
-        ("../x", "cannot name a backbone"),
+        ("My-Bias", "cannot name a model"),
+        ("../x", "cannot name a model"),
         ("3d", "cannot name"),
         ("class", "cannot name"),
-        ("dit_mini", "The project has a backbone 'dit_mini' already"),
+        ("dit_mini", "The project has a model 'dit_mini' already"),
         ("random", "Python's own library"),
         ("numpy", "is installed already"),
         ("tensor", "which the code uses for something else"),
@@ -54,13 +54,13 @@ def test_the_generated_images_differ_and_use_the_range(tmp_path: Path) -> None:
 )
 def test_a_name_that_would_mislead_is_refused(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(UsageError) as refusal:
-        new.write("backbone", name, new.BACKBONE, tmp_path)
+        new.write("model", name, new.MODEL, tmp_path)
     assert message in str(refusal.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_one_name_on_two_axes_would_be_one_module(tmp_path: Path) -> None:
-    new.write("backbone", "fresh_twice", new.BACKBONE, tmp_path)
+    new.write("model", "fresh_twice", new.MODEL, tmp_path)
     with pytest.raises(UsageError, match="is a module of that name already"):
         new.write("dataset", "fresh_twice", new.GENERATED, tmp_path)
     new.write("layout", "fresh_twice", new.WINDOWS, tmp_path)  # it has no module
@@ -68,7 +68,7 @@ def test_one_name_on_two_axes_would_be_one_module(tmp_path: Path) -> None:
 
 def test_a_stranger_runs_it_in_an_empty_folder(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    done = bench("new", "backbone", "my_bias", "--registry", ".")
+    done = bench("new", "model", "my_bias", "--registry", ".")
     assert done.returncode == 0, done.stderr
     assert "Written: backbones/my_bias.gin" in done.stdout and "bench check my_bias --registry ." in done.stdout
     done = bench(
@@ -98,6 +98,6 @@ def test_a_stranger_runs_it_in_an_empty_folder(bench: Bench, tmp_path: Path, mon
     stored = json.loads(Path(json.loads(done.stdout)["record"]).read_text())
     assert stored["spec"]["model"] == {"name": "my_bias", "kind": "my_bias", "config": {"width": 32, "depth": 3}}
     assert len(stored["trajectory"]) == 3
-    again = bench("new", "backbone", "my_bias", "--registry", ".")
+    again = bench("new", "model", "my_bias", "--registry", ".")
     assert again.returncode == 2 and "nothing is ever overwritten" in again.stderr
     assert not [name for name in os.listdir("backbones") if name.endswith(".tmp")]

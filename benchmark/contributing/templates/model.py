@@ -1,4 +1,4 @@
-"""my_backbone: a small convolutional denoiser, as a start."""
+"""my_model: a small convolutional denoiser, as a start."""
 
 import math
 
@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from benchmark.contract import Attention, ImageShape, Positive, entry
 
 
-@entry(kind="my_backbone")
-class MyBackbone:
+@entry(kind="my_model")
+class MyModel:
     """A convolutional denoiser: 3x3 convolutions in residual branches, the step added to the channels."""
 
     # The fields are what a .gin file binds and `--set model.width=64` changes; types and ranges are checked.
@@ -30,7 +30,7 @@ class MyBackbone:
 class Denoiser(nn.Module):
     """The network: images and steps to the estimated noise."""
 
-    def __init__(self, config: MyBackbone, images: ImageShape) -> None:
+    def __init__(self, config: MyModel, images: ImageShape) -> None:
         super().__init__()
         self.stem = nn.Conv2d(images.channels, config.width, 3, padding=1)
         self.step = nn.Linear(config.width, config.width)
