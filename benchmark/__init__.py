@@ -144,7 +144,7 @@ def sample(
     count: int = 64,
     *,
     shape: "ImageShape | tuple[int, int] | None" = None,
-    sampler: str = "ancestral",
+    sampler: str = "dpm",
     steps: int | None = None,
     eta: float = 0.0,
     variance: "Variance" = "beta_tilde",

@@ -12,6 +12,7 @@ from benchmark.commands.flags import (
     json_flag,
     machine_flags,
     records_flag,
+    refused,
     registry_flag,
 )
 from benchmark.commands.output import duration, near, print_json, print_table, say
@@ -60,7 +61,7 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--t", metavar="LIST", default=",".join(map(str, TIMESTEPS)), help="diffusion steps, 0 to 999 (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the noise (default: 0)")
+    parser.add_argument("--noise-seed", type=int, default=0, metavar="K", help="of the noise (default: 0)")
     parser.add_argument("--split", choices=("test", "train"), default="test", help="whose first images are taken (default: test)")
     parser.add_argument(
         "--leading",
@@ -68,7 +69,7 @@ def add(verbs: Any) -> None:
         metavar="K",
         help="of the Jacobian only the leading K directions, by subspace iteration (default: the whole matrix where it fits, else 8)",
     )
-    parser.add_argument("--publish", action="store_true", help="put the JSON, and of seed 0 one picture, beside the records too")
+    parser.add_argument("--publish", action="store_true", help="put the JSON, and of noise seed 0 one picture, beside the records too")
     parser.add_argument("--force", action="store_true", help="analyse anew what is there already")
     registry_flag(parser)
     machine_flags(parser)
@@ -177,9 +178,9 @@ def _request(options: argparse.Namespace, what: str) -> "Request":
         raise UsageError(f"--t {options.t} must be diffusion steps with commas between them, for example --t 50,500.") from None
     try:
         images = WHATS[what].images if options.images is None else options.images  # of small images; `_one` knows the run's
-        return Request(images=images, timesteps=timesteps, seed=options.seed, split=options.split, leading=options.leading)
+        return Request(images=images, timesteps=timesteps, seed=options.noise_seed, split=options.split, leading=options.leading)
     except FieldError as problem:
-        raise UsageError(f"--{str(problem).replace('timesteps', 't', 1)}.") from None
+        raise refused(problem, {"timesteps": "t", "seed": "noise-seed"}) from None
 
 
 def _folders(suite: str, search: tuple[Path, ...]) -> list[Path]:

@@ -2,12 +2,12 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-SAMPLERS = ("ancestral", "ddim", "dpm", "euler", "heun")
-DEFAULT_STEPS_SAID = "ancestral 250, ddim 50, dpm 20, euler 50, heun 25"  # of sampling.DEFAULT_STEPS, which imports torch
+from benchmark.declaring.fields import FieldError
+from benchmark.errors import UsageError
 
 
 def examples(*lines: str) -> str:
@@ -42,6 +42,12 @@ def _bounded(text: str, most: float, unit: str) -> float:
     return value
 
 
+def refused(problem: FieldError, flags: Mapping[str, str]) -> UsageError:
+    """Return the error of a field as that of its flag; `flags` names those that are called otherwise."""
+    field, _, rest = str(problem).partition(" ")
+    return UsageError(f"--{flags.get(field, field)} {rest}.")
+
+
 def registry_flag(parser: argparse.ArgumentParser) -> None:
     """Add --registry."""
     parser.add_argument(
@@ -51,16 +57,6 @@ def registry_flag(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="DIR",
         help="a folder of entries of your own (backbones/, layouts/, …); may be repeated",
-    )
-
-
-def variance_flag(parser: argparse.ArgumentParser) -> None:
-    """Add --variance."""
-    parser.add_argument(
-        "--variance",
-        choices=("beta_tilde", "beta"),
-        default="beta_tilde",
-        help="noise of ancestral's steps; beta is that of the official DiT code without learned variance (default: beta_tilde)",
     )
 
 

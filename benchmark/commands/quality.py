@@ -1,13 +1,13 @@
-"""`bench fidelity`, and the flags of `bench evaluate` that say which metrics and of which samples."""
+"""`bench quality`, and the flags of `bench evaluate` that say which metrics and of which samples."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.commands.flags import DEFAULT_STEPS_SAID, SAMPLERS, command, json_flag, variance_flag
+from benchmark.commands.flags import command, json_flag
 from benchmark.commands.output import print_json, say
+from benchmark.commands.samples import request_of, samples_flags, variance_flag
 from benchmark.commands.words import typed
-from benchmark.declaring.fields import FieldError
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def add(verbs: Any) -> None:
-    """Add `bench fidelity`."""
-    group = verbs.add_parser("fidelity", help="fetch the Inception weights of FID", description="The Inception weights of FID.")
+    """Add `bench quality`."""
+    group = verbs.add_parser("quality", help="fetch the Inception weights of FID", description="The Inception weights of FID.")
     actions = group.add_subparsers(metavar="ACTION", required=True)
     parser = command(
         actions,
         "setup",
         setup,
         "fetch the published Inception weights, once; no run downloads anything",
-        "bench fidelity setup",
-        "bench fidelity setup --json",
+        "bench quality setup",
+        "bench quality setup --json",
     )
     json_flag(parser)
 
@@ -40,16 +40,13 @@ def quality_flags(parser: argparse.ArgumentParser) -> None:
         help="psnr, fid, kid, is, prc (precision and recall), sfid, fd_randconv, memorisation; with commas (default: psnr)",
     )
     parser.add_argument("--samples", type=int, metavar="N", default=50_000, help="samples of all metrics but psnr (default: 50000)")
-    parser.add_argument("--sampler", choices=SAMPLERS, default="ancestral", help="(default: ancestral)")
-    parser.add_argument("--steps", type=int, metavar="S", help=f"network evaluations a sample (default: {DEFAULT_STEPS_SAID})")
+    samples_flags(parser, "ancestral")  # the protocol's
     variance_flag(parser)
-    parser.add_argument("--sample-seed", type=int, default=0, metavar="K", help="of the samples' noise (default: 0)")
-    parser.add_argument("--batch", type=int, metavar="B", help="samples drawn at once (default: 256 on cuda, 32 on cpu)")
     parser.add_argument(
         "--inception-weights",
         type=Path,
         metavar="FILE",
-        help="the published weights (default: BENCH_INCEPTION_WEIGHTS, else where `bench fidelity setup` puts them)",
+        help="the published weights (default: BENCH_INCEPTION_WEIGHTS, else where `bench quality setup` puts them)",
     )
     parser.add_argument(
         "--allow-other-weights", action="store_true", help="take weights that are not the published ones; no number is called FID"
@@ -61,26 +58,19 @@ def quality_flags(parser: argparse.ArgumentParser) -> None:
 
 def wanted(options: argparse.Namespace) -> "tuple[bool, Quality | None, Request | None]":
     """Return whether PSNR is asked for, and which metrics of which samples; None where there is none."""
-    from benchmark import quality as fidelity
-    from benchmark.sampling import DEFAULT_STEPS, Request
+    from benchmark import quality
 
     names = tuple(name.strip() for name in options.metrics.split(",") if name.strip())
     if not names:
         raise UsageError("--metrics is empty. For example: --metrics psnr,fid,kid.")
-    metrics = fidelity.chosen(tuple(name for name in names if name != "psnr"))
+    metrics = quality.chosen(tuple(name for name in names if name != "psnr"))
     if not metrics:
         return True, None, None
-    if options.batch is not None and options.batch < 1:
-        raise UsageError(f"--batch {options.batch} must be at least 1.")
-    steps = DEFAULT_STEPS[options.sampler] if options.steps is None else options.steps
-    try:
-        request = Request(count=options.samples, sampler=options.sampler, steps=steps, variance=options.variance, seed=options.sample_seed)
-    except FieldError as problem:
-        raise UsageError(f"--{str(problem).replace('count', 'samples', 1)}.") from None
-    quality = fidelity.Quality(
+    request = request_of(options, count=options.samples, flag="samples", variance=options.variance)
+    scored = quality.Quality(
         metrics=metrics, weights=options.inception_weights, allow_small=options.allow_small, allow_other_weights=options.allow_other_weights
     )
-    return "psnr" in names, quality, request
+    return "psnr" in names, scored, request
 
 
 def score_rows(result: "Record") -> list[tuple[str, ...]]:
@@ -104,7 +94,7 @@ def score_rows(result: "Record") -> list[tuple[str, ...]]:
 
 
 def setup(options: argparse.Namespace) -> int:
-    """`bench fidelity setup`."""
+    """`bench quality setup`."""
     from benchmark.quality import inception
     from benchmark.running.progress import Display
 

@@ -25,7 +25,7 @@ COMMANDS = {
     "benchmark.networks.weights.unlabelled": "evaluate",
     "benchmark.pages.leaderboard.build": "leaderboard",
     "benchmark.pages.report.build": "report paper",
-    "benchmark.quality.inception.setup": "fidelity setup",
+    "benchmark.quality.inception.setup": "quality setup",
     "benchmark.records": "list runs",
     "benchmark.recording.tracking.sync": "track sync",
     "benchmark.resolve": FLAGS_ONLY,
@@ -93,7 +93,7 @@ FLAGS_OF = {
     "benchmark.analysis.pca.attention_components": {"count": "components", "network": "run"},
     "benchmark.contributing.new.write": {"root": "registry", "template": NAMED},
     "benchmark.networks.weights.unlabelled": {"form": "format", "path": "weights"},
-    "benchmark.sampling.Request": {"count": "samples"},
+    "benchmark.sampling.Request": {"count": "samples", "seed": "noise-seed", "steps": "sampling-steps"},
     "benchmark.suites.cluster.Cluster": {"store": "runs"},
 }
 

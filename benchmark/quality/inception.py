@@ -134,7 +134,7 @@ def _torch_fidelity() -> Any:
     try:
         from torch_fidelity import feature_extractor_inceptionv3
     except ImportError as problem:
-        raise UsageError(f"Inception metrics need torch-fidelity, which is not here ({problem}): {install('fidelity')}.") from None
+        raise UsageError(f"Inception metrics need torch-fidelity, which is not here ({problem}): {install('quality')}.") from None
     return feature_extractor_inceptionv3
 
 

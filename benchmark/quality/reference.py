@@ -44,7 +44,7 @@ class Reference:
 def reference(packed: Packed, dataset_name: str, home: Path, limit: int = LIMIT) -> Reference:
     """Return all images of a dataset, or the first `limit` by the hash of their ids (seed 0), in the array's order."""
     described = packed.manifest
-    folder = packed_folder(home, described.name) / "fidelity" / described.preprocessing
+    folder = packed_folder(home, described.name) / "quality" / described.preprocessing
     if described.count <= limit:
         return Reference(packed.images, described.sha256, folder)
     chosen = Chosen(packed.images, sorted(ordered(packed, dataset_name, 0)[:limit]))

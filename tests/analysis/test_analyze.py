@@ -78,7 +78,7 @@ def test_the_same_command_again_returns_at_once_and_force_does_not(trained: Path
     analysed(*QUICK, "--force")
     assert path.stat().st_mtime_ns > before
     assert json.loads(path.read_text())["numbers"] == first
-    analysed(*QUICK, "--seed", "1")
+    analysed(*QUICK, "--noise-seed", "1")
     assert json.loads(path.read_text())["numbers"] != first
     analysed(*QUICK, "--split", "train")
     assert json.loads(path.read_text())["settings"]["split"] == "train"

@@ -78,7 +78,19 @@ def test_a_bare_node_runs_samples_and_scores_and_is_tracked_afterwards(bare, ben
     made = json.loads(done.stdout)
     assert Path(made["record"]).exists()
     sampled = bare(
-        "sample", made["id"], "--registry", str(ENTRIES), "--count", "3", "--sampler", "dpm", "--steps", "4", "--device", "cpu", "--json"
+        "sample",
+        made["id"],
+        "--registry",
+        str(ENTRIES),
+        "--count",
+        "3",
+        "--sampler",
+        "dpm",
+        "--sampling-steps",
+        "4",
+        "--device",
+        "cpu",
+        "--json",
     )
     assert sampled.returncode == 0, sampled.stderr
     images = np.load(json.loads(sampled.stdout)["images"])

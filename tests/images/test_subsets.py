@@ -213,7 +213,7 @@ def test_the_strong_generalization_test_by_the_command_line(bench: Bench, home: 
     assert made[0]["weights_sha256"] != made[1]["weights_sha256"]
     listed = json.loads(bench("list", "runs", "--json").stdout)
     assert {(one["N"], one["half"], one["state"]) for one in listed} == {(15, "a", "finished"), (15, "b", "finished")}
-    words = [made[0]["id"], made[1]["id"], "--count", "4", "--steps", "5", "--registry", str(ENTRIES), "--device", "cpu"]
+    words = [made[0]["id"], made[1]["id"], "--count", "4", "--sampling-steps", "5", "--registry", str(ENTRIES), "--device", "cpu"]
     compared = json.loads(bench("compare", *words, "--json").stdout)
     assert compared["shared_images"] == 0 and compared["train_images"] == [15, 15]
     assert "agree too" in bench("compare", *words).stdout

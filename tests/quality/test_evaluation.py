@@ -14,7 +14,7 @@ from benchmark.recording import record
 from benchmark.recording.record import Record
 from tests.conftest import ENTRIES, TINY, Bench
 
-SCORE = ["--registry", str(ENTRIES), "--device", "cpu", "--threads", "1", "--sampler", "ddim", "--steps", "2", "--samples", "600"]
+SCORE = ["--registry", str(ENTRIES), "--device", "cpu", "--threads", "1", "--sampler", "ddim", "--sampling-steps", "2", "--samples", "600"]
 
 
 @pytest.fixture

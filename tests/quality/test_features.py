@@ -229,7 +229,7 @@ def test_the_reference_is_all_images_or_the_first_of_the_order(tmp_path: Path) -
     assert (part.images[3:9] == chosen[3:9]).all()
     made = randconv.extractor(CPU)
     folder = part.features_folder(made)
-    assert folder == tmp_path / "packed" / "leaves" / "fidelity" / packed.manifest.preprocessing / f"{part.digest[:16]}-{made.key}"
+    assert folder == tmp_path / "packed" / "leaves" / "quality" / packed.manifest.preprocessing / f"{part.digest[:16]}-{made.key}"
     assert made.key == "randconv-40548844332b93ce-1"
     mine = extract(made, part.images, tmp_path / "a", "reference images", device=CPU).layer("features")
     assert (mine == folder_of(chosen, tmp_path / "b").layer("features")).all()

@@ -184,11 +184,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 def test_compare_says_how_alike_two_runs_are(runs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    assert main(["compare", runs["a"], runs["b"], "--count", "6", "--steps", "5", "--json", *FLAGS]) == 0
+    assert main(["compare", runs["a"], runs["b"], "--count", "6", "--sampling-steps", "5", "--json", *FLAGS]) == 0
     got = json.loads(capsys.readouterr().out)
     assert got["shared_images"] == 0
     assert got["train_images"] == [6, 6]
-    assert main(["compare", runs["a"], runs["b"], "--count", "6", "--steps", "5", *FLAGS]) == 0
+    assert main(["compare", runs["a"], runs["b"], "--count", "6", "--sampling-steps", "5", *FLAGS]) == 0
     table = capsys.readouterr().out
     assert f"{got['between']['distance']:.4f}" in table
     assert "0 of them shared" in table
@@ -198,9 +198,9 @@ def test_compare_equals_the_likeness_of_the_samples(runs: dict[str, str], capsys
     arrays = []
     for name in ("a", "same images"):
         capsys.readouterr()
-        assert main(["sample", runs[name], "--count", "6", "--sampler", "ddim", "--steps", "4", "--json", *FLAGS]) == 0
+        assert main(["sample", runs[name], "--count", "6", "--sampler", "ddim", "--sampling-steps", "4", "--json", *FLAGS]) == 0
         arrays.append(np.load(json.loads(capsys.readouterr().out)["images"]))
-    words = ["compare", runs["a"], runs["same images"], "--count", "6", "--sampler", "ddim", "--steps", "4", "--json", *FLAGS]
+    words = ["compare", runs["a"], runs["same images"], "--count", "6", "--sampler", "ddim", "--sampling-steps", "4", "--json", *FLAGS]
     assert main([*words, "--overlap"]) == 0
     got = json.loads(capsys.readouterr().out)
     assert got["shared_images"] == 6

@@ -239,14 +239,14 @@ def test_killed_and_resumed_equals_uninterrupted(
     folder = runs[1][0]
     shutil.copytree(folder, tmp_path / "killed" / "runs" / folder.name)
     shutil.copytree(runs[0] / "packed", tmp_path / "killed" / "packed")
-    words = ["sample", folder.name, "--count", "40", "--batch", "2", "--steps", "40", *FLAGS, "--json"]
+    words = ["sample", folder.name, "--count", "40", "--batch", "2", "--sampling-steps", "40", *FLAGS, "--json"]
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmark.cli", *words],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"BENCH_HOME": str(tmp_path / "killed")},
     )
-    state = tmp_path / "killed" / "runs" / folder.name / "samples" / "ancestral40-seed0" / "samples.json"
+    state = tmp_path / "killed" / "runs" / folder.name / "samples" / "dpm40-seed0" / "samples.json"
     deadline = time.monotonic() + 60
     while not state.exists() or json.loads(state.read_text())["done"] < 6:
         assert process.poll() is None, process.stderr.read()
@@ -260,7 +260,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     found = {}
     for home in (runs[0], tmp_path / "killed"):
         monkeypatch.setenv("BENCH_HOME", str(home))
-        found[home] = call(capsys, "sample", folder.name, "--count", "40", "--batch", "2", "--steps", "40")
+        found[home] = call(capsys, "sample", folder.name, "--count", "40", "--batch", "2", "--sampling-steps", "40")
     whole, resumed = found.values()
     assert resumed["sha256"] == whole["sha256"]
     images = np.load(resumed["images"])
@@ -272,7 +272,9 @@ def test_sample_writes_what_it_says(
 ) -> None:
     monkeypatch.setenv("BENCH_HOME", str(runs[0]))
     folder = runs[1][0]
-    got = call(capsys, "sample", folder.name, "--count", "9", "--sampler", "dpm", "--steps", "6", "--grid", str(tmp_path / "g.png"))
+    got = call(
+        capsys, "sample", folder.name, "--count", "9", "--sampler", "dpm", "--sampling-steps", "6", "--grid", str(tmp_path / "g.png")
+    )
     record = json.loads((folder / "record.json").read_text())
     assert got["weights_sha256"] == record["weights_sha256"]
     assert (got["run"], got["sampler"], got["steps"], got["count"], got["complete"]) == (folder.name, "dpm", 6, 9, True)
@@ -287,13 +289,13 @@ def test_sample_writes_what_it_says(
         (["--eta", "0.5"], 2, "belongs to the sampler 'ddim'"),
         (["--eta", "2", "--sampler", "ddim"], 2, "at most 1"),
         (["--variance", "beta", "--sampler", "ddim"], 2, "variance = beta belongs to the sampler 'ancestral'"),
-        (["--steps", "0"], 2, "steps = 0 must be at least 1"),
-        (["--steps", "1001"], 2, "at most 1000"),
+        (["--sampling-steps", "0"], 2, "--sampling-steps = 0 must be at least 1"),
+        (["--sampling-steps", "1001"], 2, "at most 1000"),
         (["--count", "0"], 2, "count = 0 must be at least 1"),
         (["--batch", "0"], 2, "--batch 0"),
         (["--grid", "samples.jpg"], 2, "must be the name of a .png file"),
-        (["--seed", "-1"], 2, "seed = -1"),
-        (["--count", "1", "--steps", "1", "--grid", "/proc/none/g.png"], 1, "cannot be written"),
+        (["--noise-seed", "-1"], 2, "--noise-seed = -1"),
+        (["--count", "1", "--sampling-steps", "1", "--grid", "/proc/none/g.png"], 1, "cannot be written"),
     ],
 )
 def test_a_wrong_sample_command_is_one_paragraph(
