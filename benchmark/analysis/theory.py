@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from benchmark.analysis import study
 from benchmark.contract import ClosedForm, ImageShape
 from benchmark.declaring import registry
-from benchmark.declaring.spec import load
+from benchmark.declaring.entries import load
 from benchmark.networks.diffusion import alphas_cumprod, denoised, levels, random_key
 from benchmark.sampling.samplers import ddim, kept_steps, predictor, signal_levels
 

@@ -45,7 +45,7 @@ def main_columns(table: Table) -> list[Column]:
     names = [
         ("rank", lambda row: [rank_words(row.rank)]),
         ("model", lambda row: [row.series.model]),
-        ("layout", lambda row: [row.series.layout, *([f"other images: {row.series.images}"] if row.series.images else [])]),
+        ("layout", lambda row: [row.series.layout, *([f"other images: {row.series.images}"] if row.series.images else []), *marked(row)]),
     ]
     numbers = [
         ("PSNR train, dB", lambda row: estimate_lines(row.psnr_train)),
@@ -55,6 +55,11 @@ def main_columns(table: Table) -> list[Column]:
         (f"gap − {BASELINE}, equal PSNR train", lambda row: paired_lines(row.equal_fit)),
     ]
     return [_column(table, title, cell, numeric=False) for title, cell in names] + [_column(table, *pair) for pair in numbers]
+
+
+def marked(row: Row) -> list[str]:
+    """Return the mark of a row as lines of its name."""
+    return [row.mark.state] if row.mark else []
 
 
 def onset_columns(table: Table) -> list[Column]:

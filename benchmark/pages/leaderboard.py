@@ -11,7 +11,7 @@ from benchmark.files import write_text
 from benchmark.pages import plots, samples, terminal
 from benchmark.pages.page import write_page
 from benchmark.pages.short import Beside, write_short
-from benchmark.recording import analyses, style
+from benchmark.recording import analyses, marks, style
 from benchmark.recording import published as reported
 from benchmark.recording.record import Record, read_all
 
@@ -64,13 +64,15 @@ def summary(records_dir: Path, columns: Sequence[str] = (), width: int = termina
     `columns` names numbers of the analyses beside the records, "<what>.<number>".
     """
     records = _records(records_dir)
-    return terminal.render(records, columns, _analysed(records_dir.parent, records, columns), width)
+    return terminal.render(
+        records, columns, _analysed(records_dir.parent, records, columns), width, marks.read(records_dir.parent, records)
+    )
 
 
 def as_json(records_dir: Path, columns: Sequence[str] = ()) -> dict[str, Any]:
     """Return the tables and the claims as plain JSON, with the numbers of analyses that `columns` names."""
     records = _records(records_dir)
-    return terminal.as_json(records, columns, _analysed(records_dir.parent, records, columns))
+    return terminal.as_json(records, columns, _analysed(records_dir.parent, records, columns), marks.read(records_dir.parent, records))
 
 
 def _analysed(folder: Path, records: Sequence[Record], columns: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -100,10 +102,10 @@ def _pages(records_dir: Path, out: Path, published: Path) -> tuple[dict[Path, st
     records = _records(records_dir)
     paper = PAPER.as_posix() if (out / PAPER).is_file() else ""
     rules = RULES if (out / RULES).is_file() else ""
-    numbers = _analysed(records_dir.parent, records, ())
-    tables, pictures = write_page(records, reported.load(published), Path(os.path.relpath(records_dir, out)), numbers)
+    numbers, marked = _analysed(records_dir.parent, records, ()), marks.read(records_dir.parent, records)
+    tables, pictures = write_page(records, reported.load(published), Path(os.path.relpath(records_dir, out)), numbers, marked)
     grids = samples.section(records, out)
-    short = write_short(records, pictures, Beside(TABLES, paper, rules), numbers)
+    short = write_short(records, pictures, Beside(TABLES, paper, rules), numbers, marked)
     return {out / PAGE: short, out / TABLES: tables + (f"\n{grids}\n" if grids else "")}, pictures
 
 

@@ -10,9 +10,11 @@ from benchmark.pages import told as words
 from benchmark.pages.experiment_pictures import picture
 from benchmark.pages.experiments import Told, told
 from benchmark.pages.plots import section_pictures
-from benchmark.pages.tables import BASELINE, Row, Table, tabulate
+from benchmark.pages.tables import BASELINE, Row, Table, tabulate, withdrawn
 from benchmark.pages.text import NONE, amount, escaped
 from benchmark.pages.verdicts import Numbers
+from benchmark.recording.marks import NONE as UNMARKED
+from benchmark.recording.marks import Marks
 from benchmark.recording.published import Published, repeats_paper
 from benchmark.recording.record import METRIC_VERSION, Record, path_of
 from benchmark.recording.style import Picture
@@ -24,20 +26,20 @@ TITLE = (
 
 
 def write_page(
-    records: Sequence[Record], published: Published, records_from_page: Path, numbers: Numbers | None = None
+    records: Sequence[Record], published: Published, records_from_page: Path, numbers: Numbers | None = None, marks: Marks = UNMARKED
 ) -> tuple[str, list[Picture]]:
     """Return the page of every table and its pictures; `records_from_page` is the folder of the records, relative to the page.
 
     `numbers` are the analyses': claims of experiments may be about them.
     """
-    tables = tabulate(records)
+    tables = tabulate(records, marks)
     sections, pictures = [], []
     for _, group in groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset)):
         section = list(group)
         shown = section_pictures(section)
         pictures += shown
         sections.append(_section(section, shown, published, records_from_page))
-    experiments = told(records, numbers)
+    experiments = told(marks.standing(records), numbers)
     pictures += map(picture, experiments)
     parts = [
         TITLE,
@@ -119,18 +121,20 @@ def _link(label: str, record: Record, records_from_page: Path) -> str:
 def _notes(table: Table) -> list[str]:
     """Return what a reader must know about single rows."""
     notes = []
-    baselines = {row.series.model for row in table.rows if row.series.layout == BASELINE}
+    baselines = {row.series.model for row in table.rows if row.series.layout == BASELINE and not withdrawn(row)}
     if table.pairs:
         pairs = "1 pair of rows" if table.pairs == 1 else f"{table.pairs:,} pairs of rows, corrected for their number (Holm)"
         notes.append(f"The ranks rest on {pairs}.")
     for row in table.rows:
         name = f"{escaped(row.series.model)} {escaped(row.series.layout)}"
+        if row.mark:
+            notes.append(f"{name}: **{row.mark.state}** ({escaped(row.mark.day)}): {escaped(row.mark.reason)}")
         if row.series.images:
             notes.append(
                 f"{name}, {escaped(row.series.images)}: of other images than the other records of this dataset, N and seed. A row of its "
                 "own; it is in no mean, no claim and no picture with them."
             )
-        if row.series.model not in baselines:
+        if row.series.model not in baselines and not withdrawn(row):
             notes.append(f"{name}: no row of this model with the layout {BASELINE}, so there is no difference to show.")
         if row.other_images:
             seeds = ", ".join(map(str, row.other_images))
@@ -140,7 +144,7 @@ def _notes(table: Table) -> list[str]:
             notes.append(f"{name}: {steps - fit} of {steps} pairs share no level of PSNR train.")
         if words := sorted({word for record in row.series.runs.values() for word in record.overrides}):
             notes.append(f"{name}: changed with --set: {escaped(', '.join(words))}.")
-    if any(row.rank is None for row in table.rows):
+    if any(row.rank is None and not withdrawn(row) for row in table.rows):
         notes.append(f"{NONE} in the first column: not ranked, for want of two seeds in common with another row.")
     return ["\n".join(f"- {note}" for note in notes)] if notes else []
 

@@ -6,12 +6,15 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from benchmark.pages import prose
+from benchmark.pages.columns import marked
 from benchmark.pages.experiments import told
 from benchmark.pages.page import experiment, markdown_table
 from benchmark.pages.statistics import Paired
 from benchmark.pages.tables import BASELINE, Row, Table, tabulate
 from benchmark.pages.text import NONE, escaped, interval, plain, rank_words, signed
 from benchmark.pages.verdicts import Numbers
+from benchmark.recording.marks import NONE as UNMARKED
+from benchmark.recording.marks import Marks
 from benchmark.recording.record import METRIC_VERSION, Record
 from benchmark.recording.style import Picture
 
@@ -27,9 +30,11 @@ class Beside(NamedTuple):
     rules: str
 
 
-def write_short(records: Sequence[Record], pictures: Sequence[Picture], beside: Beside, numbers: Numbers | None = None) -> str:
+def write_short(
+    records: Sequence[Record], pictures: Sequence[Picture], beside: Beside, numbers: Numbers | None = None, marks: Marks = UNMARKED
+) -> str:
     """Return the page; `pictures` are those of the whole tables. `numbers` are the analyses': claims may be about them."""
-    tables = tabulate(records)
+    tables, standing = tabulate(records, marks), marks.standing(records)
     parts = [prose.opening(records, sum(row.rank is not None for table in tables for row in table.rows), beside.paper)]
     if tables:
         parts.append(
@@ -40,11 +45,11 @@ def write_short(records: Sequence[Record], pictures: Sequence[Picture], beside: 
         )
     for _, group in groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset)):
         parts.append(_section(list(group)))
-    experiments = told(records, numbers)
+    experiments = told(standing, numbers)
     parts += [experiment(one, drawn=place == 0) for place, one in enumerate(experiments)]  # one picture: the whole tables have the others
     if not experiments and (shown := next((p for kind in ("gap", "paired", "curves") for p in pictures if p.kind == kind), None)):
         parts.append(f"![{escaped(shown.alt)}]({quote(str(shown.path))})")
-    parts += [prose.claims(records, numbers), prose.not_claimed(records)]
+    parts += [prose.claims(standing, numbers), prose.not_claimed(standing)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -61,6 +66,7 @@ def _section(tables: Sequence[Table]) -> str:
 def _row(table: Table, row: Row) -> list[str]:
     images = f", {escaped(row.series.images)}" if row.series.images else ""
     name = f"{escaped(row.series.model)}<br>{escaped(row.series.layout)}{images}"
+    name += "".join(f"<br>**{line}**" for line in marked(row))
     ends = f"<br>{interval(row.psnr_gap)}" if row.psnr_gap.low is not None else ""
     return [
         f"{table.subset:,}",

@@ -19,6 +19,8 @@ from benchmark.pages.statistics import (
     estimate,
     paired,
 )
+from benchmark.recording.marks import NONE as UNMARKED
+from benchmark.recording.marks import Mark, Marks
 from benchmark.recording.record import Record
 
 BASELINE = "global"  # the layout that every other layout of the same model is compared with
@@ -54,6 +56,7 @@ class Row:
     equal_fit: Paired | None
     other_images: tuple[int, ...]  # seeds left out of the differences: the baseline saw other images
     rank: tuple[int, int] | None  # best and worst rank that the differences allow
+    mark: Mark | None = None  # contested or withdrawn
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,11 @@ class Table:
     pairs: int  # of rows that were tested for the ranks
 
 
-def tabulate(records: Sequence[Record]) -> list[Table]:
-    """Build the tables of all ranked records, in order of metric version, recipe, dataset and N."""
+def tabulate(records: Sequence[Record], marks: Marks = UNMARKED) -> list[Table]:
+    """Build the tables of all ranked records, in order of metric version, recipe, dataset and N.
+
+    A row that is withdrawn stands in its table, last, with its own numbers: it has no rank, and nothing is compared with it.
+    """
     ranked = [record for record in records if record.ranked]
     check_names(ranked)
     groups: dict[tuple[str, str, str, int], list[Record]] = defaultdict(list)
@@ -79,7 +85,12 @@ def tabulate(records: Sequence[Record]) -> list[Table]:
     for group in groups.values():
         _check_steps(group)
     apart = other_images(ranked)
-    return [_tabulated(key, gather(groups[key], apart)) for key in sorted(groups)]
+    return [_tabulated(key, gather(groups[key], apart), marks) for key in sorted(groups)]
+
+
+def withdrawn(row: Row) -> bool:
+    """Whether a row is marked as withdrawn."""
+    return row.mark is not None and row.mark.state == "withdrawn"
 
 
 def gather(records: Iterable[Record], apart: Mapping[str, str] | None = None) -> list[Series]:
@@ -191,24 +202,29 @@ def ranks(series: Sequence[Series]) -> tuple[list[tuple[int, int] | None], int]:
     return ranges(gaps, images)
 
 
-def _tabulated(key: tuple[str, str, str, int], series: Sequence[Series]) -> Table:
+def _tabulated(key: tuple[str, str, str, int], every: Sequence[Series], marks: Marks) -> Table:
+    series = [mine for mine in every if not any(map(marks.withdrawn, mine.runs.values()))]
     baselines = {(mine.model, mine.images): mine for mine in series if mine.layout == BASELINE}
     found, pairs = ranks(series)
     rows = [
         _row(mine, baselines.get((mine.model, mine.images), baselines.get((mine.model, ""))), rank)
         for mine, rank in zip(series, found, strict=True)
     ]
+    rows += [_row(mine, None, None) for mine in every if mine not in series]
+    rows = [replace(row, mark=marks.of(next(iter(row.series.runs.values())))) for row in rows]
     rows.sort(key=lambda row: (row.rank is None, row.psnr_gap.mean, row.series.model, row.series.layout, row.series.images))
     return Table(*key, rows=tuple(rows), pairs=pairs)
 
 
 def _row(mine: Series, baseline: Series | None, rank: tuple[int, int] | None) -> Row:
-    means = {name: estimate(list(mine.values(name).values())) for name in ("psnr_train", "psnr_test", "psnr_gap")}
+    train, test, gap = (estimate(list(mine.values(name).values())) for name in ("psnr_train", "psnr_test", "psnr_gap"))
     if baseline is None or baseline is mine:
-        return Row(mine, **means, equal_steps=None, equal_fit=None, other_images=(), rank=rank)
+        return Row(mine, train, test, gap, equal_steps=None, equal_fit=None, other_images=(), rank=rank)
     return Row(
         mine,
-        **means,
+        train,
+        test,
+        gap,
         equal_steps=at_equal_steps(mine, baseline),
         equal_fit=at_equal_fit(mine, baseline),
         other_images=tuple(common_seeds(mine, baseline)[1]),

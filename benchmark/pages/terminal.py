@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from benchmark.pages import prose
 from benchmark.pages import told as words
 from benchmark.pages.claims import Claim, declared
-from benchmark.pages.columns import analysis_columns
+from benchmark.pages.columns import analysis_columns, marked
 from benchmark.pages.experiments import Told, told
 from benchmark.pages.quantities import apart, named
 from benchmark.pages.statistics import Corrected, Estimate, Paired
 from benchmark.pages.tables import BASELINE, Row, Table, fits, tabulate
 from benchmark.pages.text import mean_sd, paired_lines, rank_words
 from benchmark.pages.verdicts import Judged, Numbers, judge, left_over, of_the_board, verdict
+from benchmark.recording.marks import NONE as UNMARKED
+from benchmark.recording.marks import Marks
 from benchmark.recording.record import METRIC_VERSION, Record
 from benchmark.recording.said import one_line
 
@@ -28,7 +30,7 @@ WIDE = 100  # columns from which an interval stands on one line
 
 
 def render(
-    records: Sequence[Record], names: Sequence[str] = (), numbers: Numbers | None = None, width: int = WIDE
+    records: Sequence[Record], names: Sequence[str] = (), numbers: Numbers | None = None, width: int = WIDE, marks: Marks = UNMARKED
 ) -> "list[RenderableType]":
     """Return experiments, claims of the suites that were run, what is not claimed, and last the tables: they stand above the prompt.
 
@@ -37,7 +39,7 @@ def render(
     """
     from rich.text import Text
 
-    tables = tabulate(records)
+    tables, records = tabulate(records, marks), marks.standing(records)
     if not tables:
         return ["No ranked record yet: `benchmark.suites.sweep.sweep(...)` makes some."]
     judged = of_the_board(judge(records, numbers=numbers))
@@ -56,11 +58,13 @@ def render(
     return parts + [_grid(list(group), names, numbers or {}, narrow=width < WIDE) for _, group in sections]
 
 
-def as_json(records: Sequence[Record], names: Sequence[str] = (), numbers: Numbers | None = None) -> dict[str, Any]:
+def as_json(
+    records: Sequence[Record], names: Sequence[str] = (), numbers: Numbers | None = None, marks: Marks = UNMARKED
+) -> dict[str, Any]:
     """Return every table and every claim with its estimates; differences by seed; the analyses' numbers that are named."""
     return {
-        "tables": [_table_json(table, names, numbers or {}) for table in tabulate(records)],
-        "claims": [_claim_json(one) for one in of_the_board(judge(records, numbers=numbers))],
+        "tables": [_table_json(table, names, numbers or {}) for table in tabulate(records, marks)],
+        "claims": [_claim_json(one) for one in of_the_board(judge(marks.standing(records), numbers=numbers))],
     }
 
 
@@ -87,6 +91,7 @@ def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers, *, na
         for place, row in enumerate(table.rows):
             name = f"{row.series.model}\n{row.series.layout}" if several else row.series.layout
             name += f"\nother images: {row.series.images}" if row.series.images else ""
+            name += "".join(f"\n{line}" for line in marked(row))
             _fill(
                 grid,
                 [
@@ -184,6 +189,7 @@ def _row_json(row: Row, baselines: Mapping[str, Any]) -> dict[str, Any]:
         "layout": mine.layout,
         "other_images": mine.images or None,
         "rank": row.rank,
+        "mark": row.mark and {"state": row.mark.state, "reason": row.mark.reason, "day": row.mark.day},
         "seeds": list(mine.runs),
         "psnr_train": asdict(row.psnr_train),
         "psnr_test": asdict(row.psnr_test),

@@ -19,8 +19,8 @@ from benchmark.pages.report.page import (
     write_page,
 )
 from benchmark.pages.report.summary import as_json
+from benchmark.recording import marks, style
 from benchmark.recording import published as reported
-from benchmark.recording import style
 from benchmark.recording.record import Record, read_all
 from benchmark.recording.style import Picture
 
@@ -35,6 +35,7 @@ def gather(records_dir: Path, published: Path, suites: Sequence[str] = ()) -> Ma
     if records_dir.exists() and not records_dir.is_dir():
         raise BenchError(f"The records are expected in a folder, but {records_dir} is a file.")
     records: list[Record] = [record for record in read_all(records_dir) if not record.half]
+    records = marks.read(records_dir.parent, records).standing(records)
     if suites:
         rows = {row for suite in suites for row in load_suite(suite).rows()}
         records = [record for record in records if record.row in rows]

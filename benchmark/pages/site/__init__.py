@@ -24,7 +24,7 @@ from benchmark.pages.standing import Standing
 from benchmark.pages.statistics import t_quantile
 from benchmark.pages.tables import tabulate
 from benchmark.pages.verdicts import Numbers
-from benchmark.recording import errors
+from benchmark.recording import errors, marks
 from benchmark.recording import published as reported
 from benchmark.recording.record import Record, path_of, read_all
 from benchmark.recording.said import one_line
@@ -95,9 +95,10 @@ class _Site:
         self.gallery = Gallery(out)
         self.records: Sequence[Record] = [record for record in read_all(sources.records) if not record.half]
         self.published = reported.load(sources.published)
-        self.standing = Standing(sources.leaderboard, sources.submissions)
+        self.marks = marks.read(sources.leaderboard, self.records)
+        self.standing = Standing(sources.leaderboard, sources.submissions, self.marks)
         self.pages = Pages(self.records)
-        self.sections = view.sections(tabulate(self.records))
+        self.sections = view.sections(tabulate(self.records, self.marks))
         self.count = 0
 
     def write(self, progress: Callable[[int, int], None]) -> int:
@@ -108,11 +109,12 @@ class _Site:
             shutil.copyfile(Path(__file__).parent / "static" / name, self.out / name)
         self._results()
         self._rows(progress)
-        analysed = Analyses(self.records, self.sources.leaderboard)
+        standing = self.marks.standing(self.records)
+        analysed = Analyses(standing, self.sources.leaderboard)
         numbers = analysed.numbers()
-        self._page("index", "index.html.j2", **front.page(self.records, self.sections, self.pages, self.gallery, numbers))
-        self._page("claims", "text.html.j2", title="Claims", body=self._claims(numbers))
-        material = Material.gather(self.records, self.published, analysed)
+        self._page("index", "index.html.j2", **front.page(standing, self.sections, self.pages, self.gallery, numbers))
+        self._page("claims", "text.html.j2", title="Claims", body=self._claims(standing, numbers))
+        material = Material.gather(standing, self.published, analysed)
         for name, title, body in paper.pages(material, self.sources.records, self.gallery):
             self._page(name, "text.html.j2", title=title, body=body, active="paper")
         rules = self.sources.rules.read_text(encoding="utf-8")
@@ -159,7 +161,7 @@ class _Site:
         total = len(self.pages.series)
         for done, (path, series) in enumerate(self.pages.series.items(), start=1):
             shown = row.page(series, self.standing, self.sources.records, self.gallery)
-            self._script(f"{path}.js", "bench.put", path, row.script(series, path, shown["samples"]))
+            self._script(f"{path}.js", "bench.put", path, row.script(series, path, shown["samples"], shown["mark"]))
             self._page(path, "row.html.j2", path=path, active="results", **shown)
             for record in series.runs.values():
                 self._copy(record)
@@ -173,10 +175,10 @@ class _Site:
         if errors.beside(kept).is_file():
             shutil.copyfile(errors.beside(kept), errors.beside(to))
 
-    def _claims(self, numbers: Numbers) -> str:
-        experiments = told(self.records, numbers)
+    def _claims(self, records: Sequence[Record], numbers: Numbers) -> str:
+        experiments = told(records, numbers)
         drawn = {(shown := picture(one)).path.as_posix(): shown for one in experiments}
-        parts = [*map(experiment, experiments), prose.claims(self.records, numbers), prose.not_claimed(self.records), prose.how_to_read()]
+        parts = [*map(experiment, experiments), prose.claims(records, numbers), prose.not_claimed(records), prose.how_to_read()]
         parts += [prose.assumed(self.records), prose.environments(self.records)]
         text = "\n\n".join(part for part in parts if part).replace("## Claims", "# Claims", 1)
 

@@ -15,6 +15,7 @@ from benchmark.pages.tables import Series
 from benchmark.pages.text import amount, escaped, plain, short_text
 from benchmark.recording import analyses, errors, verification
 from benchmark.recording.curves import mean_curves
+from benchmark.recording.marks import Mark
 from benchmark.recording.record import Record, path_of
 from benchmark.recording.said import one_line
 
@@ -27,7 +28,7 @@ ANALYSES = {
 }
 
 
-def script(series: Series, page: str, samples_at: str) -> dict[str, Any]:
+def script(series: Series, page: str, samples_at: str, mark: Mark | None) -> dict[str, Any]:
     """Return the numbers of a row: its mean curves, and by seed what is paired with another row's."""
     first = _any(series)
     return {
@@ -39,6 +40,7 @@ def script(series: Series, page: str, samples_at: str) -> dict[str, Any]:
         "spec": {key: value for key, value in flat(dict(first.spec)).items() if key != "seed"},
         "code": code(first),
         "samples": samples_at,
+        "mark": f"{mark.state}: {short_text(mark.reason, 500)}" if mark else "",
     }
 
 
@@ -77,6 +79,7 @@ def page(series: Series, standing: Standing, records: Path, gallery: Gallery) ->
         "metric_version": one_line(first.metric_version),
         "ranked": first.ranked,
         "badges": standing.badges(runs),
+        "mark": standing.mark(runs),
         "submitted": submitted,
         "command": one_line(command(first, registry)),
         "spec": flat({name: first.spec[name] for name in ("model", "layout", "dataset", "recipe")}),

@@ -57,7 +57,7 @@
     });
     document.getElementById("compared").hidden = false;
     table("differences", ["reading", "difference", "95% interval", "seeds", a.title + " is"], lines, "");
-    said.textContent = `${a.title} less ${b.title}. ${statistics.common(a, b).length} seeds in common.`;
+    said.textContent = `${a.title} less ${b.title}. ${statistics.common(a, b).length} seeds in common.` + [a, b].filter((row) => row.mark).map((row) => ` ${row.title} is ${row.mark}`).join("");
     charts.curves([a, b]);
     charts.trajectory([a, b]);
     samples(a, b);
