@@ -12,7 +12,7 @@ from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
     from benchmark.quality import Quality
-    from benchmark.recording.record import Record
+    from benchmark.recording.record import Record, Score
     from benchmark.sampling import Request
 
 
@@ -84,13 +84,20 @@ def score_rows(result: "Record") -> list[tuple[str, ...]]:
                 name,
                 value,
                 f"{score.samples:,}{mark}",
-                f"{score.reference_samples:,}" if score.reference_samples else "",
+                _reference(score),
                 score.extractor,
                 score.sampling,
                 score.version,
             )
         )
     return rows
+
+
+def _reference(score: "Score") -> str:
+    if score.null is not None:
+        return f"null {score.null:.4f}, by which it is divided"
+    known = f", {score.reference_trained_on:,} trained on" if score.reference_trained_on is not None else ""
+    return f"{score.reference_samples:,}{known}" if score.reference_samples else ""
 
 
 def setup(options: argparse.Namespace) -> int:

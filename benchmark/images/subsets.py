@@ -75,7 +75,7 @@ def subset(packed: Packed, dataset_name: str, size: int, seed: int, half: Half |
     described, ids = packed.manifest, packed.ids
     test, pool, dropped = _split(packed, dataset_name, seed, half)
     _check_size(dataset_name, size, described, len(test), _room(pool, half), half)
-    train = (pool[get_args(Half).index(half) :: 2] if half else pool)[:size]
+    train = _dealt(pool, half)[:size]
     train_images, test_images = packed.images[train], packed.images[test]
     return Subset(
         size=size,
@@ -93,11 +93,11 @@ def subset(packed: Packed, dataset_name: str, size: int, seed: int, half: Half |
     )
 
 
-def training_indices(packed: Packed, dataset_name: str, size: int, seed: int) -> list[int]:
+def training_indices(packed: Packed, dataset_name: str, size: int, seed: int, half: Half | None = None) -> list[int]:
     """Return the indices of the subset of that size; no image is read."""
-    test, pool, _ = _split(packed, dataset_name, seed, None)
-    _check_size(dataset_name, size, packed.manifest, len(test), len(pool), None)
-    return pool[:size]
+    test, pool, _ = _split(packed, dataset_name, seed, half)
+    _check_size(dataset_name, size, packed.manifest, len(test), _room(pool, half), half)
+    return _dealt(pool, half)[:size]
 
 
 def largest(packed: Packed, dataset_name: str, seed: int, half: Half | None = None) -> int:
@@ -120,6 +120,11 @@ def _split(packed: Packed, dataset_name: str, seed: int, half: Half | None) -> t
     if half:
         pool = _distinct(pool, ids, described)
     return test, pool, len(rest) - len(pool)
+
+
+def _dealt(pool: list[int], half: Half | None) -> list[int]:
+    """Return the pool, or what of it was dealt to a half."""
+    return pool[get_args(Half).index(half) :: 2] if half else pool
 
 
 def _room(pool: Sequence[int], half: Half | None) -> int:

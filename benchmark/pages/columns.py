@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from benchmark.pages import onsets
 from benchmark.pages.statistics import estimate
@@ -129,13 +130,33 @@ def _score_title(kind: tuple[str, Score]) -> str:
     parts = [f"{score.samples:,} samples" + (", too few to compare" if score.small else ""), score.sampling, score.extractor]
     parts.append(f"weights {score.weights_digest[:8]}" if score.weights_digest else "")
     parts.append(f"reference {score.reference_digest[:8]}" if score.reference_digest else "")
-    parts.append(f"{score.reference_samples:,} images" if score.reference_samples else "")
-    return f"{SCORE_TITLES.get(name, name)} ({', '.join(part for part in [*parts, score.version] if part)})"
+    parts.append(reference_words(score))
+    title = SCORE_TITLES.get(name, name) + null_words(name, score)
+    return f"{title} ({', '.join(part for part in [*parts, score.version] if part)})"
+
+
+def reference_words(score: Score) -> str:
+    """Say how many images a score has for reference, and how many of them are training images."""
+    if not score.reference_samples:
+        return ""
+    known = score.reference_trained_on
+    said = "those trained on not counted" if known is None else f"{known:,} of them trained on" if known else "none trained on"
+    return f"{score.reference_samples:,} images, {said}"
+
+
+def null_words(name: str, score: Score) -> str:
+    """Say of a score that has a null whether it is shown over it."""
+    if not name.endswith("_ratio_test"):
+        return ""
+    return ", its null not taken" if score.null is None else ", over that of held-out images"
 
 
 def _score_lines(row: Row, kind: tuple[str, Score]) -> list[str]:
-    values = [score.value for record in row.series.runs.values() for name, score in record.scores.items() if _kind(name, score) == kind]
-    return estimate_lines(estimate(values)) if values else [NONE]
+    found = [score for record in row.series.runs.values() for name, score in record.scores.items() if _kind(name, score) == kind]
+    if not found:
+        return [NONE]
+    nulls = [score.null for score in found if score.null is not None]
+    return estimate_lines(estimate([score.value for score in found])) + ([f"null {plain(fmean(nulls))}"] if nulls else [])
 
 
 def _analysis_lines(row: Row, name: str, numbers: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -14,10 +14,11 @@ from benchmark.errors import UsageError, unknown
 from benchmark.quality import inception, metrics, randconv
 from benchmark.quality.features import Extractor, Features, check_images, extract
 from benchmark.quality.metrics import Number
-from benchmark.quality.reference import Reference, reference
+from benchmark.quality.reference import VERSION as REFERENCE_VERSION
+from benchmark.quality.reference import Reference, reference, trained_on
 from benchmark.recording.record import Score
 
-__all__ = ["INCEPTION", "METRICS", "Quality", "Reference", "chosen", "prepare", "reference", "score"]
+__all__ = ["INCEPTION", "METRICS", "Quality", "Reference", "chosen", "prepare", "reference", "score", "trained_on"]
 
 INCEPTION = ("fid", "kid", "is", "prc", "sfid")
 METRICS = (*INCEPTION, "fd_randconv", "memorisation")
@@ -113,7 +114,7 @@ def score(
             progress=bars(f"{extractor.name}, reference"),
         )
         for name, number in _numbers(wanted.metrics, extractor, mine, theirs, device).items():
-            scores |= _score(name, number, extractor, mine, theirs, against.digest, sampling)
+            scores |= _score(name, number, extractor, mine, theirs, against, sampling)
     return scores
 
 
@@ -135,7 +136,7 @@ def _numbers(names: tuple[str, ...], extractor: Extractor, mine: Features, their
 
 
 def _score(
-    name: str, number: Number, extractor: Extractor, mine: Features, theirs: Features, reference_digest: str, sampling: str
+    name: str, number: Number, extractor: Extractor, mine: Features, theirs: Features, against: Reference, sampling: str
 ) -> dict[str, Score]:
     value, sd = number
     alone = name == "is"  # the only number without a reference
@@ -145,10 +146,11 @@ def _score(
         samples=mine.count,
         extractor=extractor.name,
         weights_digest=extractor.weights_digest,
-        reference_digest="" if alone else reference_digest,
-        version=f"{name}-{extractor.version}",
+        reference_digest="" if alone else against.digest,
+        version=f"{name}-{extractor.version}" + ("" if alone else f".{REFERENCE_VERSION}"),
         reference_samples=0 if alone else theirs.count,
         sampling=sampling,
+        reference_trained_on=None if alone else against.trained_on,
         small=mine.count < _least(extractor.name) or (not alone and theirs.count < _width(extractor)),
     )
     return {OTHER[name] if "@" in extractor.name else name: made}

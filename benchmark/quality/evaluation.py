@@ -15,7 +15,8 @@ from benchmark.errors import UsageError
 from benchmark.files import write_bytes
 from benchmark.images import datasets
 from benchmark.images.packing import Packed
-from benchmark.quality import Quality, memorisation, prepare, reference, score
+from benchmark.images.subsets import training_indices
+from benchmark.quality import Quality, memorisation, prepare, reference, score, trained_on
 from benchmark.quality.features import Extractor, extract
 from benchmark.recording import record
 from benchmark.recording.record import Record, Score
@@ -29,7 +30,7 @@ def evaluate(
 ) -> Record:
     """Score the samples of a finished run and put the numbers into its record, beside those that are there."""
     spec, packed = _opened(folder, place, display, search)
-    against = reference(packed, spec.dataset.name, place.home)
+    against = reference(packed, spec.dataset.name, place.home, _trained_on(spec, packed, search))
     extractors = prepare(wanted, request.count, against, place.device)
     before = record.read(folder / "record.json")
     drawn = sample_run(folder, request, place, display, search, batch)
@@ -62,6 +63,12 @@ def _opened(folder: Path, place: run.Place, display: Display, search: tuple[Path
     return spec, packed
 
 
+def _trained_on(spec: Spec, packed: Packed, search: tuple[Path, ...]) -> set[int]:
+    """Return the indices of the images that a declared row, or this run, trains on."""
+    own = training_indices(packed, spec.dataset.name, spec.subset, spec.seed, spec.half)
+    return trained_on(packed, spec.dataset.name, search).union(own)
+
+
 def _memorisation(
     spec: Spec,
     packed: Packed,
@@ -89,7 +96,10 @@ def _memorisation(
     scores: dict[str, Score] = {}
     for name, space, weights, found in spaces:
         measured = memorisation.memorisation(*found.values(), space=space, device=place.device, progress=display.bar(name))
-        for key, value in ((name, measured.share), (f"{name}_ratio_test", measured.ratio_test)):
+        for key, value, null, version in (
+            (name, measured.share, None, memorisation.VERSION),
+            (f"{name}_ratio_test", measured.ratio_over_null, measured.null_test, memorisation.RATIO_VERSION),
+        ):
             if value is not None:
                 scores[key] = Score(
                     value=value,
@@ -98,8 +108,9 @@ def _memorisation(
                     extractor=space,
                     weights_digest=weights,
                     reference_digest="",
-                    version=measured.version,
+                    version=version,
                     sampling=sampling(request),
+                    null=null,
                 )
     sheet = kept.parent / "nearest.png"
     write_bytes(sheet, memorisation.contact_sheet(drawn.images, train, device=place.device))

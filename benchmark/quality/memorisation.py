@@ -5,6 +5,10 @@ it is that image. Ratio and third are of Yoon et al. 2023 (Diffusion Probabilist
 Memorize, ICML workshop SPIGM); Carlini et al. 2023 (Extracting Training Data from Diffusion Models) hold the nearest
 against the mean of the 50 nearest instead. Training images with the same bytes count once, or a copied image with a twin
 would pass for a new one.
+
+The nearest of many images is nearer than that of few, so the ratio of the distances to the nearest training and to the
+nearest test image is no 1 for images that were never trained on. What it is for those, its null, is taken of the test
+images, each against the others of them.
 """
 
 from typing import Annotated
@@ -19,6 +23,7 @@ from benchmark.sampling.neighbours import Neighbours, Progress, nearest
 
 THRESHOLD = 1 / 3
 VERSION = "memorisation-1"
+RATIO_VERSION = "memorisation-2"  # 1: nearest training / nearest test image, without its null
 
 NonNegative = Annotated[float, Range(least=0)]
 
@@ -42,6 +47,12 @@ class Memorisation:
     nearest_test: NonNegative
     ratio_second: Fraction | None  # median of nearest / second nearest training image
     ratio_test: NonNegative | None  # median of nearest training / nearest test image; the larger set is nearer by its size
+    null_test: NonNegative | None  # the same of every test image, with the nearest of the other test images
+
+    @property
+    def ratio_over_null(self) -> float | None:
+        """`ratio_test` over its null: 1 for images never trained on, below it for samples nearer to the training images."""
+        return self.ratio_test / self.null_test if self.ratio_test is not None and self.null_test else None
 
 
 def distinct(images: np.ndarray) -> np.ndarray:
@@ -86,7 +97,15 @@ def memorisation(
         nearest_test=float(np.median(held_out)) / unit,
         ratio_second=second_ratio,
         ratio_test=_median_ratio(first, held_out),
+        null_test=_null(train, test, block, device),
     )
+
+
+def _null(train: np.ndarray, test: np.ndarray, block: int, device: torch.device | str) -> float | None:
+    if len(test) < 2:
+        return None
+    others = nearest(test, test, 2, block=block, device=device).distances[:, 1]  # the first is the image itself, or its twin
+    return _median_ratio(nearest(test, train, 1, block=block, device=device).distances[:, 0], others)
 
 
 def memorised(near: Neighbours) -> np.ndarray:

@@ -163,7 +163,7 @@ class Score:
     @property
     def terms(self) -> "Score":
         """All that must agree before two numbers are compared: the score without its number."""
-        return replace(self, value=0.0, sd=None, null=None)
+        return replace(self, value=0.0, sd=None, null=None if self.null is None else 1.0)
 
 
 @checked

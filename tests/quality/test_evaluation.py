@@ -46,13 +46,11 @@ def test_scores_join_the_record_and_a_kill_changes_nothing(bench: Bench, home: P
     assert set(resumed.scores) >= {"fd_randconv", "memorisation", "memorisation_ratio_test", "memorisation_randconv"}
     assert (resumed.psnr, resumed.weights_sha256, resumed.training) == (before.psnr, before.weights_sha256, before.training)
     score = resumed.scores["fd_randconv"]
-    assert (score.extractor, score.version, score.small, score.samples, score.reference_samples) == (
-        "randconv",
-        "fd_randconv-1",
-        False,
-        600,
-        330,
-    )
+    assert (score.extractor, score.version, score.small, score.samples) == ("randconv", "fd_randconv-1.2", False, 600)
+    assert (score.reference_samples, score.reference_trained_on) == (330, 6)  # too few images to leave those of this run out
+    ratio, share = (resumed.scores[f"memorisation{which}"] for which in ("_ratio_test", ""))
+    assert (ratio.version, share.version, share.null) == ("memorisation-2", "memorisation-1", None)
+    assert ratio.null is not None and ratio.null > 1  # 6 training images lie farther off than the nearest of 299
     assert score.sampling == "ddim, 2 steps, seed 0"
     assert json.loads(done.stdout)["scores"]["fd_randconv"]["value"] == score.value
     assert (run / "samples" / "ddim2-seed0" / "nearest.png").read_bytes().startswith(b"\x89PNG")

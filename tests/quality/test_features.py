@@ -1,5 +1,6 @@
 """benchmark/quality/: the small extractor, features on disk, the reference, what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,15 @@ import pytest
 import torch
 
 from benchmark import quality
+from benchmark.declaring import registry
 from benchmark.errors import BenchError, UsageError
 from benchmark.images import datasets
-from benchmark.images.packing import digest
+from benchmark.images.packing import Packed, digest
 from benchmark.images.subsets import order
 from benchmark.quality import Quality, Reference, features, randconv
 from benchmark.quality.features import Extractor, check_images, extract
 from benchmark.quality.frechet import frechet_distance, gaussian
-from benchmark.quality.reference import reference
+from benchmark.quality.reference import reference, trained_on
 from registry.datasets.dead_leaves import DeadLeaves
 
 CPU = torch.device("cpu")
@@ -217,6 +219,34 @@ def test_an_unknown_metric_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="Did you mean 'sfid'"):
         quality.chosen(("fid", "sfidd"))
     assert quality.chosen(("fid", "kid", "fid")) == ("fid", "kid")
+
+
+def test_the_reference_holds_no_training_image_where_there_are_enough_others(tmp_path: Path) -> None:
+    packed = datasets.load("leaves", DeadLeaves(resolution=8, count=330), home=tmp_path)
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "two.gin").write_text(
+        "import benchmark.suite\n\nSuite.recipe = 'mini'\nSuite.blocks = ({'models': ['dit_mini'], 'layouts': ['global'], "
+        "'datasets': ['leaves'], 'subsets': [4, 9, 1_000], 'seeds': [0, 5]},)\n"
+    )
+    trained = trained_on(packed, "leaves", (*registry.roots(), tmp_path))
+    subsets = [datasets.subset(packed, "leaves", 9, seed) for seed in (0, 5)]  # of 9: no row of 1,000 can be trained here
+    assert trained == {i for one in subsets for i in one.train_indices}
+    assert trained_on(packed, "leaves") == set()
+
+    enough = reference(packed, "leaves", tmp_path, trained, limit=200)
+    taken = {image.tobytes() for image in enough.images[0:200]}
+    assert (len(enough.images), enough.trained_on) == (200, 0)
+    assert all(image.tobytes() not in taken for one in subsets for image in one.train)
+    every = reference(packed, "leaves", tmp_path, trained)  # 330 images, of which fewer than 10,000 are left
+    assert (len(every.images), every.trained_on, every.digest) == (330, len(trained), packed.manifest.sha256)
+    left = 330 - len(trained)
+    most = reference(packed, "leaves", tmp_path, trained, limit=left + 2)
+    assert (len(most.images), most.trained_on) == (left + 2, 2)
+    assert reference(packed, "leaves", tmp_path, trained, least=left).trained_on == 0
+
+    copied = Packed(packed.images, replace(packed.manifest, duplicates=(("3", "7"), ("8", "9"))), packed.ids)
+    chosen = reference(copied, "leaves", tmp_path, {3}, least=300)
+    assert (len(chosen.images), chosen.trained_on) == (328, 0)  # without the copy of a training image
 
 
 def test_the_reference_is_all_images_or_the_first_of_the_order(tmp_path: Path) -> None:

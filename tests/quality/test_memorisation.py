@@ -108,6 +108,24 @@ def test_memorisation_counts_by_hand() -> None:
     assert (got.samples, got.train_images, got.test_images) == (5, 4, 2)
 
 
+@pytest.mark.parametrize("count", [16, 300, 1200])
+def test_fresh_images_lie_at_the_null(count: int) -> None:
+    """The nearest of 16 images is farther than that of 300, of 1200 nearer; over its null the ratio of fresh images is 1."""
+    fresh, train, test = (RANDOM.normal(size=(n, 8)) for n in (600, count, 300))
+    got = memorisation(fresh, train, test)
+    every = [row for _, row in (loop(test[i : i + 1], np.delete(test, i, axis=0), 1) for i in range(300))]
+    near = loop(test, train, 1)[1]
+    assert got.null_test == pytest.approx(np.median([a / b for (a,), ((b,),) in zip(near, every, strict=True)]))
+    assert (got.null_test > 1.2, got.null_test < 0.9) == (count == 16, count == 1200)
+    assert got.ratio_over_null == pytest.approx(got.ratio_test / got.null_test) == pytest.approx(1, abs=0.06)
+    assert memorisation(train, train, test).ratio_over_null == 0
+
+
+def test_a_null_needs_two_test_images() -> None:
+    got = memorisation(images(4), images(5), images(1))
+    assert (got.null_test, got.ratio_over_null) == (None, None)
+
+
 def test_a_training_set_of_one_has_no_share() -> None:
     got = memorisation(images(4), images(1), images(5))
     assert (got.share, got.ratio_second) == (None, None)

@@ -8,6 +8,7 @@ from typing import Any
 from benchmark.declaring import closure
 from benchmark.declaring.spec import AXES
 from benchmark.pages import samples
+from benchmark.pages.columns import null_words, reference_words
 from benchmark.pages.site.pictures import Gallery
 from benchmark.pages.site.view import day, flat, layout, readings
 from benchmark.pages.standing import Standing
@@ -16,7 +17,7 @@ from benchmark.pages.text import amount, escaped, plain, short_text
 from benchmark.recording import analyses, errors, verification
 from benchmark.recording.curves import mean_curves
 from benchmark.recording.marks import Mark
-from benchmark.recording.record import Record, path_of
+from benchmark.recording.record import Record, Score, path_of
 from benchmark.recording.said import one_line
 
 ANALYSES = {
@@ -166,11 +167,17 @@ def _scores(runs: list[Record]) -> list[dict[str, str]]:
             "seed": str(run.row.seed),
             "name": short_text(name),
             "value": plain(score.value),
-            "of": short_text(f"{score.samples:,} samples, {score.version}"),
+            "of": short_text(", ".join(part for part in (f"{score.samples:,} samples", *_against(name, score), score.version) if part)),
         }
         for run in runs
         for name, score in run.scores.items()
     ]
+
+
+def _against(name: str, score: Score) -> tuple[str, str]:
+    """Say what a score is held against: its reference, or its null."""
+    null = f"over its null {plain(score.null)}" if score.null is not None else null_words(name, score).removeprefix(", ")
+    return reference_words(score), null
 
 
 def _pictures(runs: list[Record], leaderboard: Path, gallery: Gallery) -> list[dict[str, Any]]:
