@@ -1,8 +1,12 @@
 """Where the project's files are, and how one is written: whole, or not at all."""
 
+import fcntl
+import glob
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from benchmark.errors import BenchError
 
@@ -47,18 +51,43 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write bytes atomically: temporary name, fsync, rename; raise BenchError where the disk refuses."""
+    """Write bytes atomically: temporary name, fsync, rename; raise BenchError where the disk refuses.
+
+    What a killed process left half-written under this name is removed.
+    """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
+        with _aside(path) as file:
+            temporary = file.name
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
     except OSError as problem:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
         raise BenchError(f"{path} cannot be written: {problem.strerror}. Free space or make the folder writable, then run again.") from None
+    remove_abandoned(path.parent, f".{glob.escape(path.name)}.*.tmp")
+
+
+def remove_abandoned(folder: Path, pattern: str = ".*.tmp") -> None:
+    """Remove the half-written files of that pattern in a folder whose processes are gone: nobody holds their locks."""
+    for left in folder.glob(pattern):
+        with suppress(OSError), left.open("rb") as file:  # removed, renamed or held by another process
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+
+
+def _aside(path: Path) -> IO[bytes]:
+    """Open a new file beside `path` and lock it for as long as it is open: who finds it unlocked may remove it."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        file = open(name, "wb")  # noqa: SIM115  the caller closes it
+        os.close(handle)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:  # else it was removed before it was locked
+            return file
+        file.close()

@@ -16,7 +16,7 @@ from torch import nn
 
 from benchmark.contract import ClosedForm
 from benchmark.declaring.spec import Spec, from_record
-from benchmark.errors import BenchError
+from benchmark.errors import BenchError, foreign
 from benchmark.images import datasets
 from benchmark.networks.attention import set_kernel
 from benchmark.networks.denoiser import noise_estimate
@@ -25,11 +25,12 @@ from benchmark.networks.numerics import keep_compiled, reproducible
 from benchmark.recording import errors, record
 from benchmark.recording.record import Record
 from benchmark.running.folder import clear, describe
-from benchmark.running.hold import only_one
+from benchmark.running.hold import clean, only_one
 from benchmark.running.lease import Lease
 from benchmark.running.place import Place, check_code, here
 from benchmark.running.progress import Display
-from benchmark.scoring.measure import on_device
+from benchmark.scoring import ahead
+from benchmark.scoring.measure import digests, on_device
 from benchmark.scoring.result import record_of, rescored, save, score
 from benchmark.scoring.trajectory import train_measured
 from benchmark.training import checkpoint
@@ -47,8 +48,10 @@ def run(
     processes, folder = place.processes, place.folder(spec)
     if not force and (done := processes.ask_first(lambda: finished(spec, place))):
         check_code(f"The record of {spec.title}", done.code, spec, place)
+        processes.only_first(lambda: clean(folder))
         return _published(done, spec, place)
     check_trainable(spec)
+    processes.only_first(lambda: ahead.check(spec, place))
     if said := short_of_memory(spec):
         display.note(said)
     subset = processes.in_turn(lambda: load_subset(spec, place, display))
@@ -58,9 +61,9 @@ def run(
             processes.only_first(lambda: clear(folder))
         elif done := processes.ask_first(lambda: finished(spec, place)):  # by another process, meanwhile
             return _published(done, spec, place)
-        processes.only_first(lambda: _begin(spec, place, subset, started))
+        processes.only_first(lambda: _begin(spec, place, subset, started, display))
         trained = (
-            _fit(network, place, subset)
+            _fit(spec, network, place, subset)
             if isinstance(network, ClosedForm)
             else train_measured(spec, place, display, network, subset, lease)
         )
@@ -92,6 +95,7 @@ def evaluate(folder: Path, place: Place, display: Display, search: tuple[Path, .
 
 def score_loaded(spec: Spec, place: Place, display: Display, network: nn.Module) -> Record:
     """Score a network whose weights come from elsewhere; the record claims no training step."""
+    ahead.check_names(spec)
     subset = load_subset(spec, place, display)
     network = network.to(place.device).eval()
     set_kernel(network, place.attention_kernel)
@@ -105,7 +109,7 @@ def trained_network(spec: Spec, place: Place, display: Display, subset: datasets
     """
     folder, network = place.folder(spec), _built(spec, place)
     if isinstance(network, ClosedForm):
-        return _fit(network, place, subset or load_subset(spec, place, display)).ema
+        return _fit(spec, network, place, subset or load_subset(spec, place, display)).ema
     saved = checkpoint.last(folder / "checkpoints", display.note)
     if saved is None:
         raise BenchError(f"The run {folder.name} has no checkpoint left in {folder}/checkpoints. Run it again with `force=True`.")
@@ -147,22 +151,24 @@ def load_subset(spec: Spec, place: Place, display: Display) -> datasets.Subset:
     return replace(taken, peers=datasets.peers_of(packed, spec.dataset.name, spec.subset, spec.peers, spec.recipe.config.peer_images))
 
 
-def _fit(network: nn.Module, place: Place, subset: datasets.Subset) -> Trained:
+def _fit(spec: Spec, network: nn.Module, place: Place, subset: datasets.Subset) -> Trained:
     """Fit a network in closed form to its subset: a training of no steps."""
     assert isinstance(network, ClosedForm)
     began = time.monotonic()
-    network.fit(on_device(subset, place.device).train)
+    with foreign(f"The model '{spec.model.name}' cannot be fitted"):
+        network.fit(on_device(subset, place.device).train)
     return Trained(network, network.eval(), wall_seconds=time.monotonic() - began)
 
 
 def _built(spec: Spec, place: Place) -> nn.Module:
-    network = build(spec).to(place.device)
+    with foreign(f"The model '{spec.model.name}' cannot be built"):
+        network = build(spec).to(place.device)
     set_kernel(network, place.attention_kernel)
     return network
 
 
-def _begin(spec: Spec, place: Place, subset: datasets.Subset, started: Callable[[Path], None]) -> None:
-    describe(spec, place, {"train_sha256": subset.digest, "test_sha256": subset.test_digest})
+def _begin(spec: Spec, place: Place, subset: datasets.Subset, started: Callable[[Path], None], display: Display) -> None:
+    describe(spec, place, digests(subset), display.note)
     started(place.folder(spec))
 
 

@@ -11,7 +11,6 @@ from benchmark.commands.output import print_json, print_table, say
 from benchmark.commands.place import home
 from benchmark.commands.words import typed
 from benchmark.declaring import registry
-from benchmark.errors import BenchError
 
 WORDS = ("models", "layouts", "datasets", "recipes", "suites", "runs")
 
@@ -83,17 +82,20 @@ def _said(file: registry.EntryFile) -> str:
 
 
 def _list_runs(options: argparse.Namespace) -> int:
-    rows = []
-    for path in sorted((home() / "runs").glob("*/spec.json")):
+    from benchmark.running import description
+
+    rows: list[tuple[Any, ...]] = []
+    for path in sorted((home() / "runs").glob(f"*/{description.FILE}")):
         try:
-            document = json.loads(path.read_text())
-            spec, steps = document["spec"], document["spec"]["recipe"]["config"]["steps"]
-            names = [spec[axis]["name"] for axis in ("model", "layout", "dataset", "recipe")]
-        except (OSError, ValueError, KeyError, TypeError) as problem:
-            raise BenchError(f"{path} is not the description of a run ({problem}). Remove its folder.") from None
-        gap, state = _gap_and_state(path.parent, steps)
+            document = description.read(path.parent)
+        except description.Damaged:
+            rows.append((path.parent.name, *[""] * 3, f"its {path.name} is damaged", *[""] * 6))
+            continue
+        spec = document["spec"]
+        names = [spec[axis]["name"] for axis in ("model", "layout", "dataset", "recipe")]
+        gap, state = _gap_and_state(path.parent, spec["recipe"]["config"].get("steps", 0))
         numbers = (spec["subset"], spec["seed"], gap, state)
-        rows.append((document["id"], *numbers, *names, spec.get("half") or "", " ".join(document["overrides"])))
+        rows.append((document["id"], *numbers, *names, spec.get("half") or "", " ".join(map(str, document["overrides"]))))
     columns = ("id", "N", "seed", "gap", "state", "model", "layout", "dataset", "recipe", "half", "set")
     if options.json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])

@@ -230,9 +230,11 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
     from benchmark.images import datasets
     from benchmark.networks import cost
     from benchmark.networks.attention import pairs_scored
+    from benchmark.scoring import ahead
     from benchmark.training.beforehand import check_trainable, short_of_memory
 
     check_trainable(spec)
+    ahead.check(spec, place)
     total, trainable = cost.parameters(cost.on_meta(spec))
     recipe = spec.recipe.config
     seconds = cost.step_seconds(spec, runs.build(spec).to(place.device), place.device)

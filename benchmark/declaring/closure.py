@@ -25,9 +25,9 @@ NO_NUMBER = frozenset(
         "__init__", "errors", "files", "cli", "commands", "pages", "suites", "analysis", "sampling", "quality", "contributing",
         "declaring.closure", "declaring.equivalence", "declaring.imports", "declaring.kinds", "declaring.registry", "declaring.row",
         "declaring.suite", "recording.analyses", "recording.curves", "recording.grids", "recording.mirror", "recording.published",
-        "recording.style", "recording.tracking", "running.environment", "running.hold", "running.lease", "running.progress",
-        "running.signals", "images.datasets", "images.manifest", "images.packing", "images.partial", "images.preview",
-        "images.reading", "images.versioning",
+        "recording.style", "recording.tracking", "running.description", "running.environment", "running.hold", "running.leftovers",
+        "running.lease", "running.progress", "running.signals", "scoring.ahead", "images.datasets", "images.manifest", "images.packing",
+        "images.partial", "images.preview", "images.reading", "images.versioning",
     )
 )  # fmt: skip
 SPOKEN = frozenset({"note", "warn", "print"})  # calls whose arguments are words for a person

@@ -16,7 +16,7 @@ from benchmark.declaring import imports, kinds, registry
 from benchmark.declaring.fields import from_json, hints
 from benchmark.declaring.recipe import External, Recipe
 from benchmark.declaring.suite import Suite
-from benchmark.errors import BenchError, UsageError
+from benchmark.errors import LONGEST, Said, UsageError
 from benchmark.files import PROJECT
 
 CONTRACTS: dict[str, type] = {"model": Backbone, "layout": Layout, "dataset": Dataset, "recipe": Recipe, "suite": Suite}
@@ -27,6 +27,8 @@ def load(file: registry.EntryFile, within: tuple[str, ...] = ()) -> Entry:
 
     `within` names the entries that it is a field of.
     """
+    if file.misnamed:
+        raise UsageError(f"The {file.axis} entry {file.path} cannot be taken: {file.misnamed}")
     statements = _statements(file)
     selector = _only_configurable(file, statements)
     folder = file.path.parent
@@ -38,7 +40,9 @@ def load(file: registry.EntryFile, within: tuple[str, ...] = ()) -> Entry:
             for field, value in _with_entries(gin.get_configurable(configured), bound, file, within).items():
                 gin.bind_parameter(f"{configured}.{field}", value)
             made = gin.get_configurable(configured)()
-        except Exception as problem:  # an entry is foreign code: whatever it raises names the entry and stops here
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:  # an entry is foreign code: whatever it raises names the entry and stops here
             raise UsageError(f"The {file.axis} entry {file.path} cannot be loaded: {brief(problem)}") from None
     contract = CONTRACTS[file.axis]
     if not isinstance(made, contract):
@@ -50,8 +54,8 @@ def load(file: registry.EntryFile, within: tuple[str, ...] = ()) -> Entry:
 
 def fault(file: registry.EntryFile) -> str | None:
     """Say why an entry will not load, as far as its text and that of its module tell; imports and runs nothing."""
-    if file.unreadable:
-        return file.unreadable
+    if file.unreadable or file.misnamed:
+        return file.unreadable or file.misnamed
     try:
         statements = _statements(file)
         configured = _only_configurable(file, statements).rpartition(".")[2]
@@ -76,11 +80,10 @@ def rebuild(stored: Mapping[str, Any], folders: Sequence[Path]) -> Entry:
     return Entry(stored["name"], kind, from_json(cls, fields | others))
 
 
-def brief(problem: Exception) -> str:
+def brief(problem: BaseException) -> str:
     """Return an exception's own words on one line, without gin's frame of paragraphs."""
     text = str(problem).strip().split("\n  In call to configurable")[0]
-    plain = isinstance(problem, FieldError | BenchError)
-    return text if plain else f"{type(problem).__name__}: {' '.join(text.split())}"
+    return text if isinstance(problem, Said) else f"{type(problem).__name__}: {' '.join(text.split())[:LONGEST]}"
 
 
 def _with_entries(cls: type, bound: dict[str, Any], file: registry.EntryFile, within: tuple[str, ...]) -> dict[str, Any]:
@@ -126,6 +129,8 @@ def _kind(file: registry.EntryFile, cls: type) -> str:
 def _statements(file: registry.EntryFile) -> list[Any]:
     try:
         return list(config_parser.ConfigParser(file.path.read_text(encoding="utf-8-sig"), config.ParserDelegate()))
+    except (RecursionError, MemoryError):
+        raise UsageError(f"The {file.axis} entry {file.path} is not valid gin: it is nested too deeply.") from None
     except (SyntaxError, tokenize.TokenError, ValueError, OSError) as problem:
         raise UsageError(f"The {file.axis} entry {file.path} is not valid gin: {problem}") from None
 

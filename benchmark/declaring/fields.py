@@ -22,10 +22,13 @@ from typing import (
     get_type_hints,
 )
 
+from benchmark.errors import Said
+
 T = TypeVar("T")
+SHOWN = 300  # characters of a value that a message shows
 
 
-class FieldError(ValueError):
+class FieldError(Said, ValueError):
     """A field holds a value of the wrong type or out of its range; the message names the field."""
 
 
@@ -99,24 +102,26 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 def conform(value: Any, hint: Any, where: str) -> Any:
     """Return `value` as the annotation `hint` wants it, or raise FieldError naming `where`."""
-    origin, args = get_origin(hint), get_args(hint)
+    origin, args = _parts(hint)
+    if origin is tuple and args == (float, ...) and type(value) in (list, tuple) and _plain_numbers(value):
+        return tuple(value)  # of a curve: most of what a record holds
     if origin is Annotated:
         value = conform(value, args[0], where)
         for rule in args[1:]:
             if isinstance(rule, Range) and value is not None and (why := rule.refusal(value)):
-                raise FieldError(f"{where} = {value!r} {why}")
+                raise FieldError(f"{where} = {_shown(value)} {why}")
         return value
     if origin in (Union, types.UnionType):
         return _conform_union(value, args, where, hint)
     if origin is Literal:
         if not any(value == choice and type(value) is type(choice) for choice in args):
-            raise FieldError(f"{where} = {value!r} must be one of {', '.join(repr(a) for a in args)}")
+            raise FieldError(f"{where} = {_shown(value)} must be one of {', '.join(repr(a) for a in args)}")
         return value
     if origin is tuple:
         return _conform_tuple(value, args, where)
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
-            raise FieldError(f"{where} = {value!r} must be a table of names and values")
+            raise FieldError(f"{where} = {_shown(value)} must be a table of names and values")
         return {conform(k, args[0], f"{where} key"): conform(v, args[1], f"{where}.{k}") for k, v in value.items()}
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_json(hint, value, where)
@@ -124,9 +129,27 @@ def conform(value: Any, hint: Any, where: str) -> Any:
         return value
     if getattr(hint, "_is_protocol", False):
         if not isinstance(value, hint):
-            raise FieldError(f"{where} = {value!r} must be a {hint.__name__}")
+            raise FieldError(f"{where} = {_shown(value)} must be a {hint.__name__}")
         return value
     return _conform_plain(value, hint, where)
+
+
+@functools.cache
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint), get_args(hint)
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message shows it: its beginning, where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # of a whole number of thousands of digits
+        return f"a {type(value).__name__} of no printable size"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text):,} characters)"
+
+
+def _plain_numbers(values: Any) -> bool:
+    return all(type(value) is float for value in values) and all(map(math.isfinite, values))
 
 
 def _conform_union(value: Any, choices: tuple[Any, ...], where: str, hint: Any) -> Any:
@@ -137,18 +160,18 @@ def _conform_union(value: Any, choices: tuple[Any, ...], where: str, hint: Any) 
         except FieldError as problem:
             if choice is not type(None):
                 problems.append(str(problem))
-    raise FieldError(problems[0] if len(problems) == 1 else f"{where} = {value!r} must be {_spelled(hint)}")
+    raise FieldError(problems[0] if len(problems) == 1 else f"{where} = {_shown(value)} must be {_spelled(hint)}")
 
 
 def _conform_tuple(value: Any, args: tuple[Any, ...], where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise FieldError(f"{where} = {value!r} must be a sequence")
+        raise FieldError(f"{where} = {_shown(value)} must be a sequence")
     if len(args) == 2 and args[1] is Ellipsis:
         if args[0] is str and all(type(item) is str for item in value):
             return tuple(value)  # the ids of a manifest are many
         return tuple(conform(item, args[0], f"{where}[{i}]") for i, item in enumerate(value))
     if len(value) != len(args):
-        raise FieldError(f"{where} = {value!r} must have {len(args)} items")
+        raise FieldError(f"{where} = {_shown(value)} must have {len(args)} items")
     return tuple(conform(item, arg, f"{where}[{i}]") for i, (item, arg) in enumerate(zip(value, args, strict=True)))
 
 
@@ -156,9 +179,9 @@ def _conform_plain(value: Any, hint: Any, where: str) -> Any:
     if hint is float and type(value) is int:
         value = float(value)
     if type(value) is not hint and not (hint is type(None) and value is None):
-        raise FieldError(f"{where} = {value!r} must be {_spelled(hint)}, not {_spelled(type(value))}")
+        raise FieldError(f"{where} = {_shown(value)} must be {_spelled(hint)}, not {_spelled(type(value))}")
     if hint is float and not math.isfinite(value):
-        raise FieldError(f"{where} = {value!r} must be a finite number")
+        raise FieldError(f"{where} = {_shown(value)} must be a finite number")
     return value
 
 
@@ -193,7 +216,7 @@ def from_json(cls: type[T], data: Any, where: str = "") -> T:
     """Build `cls` from parsed JSON; raise FieldError naming a missing, unknown or wrong field."""
     where = where or cls.__name__
     if not isinstance(data, Mapping):
-        raise FieldError(f"{where} = {data!r} must be a table with the fields of {cls.__name__}")
+        raise FieldError(f"{where} = {_shown(data)} must be a table with the fields of {cls.__name__}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if extra := sorted(set(data) - set(fields)):
         raise FieldError(f"{where} has no field '{extra[0]}'; its fields are {', '.join(fields)}")

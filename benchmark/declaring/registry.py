@@ -10,6 +10,8 @@ from benchmark.files import PROJECT
 FOLDERS = {"model": "backbones", "layout": "layouts", "dataset": "datasets", "recipe": "recipes", "suite": "suites"}
 STOCK = PROJECT / "registry"
 
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # names become paths, and words of a command
+LONGEST_NAME = 80  # four of them, a subset and a seed make the name of a file
 _ASSUMED = re.compile(r"#\s*assumed:\s*(\w+):\s*(.+)")
 _SUBSET = re.compile(r"#\s*subset:\s*(\d[\d_]*)")
 
@@ -28,6 +30,7 @@ class EntryFile:
     assumed: dict[str, str] = field(default_factory=dict)
     subset: int | None = None
     unreadable: str = ""  # why, where its text cannot be read; such an entry hides no other
+    misnamed: str = ""  # why, where no record could hold its name
 
 
 def roots(extra: list[Path] | tuple[Path, ...] = ()) -> tuple[Path, ...]:
@@ -64,12 +67,19 @@ def read(axis: str, path: Path) -> EntryFile:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # of an editor that marks its text
     except (OSError, UnicodeDecodeError) as problem:
-        return EntryFile(axis, path.stem, path, "", unreadable=f"it cannot be read: {problem}")
+        return EntryFile(axis, path.stem, path, "", unreadable=f"it cannot be read: {problem}", misnamed=misnamed(path.stem))
     comments = [line.strip() for line in lines if line.strip().startswith("#")]
     assumed = {m.group(1): m.group(2).strip() for line in comments if (m := _ASSUMED.fullmatch(line))}
     sizes = [int(m.group(1)) for line in comments if (m := _SUBSET.fullmatch(line))]
     first = lines[0].lstrip("# ").strip() if lines and lines[0].startswith("#") else ""
-    return EntryFile(axis, path.stem, path, first, assumed, sizes[0] if sizes else None)
+    return EntryFile(axis, path.stem, path, first, assumed, sizes[0] if sizes else None, misnamed=misnamed(path.stem))
+
+
+def misnamed(name: str) -> str:
+    """Say why no record could hold a name; '' where one can."""
+    if not NAME.fullmatch(name):
+        return f"its name {name!r} must be letters of the English alphabet, digits, '_', '.' and '-', and begin with no '.' or '-'"
+    return f"its name has {len(name)} characters, at most {LONGEST_NAME} fit into the name of a record" if len(name) > LONGEST_NAME else ""
 
 
 def _folder_list() -> str:

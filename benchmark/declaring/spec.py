@@ -22,6 +22,8 @@ from benchmark.declaring.row import Row
 from benchmark.errors import UsageError, unknown
 
 AXES = ("model", "layout", "dataset", "recipe")
+OWN = ("subset", "seed", "half")  # of the run itself, beside its entries
+LARGEST = 10**15  # of a subset or a seed
 Half = Literal["a", "b"]
 
 
@@ -135,8 +137,8 @@ def resolve(
         loaded[axis] = _replace(loaded[axis], axis, field, value, f"`overrides={[word]}`")
     subset = _size_of(files["recipe"]) if subset is None else subset
     for name, value, least in (("subset", subset, 1), ("seed", seed, 0)):
-        if value < least:
-            raise UsageError(f"`{name}={value}` must be at least {least}.")
+        if not least <= value <= LARGEST:
+            raise UsageError(f"`{name}={value}` must be at least {least}." if value < least else f"`{name}=…` must be at most {LARGEST:,}.")
     assumed = tuple(f"{axis}.{field}: {why}" for axis, file in files.items() for field, why in file.assumed.items())
     folders = tuple(dict.fromkeys(file.path.parent for file in files.values()))
     spec = Spec(
@@ -157,7 +159,9 @@ def from_record(
             entries[axis] = rebuild(stored, folders)
         except FieldError as problem:
             raise UsageError(f"The {axis} '{stored['name']}' was stored by another version of its code: {brief(problem)}") from None
-        except Exception as problem:  # importing an entry is running foreign code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:  # importing an entry is running foreign code
             raise UsageError(
                 f"The code of the {axis} '{stored['name']}' ({stored['kind']}) is not here: {brief(problem)} "
                 "If it is an entry of your own, name its folder: `registry=[DIR]`."
@@ -193,6 +197,11 @@ def _override(word: str, loaded: Mapping[str, Entry]) -> tuple[str, str, Any]:
     if not equals:
         raise UsageError(f"`overrides={[word]}` must have the form axis.field=value, as in `overrides=['recipe.steps=100']`.")
     axis, dot, field = key.strip().rpartition(".")
+    if not dot and field in OWN:
+        raise UsageError(
+            f"`overrides={[word]}`: {field} is the run's own, `{field}=…`. A field of that name of an entry is written with its axis, "
+            f"as dataset.{field}=…."
+        )
     if not dot:
         owners = [a for a, entry in loaded.items() if field in hints(type(entry.config))]
         if len(owners) != 1:
@@ -205,7 +214,7 @@ def _override(word: str, loaded: Mapping[str, Entry]) -> tuple[str, str, Any]:
         raise unknown("axis", axis, loaded)
     try:
         value = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         value = text.strip()
     return axis, field, value
 
@@ -225,7 +234,11 @@ def _replace(entry: Entry, axis: str, field: str, value: Any, where: str) -> Ent
 def _sensible(spec: Spec) -> Spec:
     """Refuse a combination that makes no sense before anything runs."""
     try:
-        spec.attention  # noqa: B018  placing the layout is the check
-    except FieldError as problem:
-        raise UsageError(f"The layout '{spec.layout.name}' does not fit the model '{spec.model.name}': {problem}.") from None
+        placed, depth = spec.attention, spec.model.config.attention_layers
+        if not all(isinstance(layer, Attention) for layer in placed) or len(placed) != depth:
+            raise FieldError(f"place({depth}) must return one Attention for each layer")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:  # placing a layout is running foreign code
+        raise UsageError(f"The layout '{spec.layout.name}' does not fit the model '{spec.model.name}': {brief(problem)}.") from None
     return spec

@@ -34,6 +34,7 @@ __all__ = [
     "facts",
     "load",
     "order",
+    "packed_here",
     "packed_name",
     "packed_names",
     "peers_of",

@@ -38,7 +38,7 @@ class Copy:
 
     def __init__(self, client: Any, experiment: str, run_dir: Path, store: str) -> None:
         self._client, self._run_dir, self._store = client, run_dir, store
-        self._description = json.loads((run_dir / "spec.json").read_text())
+        self._description = json.loads((run_dir / "spec.json").read_text(encoding="utf-8-sig"))
         self._path, self._offset, self._lines, self.added = run_dir / "metrics.jsonl", 0, 0, 0
         token = progress(run_dir, store).get("token") or uuid.uuid4().hex
         _note(run_dir, store, token=token, problem=None)  # first, so that a kill now makes no second MLflow run

@@ -5,7 +5,6 @@ The schema is published as benchmark/recording/record.schema.json, which a test 
 
 import json
 import math
-import re
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from benchmark.contract import Count, FieldError, Positive, Range, checked
 from benchmark.declaring.fields import added, conform, from_json, json_schema, to_json
+from benchmark.declaring.registry import NAME
 from benchmark.declaring.row import Row
 from benchmark.declaring.spec import AXES, Half, spec_id
 from benchmark.errors import BenchError, UsageError
@@ -25,7 +25,6 @@ RECORDS = Path("leaderboard/records")
 
 Seconds = Annotated[float, Range(least=0)]
 LARGEST_FILE, LARGEST_NUMBER = 8_000_000, 1e100
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # names become paths
 
 NonNegative = Annotated[float, Range(least=0)]
 Values = tuple[float, ...]
@@ -288,7 +287,20 @@ def path_of(records: Path, row: Row, half: Half | None = None) -> Path:
 
 def write(record: Record, path: Path) -> None:
     """Write a record atomically; the constructor has validated it."""
-    write_text(path, json.dumps(to_json(record), indent=1, allow_nan=False) + "\n")
+    write_text(path, text_of(record))
+
+
+def text_of(record: Record) -> str:
+    """Return a record as its file holds it."""
+    return json.dumps(to_json(record), indent=1, allow_nan=False) + "\n"
+
+
+def parsed(text: str) -> Record:
+    """Return the record that a file's text holds; raise ValueError naming the field that is wrong."""
+    if len(text) > LARGEST_FILE:
+        raise FieldError(f"it has {len(text):,} characters; a record has at most {LARGEST_FILE:,}")
+    document = json.loads(text, parse_constant=_refuse_constant, parse_int=_whole, parse_float=_number, object_pairs_hook=_each_once)
+    return from_json(Record, document)
 
 
 def read(path: Path) -> Record:
@@ -296,8 +308,7 @@ def read(path: Path) -> Record:
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise FieldError(f"it has {path.stat().st_size:,} bytes; a record has at most {LARGEST_FILE:,}")
-        text = path.read_text(encoding="utf-8-sig")
-        return from_json(Record, json.loads(text, parse_constant=_refuse_constant, parse_int=_whole, parse_float=_number))
+        return parsed(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"There is no record at {path}. `benchmark.records()` reads those that are there.") from None
     except (OSError, UnicodeDecodeError) as problem:
@@ -336,6 +347,16 @@ def _number(text: str) -> float:
     if not abs(value) < LARGEST_NUMBER:
         raise FieldError(f"{text[:40]} is larger than any measurement")
     return value
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; refuse one that says something twice, of which a reader would take either."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise FieldError(f"'{twice[:80]}' stands in it twice")
+    return found
 
 
 def _refuse_constant(name: str) -> float:

@@ -1,5 +1,6 @@
 """What a run happens on: versions, commit, processor, device."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -36,6 +37,17 @@ def synchronize(device: torch.device) -> None:
     """Wait until a device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Return all the memory of a device; on the CPU that of this machine, or of the container."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return whole
 
 
 def describe() -> Environment:

@@ -2,11 +2,12 @@
 
 import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from benchmark.errors import BenchError, UsageError
+from benchmark.running import leftovers
 from benchmark.running.lease import Folder, Held, Lease, held
 
 
@@ -44,7 +45,15 @@ def only_one(folder: Path, wait: bool = False, note: Callable[[str], None] = lam
     with lock:
         locked = _lock(lock, what, wait, note)
         with held(Folder(folder / "lease"), what, alone=locked, wait=wait, note=note) as lease:
+            leftovers.remove(folder)
             yield lease
+
+
+def clean(folder: Path) -> None:
+    """Remove what a killed process left in the folder of a run, unless another one works there."""
+    if leftovers.found(folder):
+        with suppress(BenchError), only_one(folder):
+            pass
 
 
 def _lock(lock: IO[str], what: str, wait: bool, note: Callable[[str], None]) -> bool:

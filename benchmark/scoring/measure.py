@@ -47,6 +47,11 @@ def on_device(subset: Subset, device: torch.device) -> Images:
     return Images(train, test, peers)
 
 
+def digests(subset: Subset) -> dict[str, str]:
+    """Return the digests of the images that a run is trained and tested on."""
+    return {"train_sha256": subset.digest, "test_sha256": subset.test_digest}
+
+
 def measure(
     network: nn.Module,
     images: Images,

@@ -6,12 +6,20 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmark.declaring.spec import Spec
 from benchmark.files import write_bytes
+from benchmark.images.datasets import Subset
+from benchmark.recording.record import METRIC_VERSION
+from benchmark.running.leftovers import PARTIAL
 from benchmark.running.processes import ALONE, Processes
+from benchmark.training.checkpoint import weights_digest
+from benchmark.training.loop import Interrupted
 
-PARTIAL = "partial_scores.safetensors"  # in the run's folder
+__all__ = ["PARTIAL", "PartialScores", "depends_on", "stopped"]
+
+OFTEN, SHARE = 0.5, 20  # seconds between two writes, and how many times what a write takes: at most a twentieth of the time
 
 
 class PartialScores:
@@ -25,7 +33,7 @@ class PartialScores:
         self.path, self.identity, self.seconds, self.processes = path, identity, seconds, processes
         self._found: dict[str, Tensor] = processes.ask_first(self._read)
         self._sides: dict[str, list[Tensor]] = {side: [errors] for side, errors in self._found.items()}
-        self._written = time.monotonic()
+        self._written, self._took = time.monotonic(), 0.0
         self._new = False
 
     def errors(self, side: str, start: int, count: int) -> Tensor | None:
@@ -42,15 +50,17 @@ class PartialScores:
             kept[:] = [torch.cat(kept, dim=1)[:, :-excess]]
         kept.append(errors)
         self._new = True
-        if time.monotonic() - self._written >= self.seconds:
+        if time.monotonic() - self._written >= min(self.seconds, max(OFTEN, SHARE * self._took)):
             self.write()
 
     def write(self) -> None:
         """Write what is kept and not yet written, atomically."""
         if self._new:
+            began = time.monotonic()
             joined = {side: torch.cat(parts, dim=1).contiguous() for side, parts in self._sides.items()}
             write_bytes(self.path, save(joined, {"identity": self.identity}))
             self._new, self._written = False, time.monotonic()
+            self._took = self._written - began
 
     def drop(self) -> None:
         """Remove the file: the scores are in the record."""
@@ -68,6 +78,26 @@ class PartialScores:
             return {}
 
 
-def identity(**facts: object) -> str:
-    """Return what scores depend on as one line."""
+def depends_on(network: nn.Module, subset: Subset, spec: Spec, steps: int, images: int, peer_pairs: int) -> str:
+    """Return as one line what the scores of a network on the images of a run depend on."""
+    facts = {
+        "weights": weights_digest(network.state_dict()),
+        "train": subset.digest,
+        "test": subset.test_digest,
+        "seed": spec.seed,
+        "steps": steps,
+        "images": images,
+        "pairs": peer_pairs,
+        "peers": ",".join(peer.digest for peer in subset.peers),
+        "version": METRIC_VERSION,
+    }
     return " ".join(f"{name}={facts[name]}" for name in sorted(facts))
+
+
+def stopped(where: str, partial: PartialScores | None) -> Interrupted:
+    """Keep what is scored, and return what is raised where a person asks to stop."""
+    if partial:
+        partial.write()
+    return Interrupted(
+        f"{where}{'; what is scored is kept' if partial else ''}. The same command {'resumes' if partial else 'begins anew'}."
+    )

@@ -12,7 +12,6 @@ from benchmark.declaring.spec import Spec
 from benchmark.errors import BenchError
 from benchmark.files import write_text
 from benchmark.images.datasets import Subset
-from benchmark.networks.attention import kernels_used
 from benchmark.networks.cost import forward_flops, parameters, peak_memory_bytes
 from benchmark.networks.denoiser import noise_estimate
 from benchmark.recording import curves, errors, record
@@ -20,10 +19,11 @@ from benchmark.recording.record import METRIC_VERSION, Budget, Data, Psnr, Recor
 from benchmark.running import environment
 from benchmark.running.place import Place
 from benchmark.running.progress import Display
+from benchmark.running.signals import stop_requested
 from benchmark.scoring.measure import Measured, by_image, measure, on_device
-from benchmark.scoring.partial import PARTIAL, PartialScores, identity
+from benchmark.scoring.partial import PARTIAL, PartialScores, depends_on, stopped
 from benchmark.training import checkpoint
-from benchmark.training.state import Trained
+from benchmark.training.state import Sitting, Trained
 
 
 class Scored(NamedTuple):
@@ -37,57 +37,52 @@ def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset
     """Score a network by the recipe; the errors of what is scored go into the folder `keep`, where a killed scoring resumes."""
     began = time.monotonic()
     recipe, images = spec.recipe.config, on_device(subset, place.device)
-    network = noise_estimate(network, recipe)
-    partial = None
+    network, processes = noise_estimate(network, recipe), place.processes
+    partial, bar = None, display.bar("scoring")
+    pairs = recipe.peer_images if subset.peers else 0
     if keep:
-        depends = identity(
-            weights=checkpoint.weights_digest(network.state_dict()),
-            train=subset.digest,
-            test=subset.test_digest,
-            seed=spec.seed,
-            steps=recipe.psnr_steps,
-            images=recipe.psnr_images,
-            peers=",".join(peer.digest for peer in subset.peers),
-            version=METRIC_VERSION,
-        )
-        partial = PartialScores(keep / PARTIAL, depends, seconds=place.checkpoint_seconds, processes=place.processes)
-    try:
+        depends = depends_on(network, subset, spec, recipe.psnr_steps, recipe.psnr_images, pairs)
+        partial = PartialScores(keep / PARTIAL, depends, seconds=place.checkpoint_seconds, processes=processes)
+    with stop_requested(patient=processes.size > 1) as stop:
+
+        def progress(done: int, total: int) -> None:
+            if any(processes.any(stop())):
+                raise stopped(f"Stopped at {100 * done // total}% of the scoring", partial)
+            bar(done, total)
+
         measured = measure(
             network,
             images,
             seed=spec.seed,
             steps=recipe.psnr_steps,
             most=recipe.psnr_images,
-            peer_pairs=recipe.peer_images if subset.peers else 0,
-            progress=display.bar("scoring"),
-            processes=place.processes,
+            peer_pairs=pairs,
+            progress=progress,
+            processes=processes,
             partial=partial,
         )
-    except KeyboardInterrupt:
-        if partial:
-            partial.write()
-        raise
     return Scored(measured, time.monotonic() - began)
 
 
 def record_of(spec: Spec, place: Place, trained: Trained, scored: Scored, subset: Subset) -> Record:
     """Return the record of a trained and scored network."""
     total, trainable = parameters(trained.network)
+    sitting = trained.sitting or sitting_in(place)  # which took no step
     budget = Budget(
         steps=trained.step,
-        device=environment.device_name(place.device),
-        threads=torch.get_num_threads(),
+        device=sitting.device,
+        threads=sitting.threads,
         wall_seconds=trained.wall_seconds,
         evaluation_seconds=scored.seconds,
-        peak_memory_bytes=peak_memory_bytes(place.device),
+        peak_memory_bytes=max(trained.peak_memory_bytes, peak_memory_bytes(place.device)),
         resumed=trained.resumed,
         parameters=total,
         parameters_trainable=trainable,
         forward_flops=forward_flops(spec),
-        processes=place.processes.size,
+        processes=sitting.processes,
         micro_batch=trained.micro_batch,
-        recompute=place.recompute,
-        kernels=kernels_used(trained.network) | kernels_used(trained.ema),
+        recompute=sitting.recompute,
+        kernels=trained.kernels,
         notes=tuple(trained.notes),
     )
     images = Data(
@@ -113,6 +108,16 @@ def record_of(spec: Spec, place: Place, trained: Trained, scored: Scored, subset
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return _with_measured(fields, scored.measured)
+
+
+def sitting_in(place: Place) -> Sitting:
+    """Return what a record says of where this process, and those beside it, compute."""
+    return Sitting(
+        device=environment.device_name(place.device),
+        threads=torch.get_num_threads(),
+        processes=place.processes.size,
+        recompute=place.recompute,
+    )
 
 
 def rescored(before: Record, scored: Scored) -> Record:

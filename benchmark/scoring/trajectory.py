@@ -13,12 +13,15 @@ from benchmark.images.datasets import Subset
 from benchmark.networks.denoiser import noise_estimate
 from benchmark.networks.numerics import recompute
 from benchmark.recording.record import Point
+from benchmark.running.folder import check_images
 from benchmark.running.lease import Lease
 from benchmark.running.place import Place, check_code
 from benchmark.running.progress import Display
 from benchmark.running.signals import stop_requested
-from benchmark.scoring.measure import measure, of_trajectory, on_device
-from benchmark.scoring.result import headline
+from benchmark.scoring.measure import digests, measure, of_trajectory, on_device
+from benchmark.scoring.partial import PARTIAL, PartialScores, depends_on, stopped
+from benchmark.scoring.result import headline, sitting_in
+from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.loop import Hooks, start, train
 from benchmark.training.state import Training
 from benchmark.training.step import Work
@@ -41,14 +44,24 @@ def train_measured(spec: Spec, place: Place, display: Display, network: nn.Modul
                 bar(step, recipe.steps, f"{metrics['steps_per_second']:.1f} steps/s  loss {metrics['loss']:.4f}")
 
         def point(ema: nn.Module, step: int, loss: float) -> Point:
+            steps, most, pairs = recipe.trajectory_psnr_steps, recipe.trajectory_psnr_images, recipe.trajectory_peer_images
+            depends = depends_on(ema, subset, spec, steps, most, pairs if subset.peers else 0)
+            partial = PartialScores(folder / PARTIAL, depends, seconds=place.checkpoint_seconds, processes=processes)
+
+            def progress(done: int, total: int) -> None:
+                if any(processes.any(stop())):
+                    raise stopped(f"Stopped while step {step} was measured", partial)
+
             measured = measure(
                 noise_estimate(ema, recipe),
                 images,
                 seed=spec.seed,
-                steps=recipe.trajectory_psnr_steps,
-                most=recipe.trajectory_psnr_images,
-                peer_pairs=recipe.trajectory_peer_images if subset.peers else 0,
+                steps=steps,
+                most=most,
+                peer_pairs=pairs if subset.peers else 0,
+                progress=progress,
                 processes=processes,
+                partial=partial,
             )
             found = headline(measured.psnr)
             report(step, found)
@@ -60,8 +73,11 @@ def train_measured(spec: Spec, place: Place, display: Display, network: nn.Modul
                 lease.check()  # before the step's results are written: this process may have slept while another took over
             return stop()
 
-        def resumes(code: str) -> None:
+        def resumes(saved: Checkpoint) -> None:
+            code, before = saved.state.get("code", ""), saved.state.get("images")
             check_code(f"The checkpoint of run {spec.id}", code, spec, place)
+            if before:  # an older checkpoint does not say
+                check_images(spec, before, digests(subset))
             if not spec.same_numbers(code):
                 training.notes.append(f"began with other code ({code[:12] or 'not recorded'})")
 
@@ -70,7 +86,7 @@ def train_measured(spec: Spec, place: Place, display: Display, network: nn.Modul
         )
         work = Work(recipe, spec.seed, processes, place.micro_batch, warn=display.note)
         training = start(network, recipe)
-        training.code = spec.code
+        training.code, training.here, training.images = spec.code, sitting_in(place), digests(subset)
         if place.recompute:
             recompute(network)  # the EMA copy, which is only scored, keeps its own blocks
         return train(training, images.train, recipe, seed=spec.seed, folder=folder / "checkpoints", hooks=hooks, work=work)

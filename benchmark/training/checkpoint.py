@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmark.errors import BenchError
+from benchmark.networks.memory import out_of_memory
 
 KEPT = 2  # the last, and the one before in case the last is damaged
 _FILES = ("network.safetensors", "ema.safetensors", "state.pt")
@@ -31,7 +33,10 @@ class Checkpoint(NamedTuple):
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write folder/<step>/ atomically and drop all but the last two; raise BenchError where the disk refuses."""
+    """Write folder/<step>/ atomically and drop all but the last two; raise BenchError where the disk refuses.
+
+    Whatever lies there with a later step was passed over when the run was resumed: it goes, too.
+    """
     target = folder / f"{checkpoint.step:09d}"
     aside = None
     try:
@@ -51,25 +56,31 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     except (OSError, RuntimeError, SafetensorError) as problem:  # the libraries wrap a full disk in their own errors
         if aside:
             shutil.rmtree(aside, ignore_errors=True)
+        before = "The one before is intact; free" if any(path != target for path in _steps(folder)) else "There is none before it. Free"
         raise BenchError(
-            f"The checkpoint {target} cannot be written: {problem}. "
-            "The one before is intact; free space or make the folder writable, then run again."
+            f"The checkpoint {target} cannot be written: {problem}. {before} space or make the folder writable, then run again."
         ) from None
-    for old in _steps(folder)[:-KEPT]:
-        shutil.rmtree(old)
+    kept = [path for path in _steps(folder) if int(path.name) <= checkpoint.step][-KEPT:]
+    for old in _steps(folder):
+        if old not in kept:
+            shutil.rmtree(old, ignore_errors=True)
     return target
 
 
-def last(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """Read the newest intact checkpoint; name every damaged one that is passed over. None where there is none."""
+def last(folder: Path, warn: Callable[[str], None], unfit: Callable[[Checkpoint], str | None] = lambda saved: None) -> Checkpoint | None:
+    """Read the newest intact checkpoint; name every damaged one that is passed over. None where there is none.
+
+    `unfit` says why a checkpoint that is whole is none of this run.
+    """
     for leftover in folder.glob(".writing-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    for path in reversed(_steps(folder)):
-        if damage := _damage(path):
-            warn(f"The checkpoint {path} is damaged ({damage}); the one before it is used.")
-            continue
-        state = torch.load(path / _FILES[2], weights_only=True, map_location="cpu")
-        return Checkpoint(state.pop("step"), load_file(path / _FILES[0]), load_file(path / _FILES[1]), state)
+    found = _steps(folder)
+    for place, path in reversed(list(enumerate(found))):
+        saved = _read(path, unfit)
+        if isinstance(saved, Checkpoint):
+            return saved
+        way_on = "the one before it is used" if place else "there is none before it"
+        warn(f"The checkpoint {path} is damaged ({saved}); {way_on}.")
     return None
 
 
@@ -83,20 +94,31 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
 
 
 def _steps(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("[0-9]*") if path.name.isdigit())
+    return sorted((path for path in folder.glob("[0-9]*") if path.name.isdecimal() and path.is_dir()), key=lambda path: int(path.name))
 
 
 def _contiguous(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
 
 
-def _damage(path: Path) -> str | None:
+def _read(path: Path, unfit: Callable[[Checkpoint], str | None]) -> Checkpoint | str:
+    """Return a checkpoint, or what is wrong with it, whatever its files hold: no code of theirs is run."""
     try:
         sums = json.loads((path / _SUMS).read_text())
-        wrong = [name for name in _FILES if _sha256(path / name) != sums.get(name)]
-    except (OSError, ValueError, AttributeError) as problem:
-        return str(problem)
-    return f"{wrong[0]} does not match its checksum" if wrong else None
+        if wrong := [name for name in _FILES if _sha256(path / name) != sums.get(name)]:
+            return f"{wrong[0]} does not match its checksum"
+        state = torch.load(path / _FILES[2], weights_only=True, map_location="cpu")
+        saved = Checkpoint(state.pop("step"), load_file(path / _FILES[0]), load_file(path / _FILES[1]), state)
+        if saved.step != int(path.name):
+            return f"it says step {saved.step}"
+        return unfit(saved) or saved
+    except UnpicklingError:
+        return f"{_FILES[2]} is no file of plain tensors: it is not opened, which could run code"
+    except Exception as problem:  # its sums are right and its content is not: the libraries raise what they like
+        if out_of_memory(problem):
+            raise BenchError(f"The checkpoint {path} cannot be read: memory does not suffice.") from None
+        lines = str(problem).strip().splitlines() or [""]
+        return f"{type(problem).__name__}: {lines[0][:200]}"
 
 
 def _sha256(path: Path) -> str:

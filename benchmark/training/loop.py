@@ -20,6 +20,7 @@ from benchmark.networks.memory import out_of_memory
 from benchmark.recording.record import Point
 from benchmark.running.environment import synchronize
 from benchmark.training import checkpoint
+from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.state import Training
 from benchmark.training.step import Work, learning_rate, prepare, take_step
 
@@ -40,7 +41,7 @@ class Hooks:
     measure: Callable[[nn.Module, int, float], Point]  # EMA network, step, mean loss since the last point
     warn: Callable[[str], None]
     stop: Callable[[], bool]  # asked after every step
-    resumes: Callable[[str], None] = lambda code: None  # told the digest of the code that wrote the checkpoint
+    resumes: Callable[[Checkpoint], None] = lambda saved: None  # told the checkpoint that it goes on from
     checkpoint_seconds: float = 60.0
 
 
@@ -66,19 +67,37 @@ def train(
     """
     work = work or Work(recipe, seed, warn=hooks.warn)
     processes, device = work.processes, images.device
-    if saved := processes.ask_first(lambda: checkpoint.last(folder, hooks.warn)):
+    if saved := processes.ask_first(lambda: checkpoint.last(folder, hooks.warn, lambda found: training.unfit(found, recipe))):
         training.restore(saved)
-        hooks.resumes(saved.state.get("code", ""))
+        hooks.resumes(saved)
     training.network.train()
     processes.spread((training.network, training.ema))
     work.notes = training.notes
     prepare(training.network, work, device)
     losses: list[Tensor] = []  # on the device: the host looks at them only when it reports
     sitting, reported, saved_at = time.monotonic() - training.wall_seconds, time.monotonic(), time.monotonic()
+
+    def save() -> float:
+        synchronize(device)
+        training.wall_seconds = time.monotonic() - sitting
+        processes.ask_first(lambda: training.save(folder))
+        return time.monotonic()
+
+    def measure() -> float:
+        began = time.monotonic()
+        training.trajectory.append(hooks.measure(training.ema, training.step, training.loss_sum / training.loss_steps))
+        training.loss_sum, training.loss_steps = 0.0, 0
+        return time.monotonic() - began
+
+    if training.point_due(recipe):  # a kill came while it was measured
+        sitting, reported = sitting + measure(), time.monotonic()
+        if training.step == recipe.steps:
+            save()
     while training.step < recipe.steps:
         losses.append(_step(training, images, work))
         training.step += 1
-        now, last_step, point_due = time.monotonic(), training.step == recipe.steps, training.step in recipe.trajectory
+        training.sitting, training.micro_batch = training.here, work.micro_batch or 0
+        now, last_step, point_due = time.monotonic(), training.step == recipe.steps, training.point_due(recipe)
         stopping, save_due, report_due = processes.any(  # the first process looks at the clock; anyone may be asked to stop
             hooks.stop(),
             processes.first and now - saved_at >= hooks.checkpoint_seconds,
@@ -90,19 +109,14 @@ def train(
             metrics = _collect(training, losses, work) | {"learning_rate": learning_rate(recipe, training.step - 1)}
             hooks.report(training.step, metrics | {"steps_per_second": rate})
             losses, reported = [], now
-        if point_due:
-            measuring = time.monotonic()
-            training.trajectory.append(hooks.measure(training.ema, training.step, training.loss_sum / training.loss_steps))
-            training.loss_sum, training.loss_steps = 0.0, 0
-            sitting, reported = sitting + time.monotonic() - measuring, time.monotonic()
-        if save_due:
-            synchronize(device)
-            training.wall_seconds = time.monotonic() - sitting
-            processes.ask_first(lambda: training.save(folder))
-            saved_at = time.monotonic()
+        if point_due or save_due:  # before a point is measured, which may take longer than this process lives
+            saved_at = save()
         if stopping and not last_step:
             raise Interrupted(f"Stopped at step {training.step} of {recipe.steps}; the checkpoint is written. The same command resumes.")
-    training.micro_batch = work.micro_batch or 0
+        if point_due:
+            sitting, reported = sitting + measure(), time.monotonic()
+            if last_step:
+                save()
     return training
 
 

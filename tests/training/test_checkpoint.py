@@ -1,8 +1,13 @@
 """benchmark/training/checkpoint.py: nothing that happens to a disk goes unnoticed."""
 
+import io
 import json
 import os
+import pickle
 import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -70,28 +75,83 @@ def test_an_unfinished_write_is_swept_away(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     """The limit on a file's size stands in for a disk without room."""
+    with full_disk(), pytest.raises(BenchError, match="000000001 cannot be written.*There is none before it"):
+        save(tmp_path, make(1, size=100_000))
+    assert os.listdir(tmp_path) == []
     save(tmp_path, make(1))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    import signal
-
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
-    try:
-        with pytest.raises(BenchError, match="000000002 cannot be written"):
-            save(tmp_path, make(2, size=100_000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
+    with full_disk(), pytest.raises(BenchError, match="000000002 cannot be written.*The one before is intact"):
+        save(tmp_path, make(2, size=100_000))
     assert os.listdir(tmp_path) == ["000000001"]
 
 
-def test_a_pickle_that_is_not_plain_tensors_is_not_opened(tmp_path: Path) -> None:
-    path = save(tmp_path, make(1))
-    torch.save({"step": 1, "evil": pytest.fail}, path / "state.pt")
-    sums = {name: checkpoint._sha256(path / name) for name in ("network.safetensors", "ema.safetensors", "state.pt")}
+@contextmanager
+def full_disk() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def forge(path: Path, name: str, content: bytes) -> None:
+    """Put other content into a checkpoint, with a checksum that matches."""
+    (path / name).write_bytes(content)
+    sums = {one: checkpoint._sha256(path / one) for one in ("network.safetensors", "ema.safetensors", "state.pt")}
     (path / "sha256.json").write_text(json.dumps(sums))
-    with pytest.raises(Exception, match="[Ww]eights.only"):
-        last(tmp_path, warn=pytest.fail)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return pytest.fail, ("it was run",)
+
+
+def pickled(content: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("state.pt", pickled({"step": 2, "evil": Evil()})),
+        ("state.pt", pickled({"step": 3})),
+        ("state.pt", pickled([1, 2])),
+        ("state.pt", pickle.dumps({"step": 2, "evil": Evil()}, protocol=2)),
+        ("state.pt", b""),
+        ("state.pt", b"not a file of torch"),
+        ("ema.safetensors", b"junk"),
+        ("ema.safetensors", (2**62).to_bytes(8, "little") + b"{}"),
+        ("network.safetensors", b"\xff" * 64),
+    ],
+)
+def test_content_that_no_checkpoint_has_is_passed_over_though_its_sum_is_right(tmp_path: Path, name: str, content: bytes) -> None:
+    save(tmp_path, make(1))
+    forge(save(tmp_path, make(2)), name, content)
+    said: list[str] = []
+    got = last(tmp_path, warn=said.append)
+    assert got is not None and got.step == 1
+    assert len(said) == 1 and "000000002 is damaged" in said[0] and "the one before it is used" in said[0] and len(said[0]) < 600
+
+
+def test_where_none_is_intact_nothing_is_said_of_one_before(tmp_path: Path) -> None:
+    forge(save(tmp_path, make(1)), "ema.safetensors", b"junk")
+    said: list[str] = []
+    assert last(tmp_path, warn=said.append) is None
+    assert len(said) == 1 and "there is none before it" in said[0]
+
+
+def test_one_that_was_passed_over_never_outlives_the_ones_that_are_written_after_it(tmp_path: Path) -> None:
+    for step in (5, 6, 10**9):
+        save(tmp_path, make(step))
+    forge(tmp_path / f"{10**9}", "state.pt", b"")
+    (tmp_path / "000000900").mkdir()
+    for step in (7, 8):
+        save(tmp_path, make(step))
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == [7, 8]
 
 
 def test_digest_depends_on_names_shapes_types_and_values_only() -> None:
