@@ -81,7 +81,7 @@ def entry(cls: type[T]) -> type[T]: ...
 def entry(*, kind: str) -> Callable[[type[T]], type[T]]: ...
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(added,))
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 def entry(cls: type[T] | None = None, *, kind: str | None = None) -> type[T] | Callable[[type[T]], type[T]]:
     """Declare a class as something that a .gin file can configure: checked frozen fields, known to gin by its name.
 

@@ -71,7 +71,7 @@ def added(default: Any) -> Any:
     return dataclasses.field(default_factory=made, metadata={"added": True})
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field, added))
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))  # `added(1)` reads as a default
 def checked(cls: type[T]) -> type[T]:
     """Make `cls` a frozen, keyword-only dataclass whose constructor raises FieldError on a wrong type or range.
 
