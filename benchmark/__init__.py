@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from benchmark import run as run
     from benchmark.contract import ImageShape
     from benchmark.declaring import spec as spec
+    from benchmark.declaring.recipe import Prediction
     from benchmark.declaring.spec import Half, Spec
     from benchmark.images.subsets import Subset
     from benchmark.recording.record import Psnr, Record
@@ -121,22 +122,25 @@ def score(
     steps: int = 50,
     images: int = 300,
     batch: int | None = None,
+    prediction: "Prediction" = "noise",
 ) -> "Psnr":
     """Return the PSNR curves and the gap (Eq. 2-4) of any denoiser (x, t) -> eps on images of both sides.
 
     x: (N, C, R, R) noisy images in [-1, 1], t: (N,) diffusion steps in [0, 1000). The images are uint8 (K, C, R, R);
     the first `images` of each side are scored at `steps` evenly spaced diffusion steps. The noise is a function of the
-    seed, so that two denoisers are compared on the same noise.
+    seed, so that two denoisers are compared on the same noise. One that estimates the clean image has `prediction` "data";
+    "velocity" is that of Salimans & Ho 2022, "flow" the noise less the image.
     """
-    from benchmark.networks.denoiser import as_network, device_of, evaluating, pair_of_images
+    from benchmark.networks.denoiser import NoiseEstimate, as_network, device_of, evaluating, pair_of_images
     from benchmark.networks.numerics import reproducible
     from benchmark.running.progress import Display
     from benchmark.scoring.psnr import psnr
 
     denoiser = as_network(network)
     sides = pair_of_images(train, test, device_of(denoiser))
-    with Display() as display, reproducible(), evaluating(denoiser):
-        return psnr(denoiser, *sides, seed=seed, steps=steps, images=images, batch=batch, progress=display.bar("scoring"))
+    estimate = denoiser if prediction == "noise" else NoiseEstimate(denoiser, prediction, "linear")
+    with Display() as display, reproducible(), evaluating(estimate):
+        return psnr(estimate, *sides, seed=seed, steps=steps, images=images, batch=batch, progress=display.bar("scoring"))
 
 
 def sample(

@@ -22,7 +22,7 @@ from benchmark.commands.flags import (
 from benchmark.commands.output import duration, near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, run_folder, training_words
 from benchmark.commands.quality import quality_flags, score_rows, wanted
-from benchmark.commands.weights import evaluate_weights, weights_flags
+from benchmark.commands.weights import evaluate_denoiser, evaluate_weights, weights_flags
 from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.errors import BenchError, UsageError
@@ -99,6 +99,8 @@ def add_evaluate(verbs: Any) -> None:
         "bench evaluate 1a2b3c4d5e6f --metrics fid,kid,is,prc,sfid --samples 50000",
         "bench evaluate 1a2b3c4d5e6f --metrics fd_randconv,memorisation --samples 1024 --sampler ddim",
         "bench evaluate --weights ema.pt --format dit --model dit_xs1 --layout global --dataset celeba --publish their_dit",
+        "bench evaluate --weights sit.pt --format sit --model dit_xs1 --layout global --dataset celeba --label 1000",
+        "bench evaluate --denoiser my_code.denoisers:best --dataset dead_leaves8 --subset 16 --recipe mini",
     )
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run's id, its first digits, or its folder")
     quality_flags(parser)
@@ -175,10 +177,12 @@ def evaluate(options: argparse.Namespace) -> int:
     from benchmark.quality import evaluation as quality
     from benchmark.running.progress import Display
 
-    if (options.run is None) == (options.weights is None):
-        raise UsageError("Name a finished run, or weights from elsewhere with --weights FILE --format FORMAT: one of the two.")
-    if options.weights:
-        return _evaluate_weights(options)
+    if sum(given is not None for given in (options.run, options.weights, options.denoiser)) != 1:
+        raise UsageError(
+            "Name a finished run, or weights from elsewhere with --weights FILE --format FORMAT, or --denoiser: one of the three."
+        )
+    if options.weights or options.denoiser:
+        return _evaluate_elsewhere(options)
     folder = run_folder(options.run)
     if not (folder / "record.json").exists():
         raise UsageError(f"The run {folder.name} is not finished, so there is nothing to score again. `bench run` finishes it.")
@@ -193,12 +197,12 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate_weights(options: argparse.Namespace) -> int:
+def _evaluate_elsewhere(options: argparse.Namespace) -> int:
     if options.metrics != "psnr":
-        raise UsageError("--metrics: weights from elsewhere are scored by PSNR alone.")
+        raise UsageError("--metrics: a network from elsewhere is scored by PSNR alone.")
     options.record = options.half = None  # the whole pool
     place = place_of(options)
-    result, path = evaluate_weights(options, spec_of(options), place)
+    result, path = evaluate_weights(options, spec_of(options), place) if options.weights else evaluate_denoiser(options, place)
     _print_record(result, place, options, "scored", path)
     return 0
 

@@ -18,7 +18,8 @@ from benchmark.declaring.equivalence import OtherCode
 from benchmark.declaring.spec import AXES, Spec, from_record, resolve
 from benchmark.errors import BenchError, NotRun
 from benchmark.networks.cost import forward_flops, on_meta, parameters
-from benchmark.networks.weights import fill, read
+from benchmark.networks.weights import fill, fitted
+from benchmark.networks.weights_file import read
 from benchmark.recording import record
 from benchmark.recording.agreement import RESCORED, TOLERANCE, curve_differences, differences
 from benchmark.recording.record import Record
@@ -153,7 +154,8 @@ def _network(spec: Spec, made: Record, bench: Bench, display: Display) -> nn.Mod
     """Return the record's network from a file of weights, else from the run that made it."""
     if bench.weights:
         network = run.build(spec).to(bench.place.device)
-        fill(network, read(bench.weights), bench.weights, spec.model.name)
+        given = fitted(read(bench.weights).weights, network.state_dict(), spec.images.channels, bench.weights).weights
+        fill(network, given, bench.weights, spec.model.name)
         return network.eval()
     if not hasattr(run.build(spec), "fit") and not (bench.place.folder(spec) / "checkpoints").is_dir():
         raise NotRun("no weights are here: `weights_file=FILE` names them (safetensors)")

@@ -80,7 +80,7 @@ class External:
 
     `convention` tells how the network wants its noisy image and its time: as one trained here; as SiT, whose time is the share of
     the image on the straight path; as REPA and DiverseDiT, whose time is the share of the noise; or as improved-diffusion under
-    its cosine schedule of `cosine_steps` steps.
+    its cosine schedule of `cosine_steps` steps. `prediction` and `noise_schedule` are those of a network as trained here.
     """
 
     psnr_steps: Positive

@@ -30,7 +30,7 @@ class Denoiser(nn.Module):
         noise = self.estimate(x, t)
         if not isinstance(noise, Tensor) or noise.shape != x.shape:
             what = f"a tensor of shape {tuple(noise.shape)}" if isinstance(noise, Tensor) else f"a {type(noise).__name__}"
-            raise UsageError(f"The denoiser must return the noise, a tensor of the shape of x, {tuple(x.shape)}; it returned {what}.")
+            raise UsageError(f"The denoiser must return its estimate, a tensor of the shape of x, {tuple(x.shape)}; it returned {what}.")
         return noise
 
 

@@ -2,48 +2,51 @@
 
 The networks here have the parameter names of the official code (DiT, improved-diffusion's unet.py, and the skip_norms
 and skip_linears of DiverseDiT's), so that no name is changed. DiverseDiT's files may hold heads that only its training
-uses; they are left out. Only networks that estimate the noise under the linear schedule can be scored: its released SiT
-weights estimate a velocity, and nothing in a file says so.
+uses; they are left out. What a network estimates, of which noisy image and at which time nothing in a file says: the format
+tells it, unless a convention is named. Of a learned variance nothing is taken: it is no part of the estimate.
 """
 
-import argparse
 import dataclasses
 import math
-import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from benchmark.declaring import registry
 from benchmark.declaring.kinds import kind_of
-from benchmark.declaring.recipe import External
+from benchmark.declaring.recipe import Convention, External, Prediction, Recipe
 from benchmark.declaring.spec import Entry, Spec
 from benchmark.errors import BenchError, UsageError
+from benchmark.networks.weights_file import Read
 
-Format = Literal["dit", "unet", "diversedit"]
-# Where training scripts keep the weights, the averaged ones first.
-NESTED = ("ema", "model_ema", "ema_state_dict", "params_ema", "model", "model_state_dict", "state_dict", "params")
-# What torch.compile, data parallelism, sharding and recomputation put between the parts of a name.
-WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
+Format = Literal["dit", "unet", "sit", "diversedit"]
+OFFICIAL: dict[Format, Convention] = {"dit": "here", "unet": "here", "sit": "sit", "diversedit": "repa"}  # of the released weights
+HEADS = ("module", "model")  # what may hold a whole network
 TRAINING_ONLY = ("projectors.", "multiple_projectors.", "multiple_diff_projectors.", "ap_head.", "teacher_head.")
 LABELS = {
     "dit": ("y_embedder.embedding_table.weight", "t_embedder.mlp.2.bias"),
+    "sit": ("y_embedder.embedding_table.weight", "t_embedder.mlp.2.bias"),
     "diversedit": ("y_embedder.embedding_table.weight", "t_embedder.mlp.2.bias"),
     "unet": ("label_emb.weight", "time_embed.2.bias"),
 }  # the table, and the bias that its row is added to
-LAST = ("final_layer.linear.weight", "out.2.weight")
+LAST = ("final_layer.linear", "out.2")
 
 
-def external(spec: Spec, *, publish: str | None, file: Path, form: Format) -> Spec:
+def external(
+    spec: Spec,
+    *,
+    publish: str | None,
+    origin: str,
+    prediction: Prediction | None = None,
+    convention: Convention = "here",
+    cosine_steps: int = 4000,
+) -> Spec:
     """Return the spec of a network trained elsewhere: the recipe's evaluation without its training, under its own name.
 
-    Raise UsageError where the name to publish is one that the project's own rows have.
+    `origin` says where it is from. Without a `prediction` the network estimates what one of the recipe does. Raise UsageError
+    where the name to publish is one that the project's own rows have.
     """
     if publish is not None:
         if publish in registry.entries("model"):
@@ -53,10 +56,8 @@ def external(spec: Spec, *, publish: str | None, file: Path, form: Format) -> Sp
                 f"`publish={publish!r}`: `overrides={other[:1]}` changes what the other rows of the table share; only model.FIELD may be."
             )
     recipe = spec.recipe.config
-    config = External(psnr_steps=recipe.psnr_steps, psnr_images=recipe.psnr_images, ranked=recipe.ranked)
-    said = (
-        f"recipe.training: trained elsewhere, by a budget not known here; {spec.model.name} with weights in format {form} from {file.name}"
-    )
+    config = _evaluation(recipe, prediction, convention, cosine_steps)
+    said = f"recipe.training: trained elsewhere, by a budget not known here; {origin}"
     kept = tuple(line for line in spec.assumed if not line.startswith("recipe."))
     return dataclasses.replace(
         spec,
@@ -66,46 +67,41 @@ def external(spec: Spec, *, publish: str | None, file: Path, form: Format) -> Sp
     )
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """Read a file of plain tensors (safetensors, or what torch.save wrote); run no code from it.
-
-    A table of weights may lie under one of NESTED; what wrappers of a network put into its names is taken off.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            with torch.serialization.safe_globals([argparse.Namespace]):  # DiT's training script saves its flags: plain values
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UsageError(f"There is no file {path}.") from None
-    except pickle.UnpicklingError as problem:
-        named = re.search(r"GLOBAL ([\w.]+)", str(problem))  # that alone: the rest is torch's advice to allow the code
-        reason = f"it names {named[1]}" if named else "torch cannot read it as such"
-        raise BenchError(
-            f"{path} is a pickle that is not plain tensors, and loading it could run code: refused ({reason}). "
-            "Where it was trained, save its state_dict() alone, or as safetensors."
-        ) from None
-    except (OSError, RuntimeError, SafetensorError, EOFError, ValueError, KeyError, AttributeError) as problem:
-        raise BenchError(f"{path} cannot be read as weights: {' '.join(str(problem).split())[:300]}") from None
-    while isinstance(content, Mapping) and (inner := next((content[k] for k in NESTED if isinstance(content.get(k), Mapping)), None)):
-        content = inner
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise BenchError(f"{path} holds no table of weights, neither at its top nor under {', '.join(NESTED)}.")
-    return _unwrapped(content, path)
+def _evaluation(recipe: Recipe, prediction: Prediction | None, convention: Convention, cosine_steps: int) -> External:
+    """Return the evaluation of a recipe for a network of this convention."""
+    official = convention != "here"
+    if official and prediction is not None:
+        raise UsageError(f"`prediction={prediction!r}`: the convention '{convention}' says what is estimated. Leave one of the two out.")
+    return External(
+        psnr_steps=recipe.psnr_steps,
+        psnr_images=recipe.psnr_images,
+        ranked=recipe.ranked,
+        prediction="noise" if official else prediction or recipe.prediction,
+        noise_schedule="linear" if official else recipe.noise_schedule,
+        convention=convention,
+        cosine_steps=cosine_steps if convention == "improved_cosine" else 4000,
+    )
 
 
-def _unwrapped(content: Mapping[Any, Tensor], path: Path) -> dict[str, Tensor]:
-    """Return weights under the names that they had before the network was wrapped."""
+def fitted(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], channels: int, path: Path) -> Read:
+    """Return weights under the names that a network has, without what holds it whole (module., model.) and without a learned variance."""
     found: dict[str, Tensor] = {}
-    for whole, tensor in content.items():
-        parts = [part for part in str(whole).split(".") if part not in WRAPPERS]
-        while parts and parts[0] == "module":
-            del parts[0]
-        if (name := ".".join(parts)) in found:
+    taken_off: dict[str, None] = {}
+    for whole, tensor in weights.items():
+        name = whole
+        while name not in wanted and name.partition(".")[0] in HEADS and "." in name:
+            head, _, name = name.partition(".")
+            taken_off[f"{head}."] = None
+        if name in found:
             raise BenchError(f"{path} holds '{name}' twice, wrapped in two ways. Save one of the two alone.")
         found[name] = tensor
-    return found
+    said = [f"taken off the names of its weights: {', '.join(taken_off)}"] if taken_off else []
+    for layer in LAST:
+        parts = [name for name in (f"{layer}.weight", f"{layer}.bias") if name in found and name in wanted]
+        if parts and all(len(found[name]) == 2 * len(wanted[name]) for name in parts):
+            found |= {name: found[name].unflatten(0, (-1, 2 * channels))[:, :channels].flatten(0, 1) for name in parts}
+            said.append(f"{path.name} has a learned variance, which is ignored: the second half of the channels of {layer}")
+    return Read(found, said)
 
 
 def denoiser(weights: Mapping[str, Tensor], form: Format) -> dict[str, Tensor]:
@@ -168,7 +164,7 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path, model: s
 
 def _hint(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     """Say which overrides would make the model match, as far as the shapes tell."""
-    for name in LAST:
+    for name in (f"{layer}.weight" for layer in LAST):
         if name in weights and name in wanted and len(weights[name]) == 2 * len(wanted[name]):
             return " Its last layer is twice as wide, for a learned variance: `overrides=['model.learned_variance=True']`."
     first = "x_embedder.proj.weight"

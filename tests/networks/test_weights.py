@@ -15,7 +15,7 @@ from benchmark import run
 from benchmark.declaring import registry
 from benchmark.declaring.spec import Spec, resolve
 from benchmark.errors import BenchError, UsageError
-from benchmark.networks import weights
+from benchmark.networks import weights, weights_file
 from benchmark.recording import record
 from tests.conftest import ENTRIES, Bench
 
@@ -80,10 +80,10 @@ def formula(spec: Spec) -> dict[str, Tensor]:
 def test_every_way_to_nest_the_weights_reads_the_same(tmp_path: Path, wrap) -> None:
     made = formula(spec_of())
     torch.save(wrap(made), tmp_path / "w.pt")
-    read = weights.read(tmp_path / "w.pt")
+    read = weights_file.read(tmp_path / "w.pt").weights
     assert read.keys() == made.keys() and all(torch.equal(read[k], made[k]) for k in made)
     save_file(made, tmp_path / "w.safetensors")
-    assert weights.read(tmp_path / "w.safetensors").keys() == made.keys()
+    assert weights_file.read(tmp_path / "w.safetensors").weights.keys() == made.keys()
 
 
 class Evil:
@@ -95,14 +95,14 @@ def test_a_pickle_that_is_more_than_tensors_is_refused_and_not_run(tmp_path: Pat
     monkeypatch.chdir(tmp_path)
     torch.save({"ema": {"a": torch.zeros(1)}, "x": Evil()}, "w.pt")
     with pytest.raises(BenchError, match="not plain tensors") as refusal:
-        weights.read(tmp_path / "w.pt")
+        weights_file.read(tmp_path / "w.pt")
     assert f"(it names {os.mkdir.__module__}.mkdir)" in str(refusal.value)
     torch.save({"ema": {"a": torch.zeros(1)}, "activation": torch.nn.functional.relu}, "function.pt")
     with pytest.raises(BenchError, match=r"refused \(it names torch\.nn\.functional\.relu\)\. Where it was trained, save"):
-        weights.read(tmp_path / "function.pt")
+        weights_file.read(tmp_path / "function.pt")
     (tmp_path / "old.pt").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(BenchError, match="refused|cannot be read"):
-        weights.read(tmp_path / "old.pt")
+        weights_file.read(tmp_path / "old.pt")
     assert not (tmp_path / "evil_was_here").exists()
 
 
@@ -119,10 +119,10 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: bytes | None, message: s
         if content is not None:
             (tmp_path / f"w.{suffix}").write_bytes(content)
         with pytest.raises(BenchError, match=message):
-            weights.read(tmp_path / f"w.{suffix}")
+            weights_file.read(tmp_path / f"w.{suffix}")
     torch.save({"step": 3, "losses": [1.0]}, tmp_path / "t.pt")
     with pytest.raises(BenchError, match="holds no table of weights"):
-        weights.read(tmp_path / "t.pt")
+        weights_file.read(tmp_path / "t.pt")
 
 
 def test_what_does_not_match_is_named_with_the_way_out(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_name_that_is_there_wrapped_and_bare_is_refused(tmp_path: Path) -> Non
     name = next(iter(made))
     torch.save(made | {f"_orig_mod.{name}": made[name]}, tmp_path / "w.pt")
     with pytest.raises(BenchError, match=f"'{name}' twice"):
-        weights.read(tmp_path / "w.pt")
+        weights_file.read(tmp_path / "w.pt")
 
 
 def test_a_fixed_table_may_be_missing_and_no_weight_may() -> None:

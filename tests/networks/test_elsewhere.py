@@ -1,0 +1,245 @@
+"""Networks trained elsewhere: flows in the official naming, wrapped and averaged, and Python callables, as rows of their own."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import benchmark
+from benchmark import run
+from benchmark.cli import main
+from benchmark.declaring import registry
+from benchmark.declaring.recipe import External
+from benchmark.declaring.spec import Spec, resolve
+from benchmark.errors import BenchError, UsageError
+from benchmark.networks import outside, weights, weights_file
+from benchmark.networks.denoiser import NoiseEstimate, noise_estimate
+from benchmark.networks.diffusion import scaled
+from benchmark.recording import record
+from benchmark.running.place import here
+from benchmark.running.progress import Display
+from tests.conftest import ENTRIES
+
+NAMES = {"model": "dit_tiny", "layout": "global", "dataset": "leaves_tiny", "recipe": "tiny"}
+SCORED = ["--dataset", "leaves_tiny", "--subset", "6", "--registry", str(ENTRIES), "--device", "cpu", "--threads", "1", "--json"]
+OF_DIT = ["--model", "dit_tiny", "--layout", "global", "--recipe", "tiny", *SCORED]
+
+
+def spec_of(*overrides: str) -> Spec:
+    return resolve(NAMES, subset=6, seed=0, overrides=overrides, search=registry.roots([ENTRIES]))
+
+
+def evaluated(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[record.Record, str]:
+    """Return the record that `bench evaluate` writes, and what it says on the way."""
+    code = main(["evaluate", *words])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return record.read(Path(json.loads(captured.out)["record"])), captured.err
+
+
+def images() -> tuple[Tensor, Tensor]:
+    with Display() as display:
+        subset = run.load_subset(spec_of(), here("cpu", None), display)
+    return torch.from_numpy(subset.train), torch.from_numpy(subset.test)
+
+
+def official_flow(train: Tensor) -> nn.Module:
+    """Train a few steps as SiT is trained: x = t image + (1 - t) noise, t in [0, 1], image - noise, classes with a row for none."""
+    network = run.build(spec_of("model.num_classes=3", "model.learned_variance=True")).train()
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    for _ in range(20):
+        image, noise = scaled(train), torch.randn(train.shape, generator=generator)
+        t = torch.rand(len(train), generator=generator)
+        x = t.view(-1, 1, 1, 1) * image + (1 - t.view(-1, 1, 1, 1)) * noise
+        found = network(x, t, torch.randint(3, (len(train),), generator=generator))
+        optimizer.zero_grad()
+        (found - (image - noise)).square().mean().backward()
+        optimizer.step()
+    return network.eval()
+
+
+def test_a_flow_in_the_official_naming_is_a_row_of_its_own(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, test = images()
+    network = official_flow(train)
+    state = {name: value for name, value in network.state_dict().items() if name != "pos_embed"}
+    wrapped = {f"module._orig_mod.model.{name}": value for name, value in state.items()}
+    content = {"ema": wrapped, "model": {k: 0 * v for k, v in wrapped.items()}, "opt": {"lr": 1.0}, "args": argparse.Namespace(a=1)}
+    torch.save(content, tmp_path / "0020000.pt")
+    words = ["--weights", str(tmp_path / "0020000.pt"), "--format", "sit", "--label", "3", *OF_DIT]
+    made, said = evaluated(capsys, *words, "--publish", "their_sit")
+    assert (made.row.model, made.row.recipe, made.training.steps) == ("their_sit", "tiny_external", 0)
+    assert made.spec["recipe"]["config"]["convention"] == "sit"
+    for what in ("'ema'", "module.", "_orig_mod.", "model.", "learned variance, which is ignored", "lacks pos_embed"):
+        assert what in " ".join(said.split()), what
+
+    def by_hand(x: Tensor, k: Tensor) -> Tensor:
+        abar = 1.0
+        level = []
+        for t in range(1000):
+            abar *= 1 - (1e-4 + (0.02 - 1e-4) * t / 999)
+            level.append(abar)
+        a = torch.tensor([math.sqrt(level[int(i)]) for i in k]).view(-1, 1, 1, 1)
+        s = torch.tensor([math.sqrt(1 - level[int(i)]) for i in k]).view(-1, 1, 1, 1)
+        share, z = a / (a + s), x / (a + s)
+        with torch.no_grad():
+            image = z + (1 - share) * network(z, share.flatten(), torch.full((len(x),), 3))
+        return (x - a * image) / s
+
+    want = benchmark.score(by_hand, train, test, steps=3, images=8)
+    assert made.psnr.clipped.train == pytest.approx(want.clipped.train, abs=1e-4)
+    assert made.psnr.clipped.test == pytest.approx(want.clipped.test, abs=1e-4)
+    again, _ = evaluated(capsys, *words)
+    assert again.psnr == made.psnr and again.weights_sha256 == made.weights_sha256
+    plain, _ = evaluated(capsys, *words, "--convention", "here")  # read as an estimate of the noise it is another denoiser
+    assert plain.id != made.id and abs(plain.psnr_test - made.psnr_test) > 0.1
+
+
+def test_a_flow_that_was_trained_here_is_scored_to_the_last_digit(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipes = tmp_path / "mine" / "recipes"
+    recipes.mkdir(parents=True)
+    flow = "Recipe.prediction = 'flow'\nRecipe.weighting = 'flow'\nRecipe.noise_schedule = 'straight'\n"
+    (recipes / "tiny_flow.gin").write_text((ENTRIES / "recipes" / "tiny.gin").read_text() + flow)
+    own = benchmark.run(benchmark.resolve(**NAMES | {"recipe": "tiny_flow"}, subset=6, registry=[ENTRIES, tmp_path / "mine"]), device="cpu")
+    ema = next((home / "runs" / own.id / "checkpoints").glob("*40/ema.safetensors"))
+    words = ["--weights", str(ema), "--format", "dit", "--model", "dit_tiny", "--layout", "global", "--recipe", "tiny_flow"]
+    made, _ = evaluated(capsys, *words, *SCORED, "--registry", str(tmp_path / "mine"), "--publish", "their_flow")
+    assert made.psnr == own.psnr and made.weights_sha256 == own.weights_sha256
+    assert (made.row.model, made.id != own.id) == ("their_flow", True)
+
+
+@pytest.mark.parametrize("name", ["ema", "model_ema", "state_dict_ema", "ema_model"])
+def test_averaged_weights_are_found_under_the_names_that_people_use(tmp_path: Path, name: str) -> None:
+    table = {"a.weight": torch.ones(2)}
+    torch.save({"state_dict": {"a.weight": torch.zeros(2)}, name: table, "optimizer": {"lr": torch.ones(1)}}, tmp_path / "w.pt")
+    read = weights_file.read(tmp_path / "w.pt")
+    assert read.weights["a.weight"].tolist() == [1, 1] and read.said == [f"of w.pt the weights under '{name}' are taken"]
+    assert weights_file.read(tmp_path / "w.pt", "state_dict").weights["a.weight"].tolist() == [0, 0]
+
+
+def test_two_tables_that_may_be_meant_are_refused_until_one_is_named(tmp_path: Path) -> None:
+    one, two = {"a.weight": torch.ones(2)}, {"a.weight": torch.zeros(2)}
+    torch.save({"ema": one, "model_ema": two, "model": two}, tmp_path / "w.pt")
+    with pytest.raises(UsageError, match="several tables of weights: ema, model_ema"):
+        weights_file.read(tmp_path / "w.pt")
+    assert weights_file.read(tmp_path / "w.pt", "model_ema").weights["a.weight"].tolist() == [0, 0]
+    with pytest.raises(UsageError, match="no such table. It has ema, model_ema, model"):
+        weights_file.read(tmp_path / "w.pt", "averaged")
+    torch.save({"model": one, "state_dict": two}, tmp_path / "v.pt")
+    with pytest.raises(UsageError, match="several tables of weights: model, state_dict"):
+        weights_file.read(tmp_path / "v.pt")
+    torch.save(one, tmp_path / "u.pt")
+    with pytest.raises(UsageError, match="one table of weights"):
+        weights_file.read(tmp_path / "u.pt", "ema")
+
+
+@pytest.mark.parametrize("prefix", ["model.", "module.model.", "model.module.model._orig_mod.", "_orig_mod.model.model.module."])
+def test_what_holds_a_network_is_taken_off_its_names(tmp_path: Path, prefix: str) -> None:
+    wanted = {"a.weight": torch.ones(2), "model.b.weight": torch.ones(3)}  # a network may have a part of that name itself
+    torch.save({f"{prefix}{name}": value for name, value in wanted.items()}, tmp_path / "w.pt")
+    read = weights_file.read(tmp_path / "w.pt")
+    found = weights.fitted(read.weights, wanted, 3, tmp_path / "w.pt")
+    assert found.weights.keys() == wanted.keys()
+    assert all(part in " ".join([*read.said, *found.said]) for part in prefix.rstrip(".").split("."))
+    twice = {"model.a.weight": torch.ones(2), "a.weight": torch.ones(2)}
+    with pytest.raises(BenchError, match=r"'a\.weight' twice"):
+        weights.fitted(twice, wanted, 3, tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(("model", "layer"), [("dit_tiny", "final_layer.linear"), ("unet_mini", "out.2")])
+def test_a_learned_variance_is_left_out_exactly(model: str, layer: str, tmp_path: Path) -> None:
+    """The estimate of the noise is that of the network that has the variance as well."""
+    search = registry.roots([ENTRIES])
+    wide, plain = (
+        run.build(resolve(NAMES | {"model": model}, subset=6, seed=0, overrides=words, search=search)).eval()
+        for words in (["model.learned_variance=True"], [])
+    )
+    generator = torch.Generator().manual_seed(0)
+    state = {name: value + 0.1 * torch.randn(value.shape, generator=generator) for name, value in wide.state_dict().items()}
+    wide.load_state_dict(state)
+    found = weights.fitted(state, plain.state_dict(), 3, tmp_path)
+    assert layer in found.said[0]
+    weights.fill(plain, found.weights, tmp_path, model)
+    x, t = torch.randn(2, 3, 8, 8, generator=generator), torch.tensor([5, 900])
+    with torch.no_grad():
+        torch.testing.assert_close(plain(x, t), wide(x, t), rtol=1e-6, atol=1e-6)
+
+
+def test_what_a_network_estimates_follows_format_recipe_and_convention() -> None:
+    def config(**words: object) -> External:
+        return weights.external(spec_of("recipe.prediction=flow"), publish=None, origin="a test", **words).recipe.config
+
+    assert (config().prediction, config().convention) == ("flow", "here")
+    assert config(prediction="data").prediction == "data"
+    assert config(convention="repa").convention == "repa"
+    assert config(convention="improved_cosine", cosine_steps=1000).cosine_steps == 1000
+    assert config(convention="sit", cosine_steps=1000).cosine_steps == 4000  # no part of what it does not concern
+    with pytest.raises(UsageError, match="Leave one of the two out"):
+        config(prediction="data", convention="sit")
+    assert weights.OFFICIAL == {"dit": "here", "unet": "here", "sit": "sit", "diversedit": "repa"}
+    assert isinstance(noise_estimate(nn.Identity(), config()), NoiseEstimate)
+
+
+CODE = """
+from torch import Tensor
+
+
+def grey(x: Tensor, t: Tensor) -> Tensor:
+    return 0 * x + {value}
+
+
+class Grey:
+    def __call__(self, x, t):
+        return 0 * x + {value}
+
+
+as_object, number, loud = Grey(), 3, None
+"""
+
+
+def test_any_python_callable_is_scored_and_its_code_is_part_of_its_row(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["", *__import__("sys").path])
+    Path("grey_denoisers.py").write_text(CODE.format(value=0.0))
+    words = ["--recipe", "tiny", *SCORED, "--prediction", "data"]
+    made, said = evaluated(capsys, "--denoiser", "grey_denoisers:grey", *words, "--publish", "grey")
+    assert "is imported and run here" in " ".join(said.split())
+    assert (made.row.model, made.row.layout, made.training.parameters, made.training.forward_flops) == ("grey", "global", 0, 0)
+    train, test = images()
+    found = benchmark.score(lambda x, t: 0 * x, train, test, steps=3, images=8, prediction="data")
+    assert made.psnr == found
+    per_image = scaled(test[:8]).square().mean().item()  # x0_hat = 0 whatever the noise
+    assert found.clipped.test == pytest.approx([10 * math.log10(4 / per_image)] * 3, abs=1e-4)
+    other, _ = evaluated(capsys, "--denoiser", "grey_denoisers:as_object", *words)
+    assert other.psnr == made.psnr and other.id != made.id
+    (tmp_path / "grey_again.py").write_text(CODE.format(value=0.1))
+    changed, _ = evaluated(capsys, "--denoiser", "grey_again:grey", *words)
+    assert changed.spec["model"]["config"]["code"] != made.spec["model"]["config"]["code"]
+    assert main(["evaluate", "--denoiser", "grey_again:grey", *words, "--publish", "grey"]) == 1
+    assert "the row of other weights" in capsys.readouterr().err
+    for wrong, message in (
+        ("grey_denoisers", "must be package.module:name"),
+        ("grey_denoisers:none", "has no attribute 'none'"),
+        ("no_such_module:f", "No module named"),
+        ("grey_denoisers:number", "cannot be called"),
+    ):
+        assert main(["evaluate", "--denoiser", wrong, *words]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+    assert main(["evaluate", "--denoiser", "grey_denoisers:grey", "--model", "dit_tiny", *words]) == 2
+    assert "belongs to --weights" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_row_of_code_that_has_changed_is_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "moving_denoiser.py").write_text(CODE.format(value=0.0))
+    spec = outside.spec_of("moving_denoiser:grey", dataset="leaves_tiny", recipe="tiny", subset=6, search=registry.roots([ENTRIES]))
+    assert run.build(spec)(torch.ones(1, 3, 8, 8), torch.tensor([1])).sum() == 0
+    (tmp_path / "moving_denoiser.py").write_text(CODE.format(value=1.0))
+    with pytest.raises(ValueError, match="other code than was scored"):
+        run.build(spec)
