@@ -209,7 +209,7 @@ def test_a_row_may_not_take_another_ones_place(bench: Bench, tmp_path: Path) -> 
     stock = bench("evaluate", "--weights", str(tmp_path / "w1.safetensors"), *words, "dit_mini")
     assert stock.returncode == 2 and "the project's own model" in stock.stderr
     neither = bench("evaluate")
-    assert neither.returncode == 2 and "one of the two" in neither.stderr
+    assert neither.returncode == 2 and "one of the three" in neither.stderr
 
 
 def test_a_name_that_is_there_wrapped_and_bare_is_refused(tmp_path: Path) -> None:

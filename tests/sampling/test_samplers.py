@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.commands import flags
+from benchmark.commands import samples
 from benchmark.networks.diffusion import alphas_cumprod
 from benchmark.sampling import DEFAULT_STEPS
 from benchmark.sampling.samplers import (
@@ -221,5 +221,5 @@ def test_a_step_of_euler_is_the_velocity_times_the_width_and_heuns_the_mean_of_t
 
 
 def test_the_command_line_names_every_sampler_and_its_steps() -> None:
-    assert flags.SAMPLERS == SAMPLERS == tuple(DEFAULT_STEPS)
-    assert ", ".join(f"{name} {steps}" for name, steps in DEFAULT_STEPS.items()) == flags.DEFAULT_STEPS_SAID
+    assert samples.SAMPLERS == SAMPLERS == tuple(DEFAULT_STEPS)
+    assert ", ".join(f"{name} {steps}" for name, steps in DEFAULT_STEPS.items()) == samples.DEFAULT_STEPS_SAID
