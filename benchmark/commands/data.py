@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmark.commands import preview
+from benchmark.commands import data_about, preview
 from benchmark.commands.flags import command, json_flag, registry_flag
-from benchmark.commands.output import print_json, print_table, say
+from benchmark.commands.output import print_json, say
 from benchmark.commands.place import home
 from benchmark.commands.words import typed
 from benchmark.declaring import entries, registry
@@ -51,12 +51,7 @@ def add(verbs: Any) -> None:
     )
     pack.add_argument("name", metavar="NAME", help="a name from `bench list datasets`")
     registry_flag(pack)
-    listing = command(actions, "list", data_list, "which datasets are packed here", "bench data list")
-    registry_flag(listing)
-    json_flag(listing)
-    show = command(actions, "show", data_show, "what a packed dataset holds", "bench data show natural32")
-    show.add_argument("name", metavar="NAME")
-    json_flag(show)
+    data_about.add(actions)
     preview.add(actions)
     verify = command(
         actions,
@@ -121,34 +116,6 @@ def data_pack(options: argparse.Namespace) -> int:
     with Display(words=typed) as display:
         packed = datasets.load(entry.name, entry.config, home=home(), progress=display.bar(f"packing {entry.name}"))
     say(f"{entry.name}: {packed.manifest.count:,} images, every byte as in its manifest, sha256 {packed.manifest.sha256[:12]}")
-    return 0
-
-
-def data_list(options: argparse.Namespace) -> int:
-    """`bench data list`."""
-    from benchmark.images import datasets
-
-    rows = [
-        (name, file.description, *map(typed, datasets.status(name, home(), entries.load(file).config)))
-        for name, file in registry.entries("dataset", registry.roots(options.registry)).items()
-    ]
-    columns = ("name", "what it is", "images", "state")
-    if options.json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    else:
-        print_table("datasets", columns, rows)
-    return 0
-
-
-def data_show(options: argparse.Namespace) -> int:
-    """`bench data show`."""
-    from benchmark.images import datasets
-
-    facts = datasets.facts(options.name, home())
-    if options.json:
-        print_json(facts)
-    else:
-        print_table(options.name, ("fact", "value"), [(key, str(value)) for key, value in facts.items()])
     return 0
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from benchmark.contract import Dataset, ImageError, LeftOut, Source
 from benchmark.errors import UsageError
 from benchmark.images import manifest, stock
+from benchmark.images.distributions import sentence
 from benchmark.images.enough import too_few
 from benchmark.images.loading import lock, opened, packed_here, verify
 from benchmark.images.manifest import Manifest
@@ -179,7 +180,9 @@ def _check_request(name: str, dataset: Dataset, root: Path | None, limit: int | 
     if dataset.embedded and (root is not None or limit is not None):
         raise UsageError(f"'{name}' is generated, not read from files: leave `root=...` and `limit=...` out.")
     if not dataset.embedded and root is None:
-        raise UsageError(f"'{name}' is packed from files: {manifest.adding(name)} names the folder that holds them.")
+        raise UsageError(
+            f"'{name}' is packed from files: {manifest.adding(name)} names the folder that holds them.{sentence(name, dataset)}"
+        )
     if limit is not None and limit < 1:
         raise UsageError(f"`limit={limit}` must be at least 1.")
     if resolution not in (None, dataset.resolution):

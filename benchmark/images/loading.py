@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.contract import Dataset, Derived, ImageError, Source
 from benchmark.errors import BenchError, UsageError
-from benchmark.images import manifest
+from benchmark.images import distributions, manifest
 from benchmark.images.derived import PackedSource, is_made_from, parent
 from benchmark.images.manifest import Manifest
 from benchmark.images.packing import Packed, Progress, digest, open_images, pack, way_out
@@ -36,9 +36,7 @@ def load(name: str, dataset: Dataset, *, home: Path, progress: Progress | None =
                 with opened(name, dataset, None, home) as (source, made_of):
                     here = pack(name, dataset, source, home=home, made_of=made_of, progress=progress)
     if here is None:
-        raise UsageError(
-            f"The images of the dataset '{name}' are not here. {manifest.adding(name)} packs them from the folder that holds them."
-        )
+        raise UsageError(distributions.missing(name, dataset))
     if difference := here.difference(dataset):
         raise UsageError(f"The packed images are not those of the dataset '{name}' ({difference}). {_add_again(name, dataset)}.")
     if pinned and not pinned.same_images(here):
@@ -51,9 +49,9 @@ def verify(name: str, *, home: Path) -> list[str]:
     try:
         here, pinned = packed_here(name, home), manifest.read(manifest.pin(home, name))
         if here is None and pinned is None:
-            return [f"there are no images of that name; {manifest.adding(name)} adds them"]
+            return [f"there are no images of that name; {manifest.adding(name)} adds them; {distributions.pointer(name)}"]
         if here is None:
-            missing = f"pinned, but not packed here; {manifest.adding(name)} packs them"
+            missing = f"pinned, but not packed here; {manifest.adding(name)} packs them; {distributions.pointer(name)}"
             return [] if pinned and pinned.embedded else [missing]
         if pinned and not pinned.same_images(here):
             return [not_as_pinned(here, pinned)]
@@ -97,7 +95,8 @@ def opened(name: str, dataset: Dataset, root: Path | None, home: Path) -> Iterat
         else:
             source = dataset.open(root)
     except ImageError as problem:
-        raise BenchError(f"The images of the dataset '{name}' cannot be opened: {str(problem).rstrip('.')}.") from None
+        pointed = "" if dataset.embedded else f" {distributions.pointer(name)}."
+        raise BenchError(f"The images of the dataset '{name}' cannot be opened: {str(problem).rstrip('.')}.{pointed}") from None
     try:
         yield source, made_of
     finally:
