@@ -39,7 +39,7 @@ def data_where(options: argparse.Namespace) -> int:
     found = registry.entries("dataset", search)
     files = [registry.find("dataset", options.name, search)] if options.name else list(found.values())
     told = [distributions.facts(file.name, entries.load(file).config, search) for file in files]
-    said = [one | {key: typed(f"`{one[key]}`").strip("`") for key in ("next", "then")} for one in told]
+    said = [one | {key: typed(one[key]).strip("`") for key in ("next", "then")} for one in told]
     if options.json:
         print_json(said[0] if options.name else said)
     elif options.name:

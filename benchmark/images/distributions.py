@@ -64,11 +64,11 @@ def facts(name: str, dataset: Dataset, search: Sequence[Path] = (STOCK,)) -> dic
         said["official"] = "none: its images are generated"
     needed = of.name if of and not of.config.embedded else name
     if dataset.embedded and needed == name:
-        said["next"] = f"benchmark.images.datasets.load({name!r})"
+        said["next"] = f"`benchmark.images.datasets.load({name!r}, ...)`"
     else:
-        said["next"] = f"benchmark.images.datasets.add({needed!r}, root=PATH{words})"
+        said["next"] = f"`benchmark.images.datasets.add({needed!r}, ..., root=PATH{words})`"
     row = f"model='dit_xs1', layout='local_head', dataset={name!r}, subset=64, recipe='smoke'{words}"
-    return said | {"then": f"benchmark.run(benchmark.resolve({row}))"}
+    return said | {"then": f"`benchmark.run(benchmark.resolve({row}))`"}
 
 
 def sentence(name: str, dataset: Dataset) -> str:
