@@ -25,6 +25,7 @@ from typing import (
 from benchmark.errors import Said
 
 T = TypeVar("T")
+_PLAIN = frozenset({str, int, bool})
 SHOWN = 300  # characters of a value that a message shows
 
 
@@ -43,6 +44,13 @@ class Range:
 
     def refusal(self, value: float) -> str | None:
         """Return why `value` is out of range, or None."""
+        if (
+            (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        ):
+            return None
         rules = [
             (self.least, lambda b: value >= b, "at least"),
             (self.most, lambda b: value <= b, "at most"),
@@ -102,9 +110,11 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 def conform(value: Any, hint: Any, where: str) -> Any:
     """Return `value` as the annotation `hint` wants it, or raise FieldError naming `where`."""
+    if type(value) is hint and hint in _PLAIN:  # most of what a record holds, as are curves
+        return value
     origin, args = _parts(hint)
     if origin is tuple and args == (float, ...) and type(value) in (list, tuple) and _plain_numbers(value):
-        return tuple(value)  # of a curve: most of what a record holds
+        return tuple(value)
     if origin is Annotated:
         value = conform(value, args[0], where)
         for rule in args[1:]:
@@ -217,16 +227,25 @@ def from_json(cls: type[T], data: Any, where: str = "") -> T:
     where = where or cls.__name__
     if not isinstance(data, Mapping):
         raise FieldError(f"{where} = {_shown(data)} must be a table with the fields of {cls.__name__}")
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if extra := sorted(set(data) - set(fields)):
-        raise FieldError(f"{where} has no field '{extra[0]}'; its fields are {', '.join(fields)}")
-    empty = dataclasses.MISSING
-    if missing := [n for n, f in fields.items() if n not in data and f.default is empty and f.default_factory is empty]:
+    fields, needed = _fields(cast(Hashable, cls))
+    if not fields >= data.keys():
+        extra = sorted(str(name) for name in data.keys() - fields)
+        raise FieldError(f"{where} has no field '{extra[0]}'; its fields are {', '.join(hints(cls))}")
+    if not data.keys() >= needed:
+        missing = [name for name in hints(cls) if name in needed and name not in data]
         raise FieldError(f"{where} lacks the field '{missing[0]}'")
     try:
         return cls(**data)
     except FieldError as problem:
         raise FieldError(f"{where}.{problem}") from None
+
+
+@functools.cache
+def _fields(cls: Any) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of all fields of a class, and of those without a default."""
+    empty, every = dataclasses.MISSING, dataclasses.fields(cls)
+    needed = (field.name for field in every if field.default is empty and field.default_factory is empty)
+    return frozenset(field.name for field in every), frozenset(needed)
 
 
 def json_schema(cls: type) -> dict[str, Any]:

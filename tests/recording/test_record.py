@@ -113,3 +113,28 @@ def test_the_steps_at_the_largest_psnr_are_counted() -> None:
     assert math.isclose(10 * math.log10(4 / SMALLEST_MSE), record.CAP, abs_tol=1e-9)
     assert make_record(train=(100.0, 99.99, 10.0), test=(100.0, 100.0, 12.0)).psnr.capped_steps == 2
     assert make_record(train=(20.0, 10.0), test=(19.0, 12.0)).psnr.capped_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace('"psnr_gap":', '"psnr_gap": 0.0,\n "psnr_gap":', 1), "'psnr_gap' stands in it twice"),
+        (lambda text: text.replace('"seed": 0', '"seed": 1, "seed": 0', 1), "'seed' stands in it twice"),
+        (
+            lambda text: text.replace('"forward_flops": 100', f'"forward_flops": 1{"0" * 400}', 1),
+            "a whole number of 401 digits is no count",
+        ),
+        (lambda text: text.replace('"forward_flops": 100', '"forward_flops": 1e400', 1), "1e400 is larger than any measurement"),
+        (lambda text: text.replace('"device": "cpu"', f'"device": "{"x" * 9_000_000}"', 1), "a record has at most"),
+        (lambda text: text.replace('"device": "cpu"', f'"device": ["{"x" * 100_000}"]', 1), "100,004 characters"),
+    ],
+)
+def test_what_a_record_may_not_hold_is_said_briefly(tmp_path: Path, change: Callable[[str], str], said: str) -> None:
+    made = make_record()
+    path = tmp_path / "made.json"
+    path.write_text(change(record.text_of(made)))
+    with pytest.raises(BenchError, match=said) as raised:
+        record.read(path)
+    assert len(str(raised.value)) < 1000
+    path.write_text(record.text_of(made))
+    assert record.read(path) == made
