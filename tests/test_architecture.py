@@ -157,3 +157,16 @@ def test_an_import_upwards_is_found_wherever_it_hides(house: Path, line: str) ->
 def test_a_circle_is_found(house: Path) -> None:
     (house / "benchmark/declaring/fields.py").write_text("def f():\n    from benchmark.declaring.spec import resolve")
     assert set(circle(house)) == {"benchmark.contract", "benchmark.declaring.fields", "benchmark.declaring.spec"}
+
+
+def test_files_that_the_documents_name_are_there() -> None:
+    """Links to files, and what stands in backticks as a path of the project; but for the example of an entry of one's own."""
+    pages = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted((PROJECT / "docs").glob("*.md"))
+    named = {
+        (page.name, name): (PROJECT if linked == "`" else page.parent) / name
+        for page in pages
+        for linked, name in re.findall(r"(\]\(|`)((?:[\w.-]+/)*[\w-]+\.(?:py|md|toml|ipynb|gin))[`)#]", page.read_text())
+        if linked != "`" or name.startswith(("benchmark/", "tests/", "docs/", "registry/"))
+    }
+    assert len(named) > 30
+    assert {name for (_, name), path in named.items() if not path.exists()} <= {"registry/layouts/local_3x4.gin"}

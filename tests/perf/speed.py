@@ -221,7 +221,7 @@ def page(found: list[Measured], parts: list[Share], repeat: int, batch: int, loa
         f"A step is all of it, from drawing {batch} images to the EMA, at the same weights and the same autocast; the plain DiT "
         "([plain_dit.py](../tests/perf/plain_dit.py)) has torch's own attention over heads of 63, and an optimizer and an EMA that go "
         "tensor by tensor. Every kernel computes what masked global attention does, to rounding "
-        "([test_attention_kernels.py](../tests/test_attention_kernels.py)).",
+        "([test_attention_kernels.py](../tests/networks/test_attention_kernels.py)).",
         "",
         "## What bounds a window",
         "",
