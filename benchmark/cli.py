@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: parses, runs one command, turns what went wrong into one paragraph and an exit code."""
 
 import argparse
@@ -6,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from benchmark import __version__
 from benchmark.commands import (
     analyze,
     check,
@@ -33,8 +35,20 @@ from benchmark.recording.said import visible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 done, 1 a run or a check failed, 2 wrong usage or unknown name, 130 interrupted."""
-    options = parser().parse_args(arguments)
+    """Run one command; return 0 done, 1 a run or a check failed, 2 wrong usage or unknown name, 130 interrupted.
+
+    Without any word it prints the help, and returns 0.
+    """
+    top = parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what could be typed next
+        from benchmark.commands.completion import complete
+
+        complete(top)
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words:
+        top.print_help()
+        return 0
+    options = top.parse_args(words)
     try:
         return options.function(options)
     except (BenchError, FieldError) as problem:
@@ -63,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
             "bench leaderboard",
         ),
     )
+    top.add_argument("--version", action="version", version=f"bench {__version__}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for add in (
         listing.add,

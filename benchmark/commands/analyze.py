@@ -18,7 +18,7 @@ from benchmark.commands.flags import (
 from benchmark.commands.output import duration, near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, run_folder
 from benchmark.commands.words import typed
-from benchmark.declaring import entries, registry
+from benchmark.declaring import registry
 from benchmark.declaring.fields import FieldError
 from benchmark.errors import BenchError, NotRun, UsageError, unknown
 
@@ -185,7 +185,7 @@ def _request(options: argparse.Namespace, what: str) -> "Request":
 
 def _folders(suite: str, search: tuple[Path, ...]) -> list[Path]:
     """Return the folders of a suite's finished runs, in its order."""
-    from benchmark.declaring import spec
+    from benchmark.declaring import entries, spec
 
     rows = list(entries.load_suite(suite, search).rows())
     ids = [

@@ -9,7 +9,7 @@ from benchmark.commands.flags import command, json_flag, registry_flag
 from benchmark.commands.output import print_json, say
 from benchmark.commands.place import home
 from benchmark.commands.words import typed
-from benchmark.declaring import entries, registry
+from benchmark.declaring import registry
 from benchmark.errors import BenchError, UsageError
 
 
@@ -70,6 +70,7 @@ def add(verbs: Any) -> None:
 
 def data_add(options: argparse.Namespace) -> int:
     """`bench data add`."""
+    from benchmark.declaring import entries
     from benchmark.images import (
         datasets,
         stock,
@@ -109,6 +110,7 @@ def data_add(options: argparse.Namespace) -> int:
 
 def data_pack(options: argparse.Namespace) -> int:
     """`bench data pack`."""
+    from benchmark.declaring import entries
     from benchmark.images import datasets
     from benchmark.running.progress import Display
 
@@ -142,6 +144,7 @@ def data_verify(options: argparse.Namespace) -> int:
 
 def _differing(name: str, options: argparse.Namespace) -> list[str]:
     """Return in what the images of a folder are not those that are packed."""
+    from benchmark.declaring import entries
     from benchmark.images import datasets
     from benchmark.running.progress import Display
 

@@ -7,7 +7,7 @@ from benchmark.commands.flags import command, json_flag, registry_flag
 from benchmark.commands.output import print_json, print_table, say
 from benchmark.commands.place import home
 from benchmark.commands.words import typed
-from benchmark.declaring import entries, registry
+from benchmark.declaring import registry
 
 
 def add(actions: Any) -> None:
@@ -33,6 +33,7 @@ def add(actions: Any) -> None:
 
 def data_where(options: argparse.Namespace) -> int:
     """`bench data where`."""
+    from benchmark.declaring import entries
     from benchmark.images import distributions
 
     search = registry.roots(options.registry)
@@ -60,6 +61,7 @@ def _text(value: Any) -> str:
 
 def data_list(options: argparse.Namespace) -> int:
     """`bench data list`."""
+    from benchmark.declaring import entries
     from benchmark.images import datasets
 
     rows = [

@@ -11,7 +11,7 @@ from benchmark.commands.place import place_of, records_of, run_folder
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
 from benchmark.files import PROJECT, home, write_bytes
-from benchmark.recording.verification import LEVELS, PROVES
+from benchmark.recording.levels import LEVELS, PROVES
 
 if TYPE_CHECKING:
     from benchmark.contributing.verify import Bench

@@ -8,7 +8,7 @@ from benchmark.commands.flags import command, half_flag, json_flag, registry_fla
 from benchmark.commands.output import near, print_json, say
 from benchmark.commands.place import home
 from benchmark.commands.words import typed
-from benchmark.declaring import entries, registry
+from benchmark.declaring import registry
 from benchmark.errors import UsageError
 
 
@@ -36,6 +36,7 @@ def add(actions: Any) -> None:
 
 def data_preview(options: argparse.Namespace) -> int:
     """`bench data preview`."""
+    from benchmark.declaring import entries
     from benchmark.files import write_bytes
     from benchmark.images import datasets
     from benchmark.images.preview import preview

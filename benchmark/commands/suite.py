@@ -17,7 +17,7 @@ from benchmark.commands.flags import (
 from benchmark.commands.output import duration, near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, records_of
 from benchmark.commands.words import typed
-from benchmark.declaring import entries, registry
+from benchmark.declaring import registry
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import PROJECT, PUBLISHED, is_checkout
 
@@ -112,6 +112,7 @@ def add_reproduce(verbs: Any) -> None:
 
 def suite_show(options: argparse.Namespace) -> int:
     """`bench suite show`."""
+    from benchmark.declaring import entries
     from benchmark.running.progress import Display
     from benchmark.suites.cost import H100_PEAK, H100_SHARE, costs
 
@@ -195,6 +196,7 @@ def suite_code(options: argparse.Namespace) -> int:
 
 def suite_verify(options: argparse.Namespace) -> int:
     """`bench suite verify`."""
+    from benchmark.declaring import entries
     from benchmark.suites import reproduce as reproductions
 
     rows = list(entries.load_suite(options.suite).rows())
@@ -259,7 +261,7 @@ def _bench(options: argparse.Namespace) -> "Bench":
 
 
 def _equivalent(options: argparse.Namespace, search: tuple[Path, ...]) -> int:
-    from benchmark.declaring import equivalence
+    from benchmark.declaring import entries, equivalence
     from benchmark.running.progress import Display
     from benchmark.suites.equivalent import prove
 

@@ -13,7 +13,7 @@ from benchmark.commands.flags import (
 from benchmark.commands.output import duration, print_json, print_table, say
 from benchmark.commands.place import home, records_of
 from benchmark.commands.words import typed
-from benchmark.declaring import entries, registry
+from benchmark.declaring import registry
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def add(verbs: Any) -> None:
 
 def sweep(options: argparse.Namespace) -> int:
     """`bench sweep`."""
+    from benchmark.declaring import entries
     from benchmark.suites import sweep as sweeps
     from benchmark.suites.slurm import Slurm
 

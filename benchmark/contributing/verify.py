@@ -22,8 +22,9 @@ from benchmark.networks.weights import fill, fitted
 from benchmark.networks.weights_file import read
 from benchmark.recording import record
 from benchmark.recording.agreement import RESCORED, TOLERANCE, curve_differences, differences
+from benchmark.recording.levels import LEVELS, LevelName
 from benchmark.recording.record import Record
-from benchmark.recording.verification import LEVELS, Level, LevelName, Verification, digest
+from benchmark.recording.verification import Level, Verification, digest
 from benchmark.running import environment
 from benchmark.running.place import Place
 from benchmark.running.progress import Display

@@ -7,11 +7,12 @@ from pathlib import Path
 from benchmark.declaring import closure, equivalence
 from benchmark.declaring.spec import AXES
 from benchmark.recording import submission, verification
+from benchmark.recording.levels import LEVELS
 from benchmark.recording.marks import NONE as UNMARKED
 from benchmark.recording.marks import Mark, Marks
 from benchmark.recording.record import Record
 from benchmark.recording.submission import Submission
-from benchmark.recording.verification import LEVELS, Verification
+from benchmark.recording.verification import Verification
 
 
 class Standing:

@@ -3,24 +3,17 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from benchmark.contract import FieldError, checked
 from benchmark.declaring.fields import from_json, to_json
 from benchmark.errors import BenchError
 from benchmark.files import write_text
 from benchmark.recording import record
+from benchmark.recording.levels import LEVELS, LevelName
 from benchmark.recording.record import Environment, Record
 
 FOLDER = "verifications"
-LevelName = Literal["reported", "rebuilt", "re-scored", "retrained"]
-LEVELS: tuple[LevelName, ...] = get_args(LevelName)
-PROVES = {
-    "reported": "the record agrees with itself and with the schema",
-    "rebuilt": "the entry builds, with these parameters and FLOPs",
-    "re-scored": "the weights, scored again, give these curves",
-    "retrained": "trained again from its spec, it gives this record",
-}
 
 
 @checked

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import benchmark
 from benchmark.cli import parser
 from tests.conftest import ENTRIES, TINY, Bench
 
-HEAVY = ("torch", "mlflow", "torch_fidelity", "matplotlib", "scipy", "numpy")
+HEAVY = ("argcomplete", "torch", "mlflow", "torch_fidelity", "matplotlib", "scipy", "numpy")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "models"], ["list", "runs"], ["run", "--help"], ["sweep", "--help"]])
@@ -60,6 +61,40 @@ def test_every_command_has_help_with_examples_that_parse() -> None:
                 words.append(word)
             assert not words or words[0] == "torchrun"
             parser().parse_args(starter)
+
+
+def test_bench_alone_prints_its_help_and_tells_its_version(bench: Bench) -> None:
+    alone, asked = bench(), bench("--help")
+    assert (alone.returncode, alone.stdout, alone.stderr) == (0, asked.stdout, "")
+    assert bench("--version").stdout == f"bench {benchmark.__version__}\n"
+
+
+def test_a_shell_completes_names(home: Path) -> None:
+    (home / "runs" / "12ab").mkdir(parents=True)
+    (home / "runs" / "12ab" / "spec.json").write_text("{}")
+    lines = {
+        "bench sweep mini_r": {"mini_real"},
+        "bench run --model dit_ti": set(),
+        f"bench run --registry {ENTRIES} --model dit_ti": {"dit_tiny"},
+        "bench check global": {"global"},
+        "bench data show natural3": {"natural32"},
+        "bench sample 12": {"12ab"},
+        "bench new mo": {"model"},
+        "bench new model di": set(),  # a name of one's own
+        "bench run --sub": {"--subset"},
+    }
+    script = (  # as bash asks, one process for all of the lines
+        "import os, sys\nfrom benchmark.cli import main\n"
+        "def leave(code):\n    raise SystemExit(code)\n"
+        "os._exit = leave\n"
+        "for number, line in enumerate(sys.argv[1:]):\n"
+        "    os.environ |= {'COMP_LINE': line, 'COMP_POINT': str(len(line)), '_ARGCOMPLETE_STDOUT_FILENAME': str(number)}\n"
+        "    try:\n        main([])\n    except SystemExit as end:\n        assert not end.code\n"
+    )
+    asked = os.environ | {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n"}
+    subprocess.run([sys.executable, "-c", script, *lines], cwd=home, env=asked, check=True, capture_output=True)
+    said = [{word.strip() for word in (home / str(number)).read_text().splitlines()} for number in range(len(lines))]
+    assert dict(zip(lines, said, strict=True)) == lines
 
 
 @pytest.mark.parametrize(

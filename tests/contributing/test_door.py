@@ -19,7 +19,7 @@ from benchmark.declaring.registry import STOCK
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import PROJECT, PUBLISHED
 from benchmark.pages import site
-from benchmark.recording import errors, record, submission, verification
+from benchmark.recording import errors, levels, record, submission, verification
 from benchmark.recording.agreement import curve_differences
 from benchmark.recording.record import Psnr
 from tests.conftest import ENTRIES, Bench
@@ -110,7 +110,7 @@ def test_a_submission_holds_all_that_a_reviewer_needs(submitted: Path) -> None:
 def test_a_true_row_holds_all_four_levels_and_stands_on_the_board_with_its_badge(submitted: Path, home: Path, bench: Bench) -> None:
     shutil.rmtree(home / "leaderboard")  # what `bench run` put there: the row comes in by the door
     code, outcomes, said = verified(bench, *told()["verify"][1:])  # found in the home, wherever one stands
-    assert code == 0 and outcomes == dict.fromkeys(verification.LEVELS, "ok"), said
+    assert code == 0 and outcomes == dict.fromkeys(levels.LEVELS, "ok"), said
     assert "bit by bit" in said
     records = home / "leaderboard" / "records"
     (one,) = record.read_all(records)

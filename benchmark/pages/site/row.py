@@ -14,7 +14,7 @@ from benchmark.pages.site.view import day, flat, layout, readings
 from benchmark.pages.standing import Standing
 from benchmark.pages.tables import Series
 from benchmark.pages.text import amount, escaped, plain, short_text
-from benchmark.recording import analyses, errors, verification
+from benchmark.recording import analyses, errors, levels
 from benchmark.recording.curves import mean_curves
 from benchmark.recording.marks import Mark
 from benchmark.recording.record import Record, Score, path_of
@@ -91,7 +91,7 @@ def page(series: Series, standing: Standing, records: Path, gallery: Gallery) ->
         "code": code(first),
         "scores": _scores(runs),
         "verified": [(run.row.seed, found) for run in runs if (found := standing.verification(run))],
-        "proves": verification.PROVES,
+        "proves": levels.PROVES,
         "pictures": _pictures(runs, leaderboard, gallery),
         "samples": sample_grid(runs, leaderboard, gallery),
     }
