@@ -13,7 +13,14 @@ from benchmark.files import home
 AXES = ("model", "layout", "dataset", "recipe")
 SUITES = ("suite", "all_of", "equivalent")  # where a suite is named
 RUNS = ("run", "runs")
-DATA = ("bench data where", "bench data add", "bench data show", "bench data verify", "bench data preview")  # whose NAME is a dataset
+DATA = (
+    "bench data where",
+    "bench data add",
+    "bench data pack",
+    "bench data show",
+    "bench data verify",
+    "bench data preview",
+)  # whose NAME is a dataset
 
 
 class Names(NamedTuple):

@@ -10,6 +10,7 @@ from benchmark.commands.flags import command, json_flag
 from benchmark.commands.output import near, print_json, say
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
+from benchmark.files import is_checkout
 
 
 def add(verbs: Any) -> None:
@@ -29,7 +30,7 @@ def add(verbs: Any) -> None:
         "--registry",
         type=Path,
         metavar="DIR",
-        help="the folder of entries to write into, made where it is not there (default: the project's own registry/)",
+        help="the folder of entries to write into, made where it is not there (default: registry/ of the checkout)",
     )
     parser.add_argument("--code", action="store_true", help="layout: a module to edit, not only the windows of the registry's")
     parser.add_argument("--folder", action="store_true", help="dataset: a folder of images, not code that generates them")
@@ -49,7 +50,7 @@ def new(options: argparse.Namespace) -> int:
         "layout": news.LAYOUT if options.code else news.WINDOWS,
         "dataset": news.FOLDER if options.folder else news.GENERATED,
     }[options.axis]
-    written = news.write(options.axis, options.name, template, options.registry or registry.STOCK)
+    written = news.write(options.axis, options.name, template, options.registry or _own_registry())
     following, remark = _next(options), _remark(written[0]) if options.folder else ""
     if options.json:
         print_json({"written": [str(path) for path in written], "next": following, "remark": remark})
@@ -62,6 +63,13 @@ def new(options: argparse.Namespace) -> int:
     if remark:
         say(remark)
     return 0
+
+
+def _own_registry() -> Path:
+    """Return the project's own registry, where that is a checkout's; refuse to write into an installed package."""
+    if is_checkout():
+        return registry.STOCK
+    raise UsageError("Where should the entry go? Nothing is written into an installed package: `--registry .` writes into this folder.")
 
 
 def _remark(entry: Path) -> str:

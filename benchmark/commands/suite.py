@@ -175,6 +175,7 @@ def suite_write(options: argparse.Namespace) -> int:
     """`bench suite write`."""
     from benchmark.suites import pipeline
 
+    _in_checkout("The stages of a suite are files of a checkout")
     changed = pipeline.stale(PROJECT, options.suite) if options.check else pipeline.write(PROJECT, options.suite)
     for path in changed:
         say(f"{path}: {'not what the suites give' if options.check else 'written'}")
@@ -189,6 +190,7 @@ def suite_code(options: argparse.Namespace) -> int:
     """`bench suite code`."""
     from benchmark.suites import pipeline
 
+    _in_checkout("DVC's stages run in a checkout")
     for path in pipeline.write_code(options.suite, PROJECT):
         say(f"{path.read_text().strip()[:12]}  {near(path)}")
     return 0
@@ -265,8 +267,7 @@ def _equivalent(options: argparse.Namespace, search: tuple[Path, ...]) -> int:
     from benchmark.running.progress import Display
     from benchmark.suites.equivalent import prove
 
-    if not is_checkout():
-        raise UsageError("--equivalent writes the project's own ledger: it needs a checkout.")
+    _in_checkout("--equivalent writes the ledger of a checkout")
     rows = list(entries.load_suite(options.equivalent, search).rows())
     with Display(words=typed) as display:
         found = prove(rows, _bench(options), display, committed_in=records_of(options), search=search)
@@ -278,6 +279,11 @@ def _equivalent(options: argparse.Namespace, search: tuple[Path, ...]) -> int:
         if any(one.outcome == "equal" for one in found):
             say(f"Proofs are in {equivalence.LEDGER}; commit it with the records.")
     return 1 if any(one.outcome in ("different", "failed") for one in found) else 0
+
+
+def _in_checkout(why: str) -> None:
+    if not is_checkout():
+        raise UsageError(f"{why}, and this is an installed package. Clone the project, then in its folder: pip install -e .")
 
 
 def _total(found: "list[Cost]") -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from benchmark.contract import Attention, Entry, ImageShape
 from benchmark.contributing import check_record
+from benchmark.contributing.new import UNSAID
 from benchmark.declaring import registry
 from benchmark.declaring.entries import load
 from benchmark.declaring.fields import FieldError
@@ -99,6 +100,8 @@ def _entry_rules(path: Path, search: tuple[Path, ...], light: bool, compiled: bo
             raise UsageError(f"its folder '{path.resolve().parent.name}' is no axis. There is: {', '.join(registry.FOLDERS.values())}.")
         if not (said := registry.read(axis, path).description):
             raise UsageError("its first line is no comment: that line is the description that every list of entries prints.")
+        if UNSAID in said:
+            raise NotRun("its first line is still the template's: say there in a few words what it is, for every list of entries")
         return said
 
     def loads() -> str:

@@ -10,6 +10,7 @@ from benchmark.errors import UsageError
 from benchmark.files import write_text
 
 Axis = Literal["model", "layout", "dataset"]
+UNSAID = "say here in one line what it is"  # of the first line of every template
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 

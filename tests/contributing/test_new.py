@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,10 @@ def test_what_is_written_keeps_the_contract_as_it_is(tmp_path: Path, axis: new.A
     assert name in text and f"my_{axis}" not in text and f"My{axis.title()}" not in text
     (verdict,) = check.check([tmp_path], (registry.STOCK, tmp_path))
     assert verdict.problem is None, verdict
+    assert verdict.outcomes[0].outcome == "not run" and "still the template's" in verdict.outcomes[0].note
+    written[0].write_text(written[0].read_text().replace("say here in one line what it is", "a start"))
+    (edited,) = check.check([tmp_path], (registry.STOCK, tmp_path), light=True)
+    assert edited.outcomes[0].outcome == "ok"
     if template.code:
         assert load(registry.read(axis, written[0])).kind == name
     with pytest.raises(UsageError, match="nothing is ever overwritten"):
@@ -101,3 +108,28 @@ def test_a_stranger_runs_it_in_an_empty_folder(bench: Bench, tmp_path: Path, mon
     again = bench("new", "model", "my_bias", "--registry", ".")
     assert again.returncode == 2 and "nothing is ever overwritten" in again.stderr
     assert not [name for name in os.listdir("backbones") if name.endswith(".tmp")]
+
+
+def test_an_installed_package_is_not_written_into(tmp_path: Path) -> None:
+    """Laid out as a wheel lays it out: no project file beside it."""
+    installed, here = tmp_path / "site-packages", tmp_path / "here"
+    here.mkdir()
+    for name in ("benchmark", "registry"):
+        shutil.copytree(registry.STOCK.parent / name, installed / name, ignore=shutil.ignore_patterns("__pycache__"))
+    before = sorted(path for path in installed.rglob("*") if "__pycache__" not in path.parts)
+
+    def typed(*words: str) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if name != "BENCH_HOME"} | {"PYTHONPATH": str(installed)}
+        command = [sys.executable, "-P", "-m", "benchmark.cli", *words]
+        return subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, check=False)
+
+    for words, said in (
+        ("new model my_bias", "--registry ."),
+        ("suite write", "pip install -e ."),
+        ("suite code mini", "pip install -e ."),
+    ):
+        done = typed(*words.split())
+        assert done.returncode == 2 and said in done.stderr and not done.stdout, (words, done)
+    done = typed("new", "model", "my_bias", "--registry", ".")
+    assert done.returncode == 0 and (here / "backbones" / "my_bias.gin").exists()
+    assert sorted(path for path in installed.rglob("*") if "__pycache__" not in path.parts) == before
