@@ -1,4 +1,4 @@
-"""`bench data where`, `list` and `show`: what is published, and what is here."""
+"""`bench data where`, `list`, `show` and `rm`: what is published, what is here, and what no one needs any more."""
 
 import argparse
 from typing import Any
@@ -23,12 +23,26 @@ def add(actions: Any) -> None:
     where.add_argument("name", nargs="?", metavar="NAME", help="a name from `bench list datasets` (default: every one, in a line)")
     registry_flag(where)
     json_flag(where)
-    listing = command(actions, "list", data_list, "which datasets are packed here", "bench data list")
+    listing = command(
+        actions, "list", data_list, "which datasets are packed here, what they take on the disk, what uses them", "bench data list"
+    )
     registry_flag(listing)
     json_flag(listing)
     show = command(actions, "show", data_show, "what a packed dataset holds", "bench data show natural32")
     show.add_argument("name", metavar="NAME")
     json_flag(show)
+    remove = command(
+        actions,
+        "rm",
+        data_remove,
+        "remove the packed images of a dataset; its pin stays",
+        "bench data rm my_photos",
+        "bench data rm natural32 --force",
+    )
+    remove.add_argument("name", metavar="NAME")
+    remove.add_argument("--force", action="store_true", help="although they are pinned, or a suite, a record or a run uses them")
+    registry_flag(remove)
+    json_flag(remove)
 
 
 def data_where(options: argparse.Namespace) -> int:
@@ -62,27 +76,45 @@ def _text(value: Any) -> str:
 def data_list(options: argparse.Namespace) -> int:
     """`bench data list`."""
     from benchmark.declaring import entries
-    from benchmark.images import datasets
+    from benchmark.images import datasets, holdings
 
-    rows = [
-        (name, file.description, *map(typed, datasets.status(name, home(), entries.load(file).config)))
-        for name, file in registry.entries("dataset", registry.roots(options.registry)).items()
-    ]
-    columns = ("name", "what it is", "images", "state")
+    search = registry.roots(options.registry)
+    used = holdings.uses(home(), search)
+    told = []
+    for name, file in registry.entries("dataset", search).items():
+        images, state = map(typed, datasets.status(name, home(), entries.load(file).config))
+        told.append({"name": name, "what it is": file.description, "images": images, "state": state})
+        told[-1] |= {"bytes": holdings.bytes_of(name, home()), "used by": used[name].to_json()}
     if options.json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    else:
-        print_table("datasets", columns, rows)
+        print_json(told)
+        return 0
+    columns = ("name", "what it is", "images", "on disk", "used by", "state")
+    said = [one | {"on disk": holdings.size_of(one["bytes"]) if one["bytes"] else "", "used by": used[one["name"]]} for one in told]
+    print_table("datasets", columns, [tuple(one[column] for column in columns) for one in said])
     return 0
 
 
 def data_show(options: argparse.Namespace) -> int:
     """`bench data show`."""
-    from benchmark.images import datasets
+    from benchmark.images import datasets, holdings
 
     facts = datasets.facts(options.name, home())
+    used, size = holdings.uses(home()).get(options.name), holdings.bytes_of(options.name, home())
     if options.json:
-        print_json(facts)
+        print_json(facts | {"bytes": size, "used_by": used.to_json() if used else None})
     else:
-        print_table(options.name, ("fact", "value"), [(key, str(value)) for key, value in facts.items()])
+        rows = facts | {"on disk": holdings.size_of(size), "used by": str(used or "") or "nothing"}
+        print_table(options.name, ("fact", "value"), [(key, str(value)) for key, value in rows.items()])
+    return 0
+
+
+def data_remove(options: argparse.Namespace) -> int:
+    """`bench data rm`."""
+    from benchmark.images import holdings
+
+    removed = holdings.remove(options.name, home(), registry.roots(options.registry), force=options.force)
+    if options.json:
+        print_json({"name": removed.name, "bytes": removed.bytes, "kept": list(removed.kept)})
+    else:
+        say(removed.sentence)
     return 0

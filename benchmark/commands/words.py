@@ -22,6 +22,7 @@ COMMANDS = {
     "benchmark.images.datasets.add": "data add",
     "benchmark.images.datasets.facts": "data show",
     "benchmark.images.datasets.load": "data pack",
+    "benchmark.images.datasets.packed_names": "data list",
     "benchmark.images.datasets.verify": "data verify",
     "benchmark.images.distributions.where": "data where",
     "benchmark.networks.weights.unlabelled": "evaluate",
