@@ -15,12 +15,13 @@ from benchmark.commands.flags import (
     refused,
     registry_flag,
 )
-from benchmark.commands.output import duration, near, print_json, print_table, say
+from benchmark.commands.output import near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, run_folder
 from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.declaring.fields import FieldError
 from benchmark.errors import BenchError, NotRun, UsageError, unknown
+from benchmark.recording.said import duration
 
 if TYPE_CHECKING:
     from benchmark.analysis.study import Request, Work

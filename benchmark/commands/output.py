@@ -17,13 +17,6 @@ def say(text: str = "", *, error: bool = False) -> None:
     print(visible(typed(text)), file=sys.stderr if error else sys.stdout, flush=True)
 
 
-def duration(seconds: float) -> str:
-    """Return a duration in words."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def near(path: Path) -> str:
     """Return a path relative to the working directory where it lies below it."""
     return one_line(os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path))

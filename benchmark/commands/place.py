@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.commands.output import duration, near
+from benchmark.commands.output import near
 from benchmark.errors import UsageError
 from benchmark.files import home
+from benchmark.recording.said import duration
 
 if TYPE_CHECKING:
     from benchmark.recording.record import Record

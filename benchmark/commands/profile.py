@@ -12,10 +12,11 @@ from benchmark.commands.flags import (
     registry_flag,
     step_flags,
 )
-from benchmark.commands.output import duration, print_json, print_table, say
+from benchmark.commands.output import print_json, print_table, say
 from benchmark.commands.place import place_of
 from benchmark.commands.run import spec_flags, spec_of
 from benchmark.commands.words import typed
+from benchmark.recording.said import duration
 
 if TYPE_CHECKING:
     from benchmark.analysis.profile import Profile

@@ -19,13 +19,14 @@ from benchmark.commands.flags import (
     step_flags,
     store_flag,
 )
-from benchmark.commands.output import duration, near, print_json, print_table, say
+from benchmark.commands.output import near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, run_folder, training_words
 from benchmark.commands.quality import quality_flags, score_rows, wanted
 from benchmark.commands.weights import evaluate_denoiser, evaluate_weights, weights_flags
 from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.errors import BenchError, UsageError
+from benchmark.recording.said import duration
 
 if TYPE_CHECKING:
     from benchmark.declaring.spec import Spec
@@ -50,6 +51,7 @@ def add_run(verbs: Any) -> None:
     )
     spec_flags(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the resolved spec and what it would cost; run nothing")
+    parser.add_argument("--no-timing", action="store_true", help="with --dry-run: time no step, which takes seconds of a large network")
     parser.add_argument("--force", action="store_true", help="run anew, dropping the run's checkpoints and record")
     parser.add_argument(
         "--accept-old-code", action="store_true", help="resume or return what other code made, though its numbers may not be this code's"
@@ -235,21 +237,27 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
     from benchmark.networks import cost
     from benchmark.networks.attention import pairs_scored
     from benchmark.scoring import ahead
+    from benchmark.suites.cost import H100_PEAK, H100_SHARE
     from benchmark.training.beforehand import check_trainable, short_of_memory
 
     check_trainable(spec)
     ahead.check(spec, place)
     total, trainable = cost.parameters(cost.on_meta(spec))
     recipe = spec.recipe.config
-    seconds = cost.step_seconds(spec, runs.build(spec).to(place.device), place.device)
+    seconds = None
+    if not options.no_timing:
+        say(f"timing a few steps of {spec.title} on {place.device} (--no-timing: none)", error=True)
+        seconds = cost.step_seconds(spec, runs.build(spec).to(place.device), place.device)
+    training_flops = 3 * cost.forward_flops(spec) * recipe.batch * (recipe.steps if trainable else 0)
     facts = {
         "id": spec.id,
         "parameters": total,
         "parameters_trainable": trainable,
         "forward_flops": cost.forward_flops(spec),
-        "training_flops": 3 * cost.forward_flops(spec) * recipe.batch * (recipe.steps if trainable else 0),
+        "training_flops": training_flops,
         "training_memory_bytes": cost.training_memory_bytes(spec),
-        "estimated_seconds": seconds * recipe.steps,
+        "estimated_seconds": None if seconds is None else seconds * recipe.steps,
+        "assumed_h100_seconds": training_flops / (H100_PEAK[recipe.precision] * H100_SHARE),
         "device": str(place.device),
         "data": typed(datasets.status(datasets.packed_name(spec), place.home, spec.dataset.config)[1]),
         "attention": [layer.window or (type(layer.pattern).__name__ if layer.pattern else "global") for layer in spec.attention],
@@ -267,12 +275,16 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
         "forward_flops": f"{facts['forward_flops'] / 1e9:.3f} GFLOP an image",
         "training_flops": f"{facts['training_flops'] / 1e15:.3g} PFLOP",
         "training_memory_bytes": f"about {facts['training_memory_bytes'] / 2**30:.2f} GiB",
-        "estimated_seconds": f"about {duration(facts['estimated_seconds'])} of training on {place.device}, "
-        "an estimate from a few timed steps",
+        "estimated_seconds": "not timed"
+        if seconds is None
+        else f"about {duration(seconds * recipe.steps)} of training on {place.device}, an estimate from a few timed steps",
+        "assumed_h100_seconds": f"about {duration(facts['assumed_h100_seconds'])} of training on one H100, at {H100_SHARE:.0%} of its "
+        "peak: arithmetic, not measured",
         "attention": " ".join(map(str, facts["attention"])) or "none that a layout addresses",
         "assumed": "\n".join(spec.assumed) or "nothing",
     }
     del said["parameters_trainable"]
+    names = {"estimated_seconds": "time here", "assumed_h100_seconds": "time on a GPU", "training_memory_bytes": "training memory"}
     from benchmark.declaring.fields import to_json
 
     rows = [
@@ -282,7 +294,9 @@ def _dry_run(spec: "Spec", place: "Place", options: argparse.Namespace) -> int:
     ]
     rows += [("subset", str(spec.subset)), ("seed", str(spec.seed)), *([("half", spec.half)] if spec.half else [])]
     print_table("the spec", ("field", "value"), rows)
-    print_table("what it would cost", ("fact", "value"), [(key.replace("_", " "), str(value)) for key, value in said.items()])
+    print_table(
+        "what it would cost", ("fact", "value"), [(names.get(key, key.replace("_", " ")), str(value)) for key, value in said.items()]
+    )
     return 0
 
 

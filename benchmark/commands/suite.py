@@ -14,12 +14,13 @@ from benchmark.commands.flags import (
     registry_flag,
     seconds,
 )
-from benchmark.commands.output import duration, near, print_json, print_table, say
+from benchmark.commands.output import near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, records_of
 from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import PROJECT, PUBLISHED, is_checkout
+from benchmark.recording.said import duration
 
 if TYPE_CHECKING:
     from benchmark.suites.cost import Cost
@@ -36,10 +37,10 @@ def add_suite(verbs: Any) -> None:
         suite_show,
         "the rows, what they cost, which are done",
         "bench suite show mini",
-        "bench suite show paper_table1 --no-timing",
+        "bench suite show paper_table1 --timing",
     )
     show.add_argument("suite", metavar="SUITE", help="a name from `bench list suites`")
-    show.add_argument("--no-timing", action="store_true", help="time no training step on this machine")
+    show.add_argument("--timing", action="store_true", help="time a few steps of every model here, for the hours on this machine")
     registry_flag(show)
     machine_flags(show)
     records_flag(show)
@@ -119,7 +120,7 @@ def suite_show(options: argparse.Namespace) -> int:
     search = registry.roots(options.registry)
     rows = list(entries.load_suite(options.suite, search).rows())
     place = place_of(options)
-    device = None if options.no_timing else place.device
+    device = place.device if options.timing else None
     with Display(words=typed) as display:
         found = costs(rows, place.records, search=search, device=device, progress=display.bar("costs of the rows"))
     if options.json:
@@ -163,8 +164,8 @@ def suite_show(options: argparse.Namespace) -> int:
     columns = ("model", "layout", "dataset", "recipe", "N", "seed", "PFLOP", f"here ({place.device})", "H100", "state")
     print_table(f"suite {options.suite}", columns, lines)
     say(
-        "Training and PSNR; FID costs extra. Here: an estimate from a few timed steps, as good as the machine is idle. H100: assumes "
-        f"{H100_SHARE:.0%} of {H100_PEAK['fp32'] / 1e12:.0f} TFLOP/s for fp32 recipes, of {H100_PEAK['bf16'] / 1e12:.0f} for bf16, "
+        "Training and PSNR; FID costs extra. Here: with --timing, an estimate from a few steps, as good as the machine is idle. H100: "
+        f"assumes {H100_SHARE:.0%} of {H100_PEAK['fp32'] / 1e12:.0f} TFLOP/s for fp32 recipes, of {H100_PEAK['bf16'] / 1e12:.0f} for bf16, "
         "and less for "
         f"small networks; all of it trained in bf16: {duration(total['hours_h100_bf16'] * 3600)}."
     )

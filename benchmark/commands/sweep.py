@@ -10,11 +10,12 @@ from benchmark.commands.flags import (
     registry_flag,
     store_flag,
 )
-from benchmark.commands.output import duration, print_json, print_table, say
+from benchmark.commands.output import print_json, print_table, say
 from benchmark.commands.place import home, records_of
 from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
+from benchmark.recording.said import duration
 
 if TYPE_CHECKING:
     from benchmark.suites.engine import Engine

@@ -20,6 +20,15 @@ def one_line(text: str) -> str:
     return " ".join(_plain(text).split())
 
 
+def duration(seconds: float) -> str:
+    """Return a duration as a person says it: two figures of the unit that fits, from seconds to years."""
+    for limit, unit, size in ((120, "s", 1), (120 * 60, "min", 60), (72 * 3600, "h", 3600), (2 * 365 * 86400, "days", 86400)):
+        if seconds < limit:
+            digits = 1 if unit == "h" and seconds < 36_000 else 0
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds / (365 * 86400):,.0f} years"
+
+
 def visible(text: str) -> str:
     """Return text with its own lines, and without what a terminal would obey or a reader would not see; no secret."""
     return "\n".join(_plain(line) for line in scrubbed(text).split("\n"))

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.recording.said import visible
+from benchmark.recording.said import duration, visible
 
 if TYPE_CHECKING:
     from benchmark.suites.task import Task
@@ -141,10 +141,3 @@ def eta(tasks: Sequence["Task"], elapsed: float) -> float | None:
     taken = sum(fraction(task) - task.first / task.steps for task in tasks if task.status in ("running", "finished"))
     left = sum(1.0 - fraction(task) for task in tasks)
     return elapsed * left / taken if taken > 0 and left > 0 else None
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as a person says it."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

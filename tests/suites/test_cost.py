@@ -90,7 +90,7 @@ def test_a_step_takes_the_median_after_a_warm_up(monkeypatch: pytest.MonkeyPatch
 
 
 def test_suite_show_prints_every_row_and_the_total(bench: Bench) -> None:
-    shown = json.loads(bench("suite", "show", "mini", "--no-timing", "--json").stdout)
+    shown = json.loads(bench("suite", "show", "mini", "--json").stdout)
     assert len(shown["rows"]) == 10 == shown["total"]["rows"]
     assert shown["total"]["training_flops"] == sum(row["training_flops"] for row in shown["rows"])
     assert {row["state"] for row in shown["rows"]} == {"open"}

@@ -19,12 +19,13 @@ from benchmark.declaring.row import Row
 from benchmark.errors import UsageError
 from benchmark.recording import record
 from benchmark.recording.record import Record
+from benchmark.recording.said import duration
 from benchmark.suites import sweep as sweeps
 from benchmark.suites.child import Process
 from benchmark.suites.local import Local
 from benchmark.suites.sweep import sweep
 from benchmark.suites.task import Outcome, Task
-from benchmark.suites.view import duration, eta, state
+from benchmark.suites.view import eta, state
 from tests.conftest import ENTRIES
 from tests.records import make_record
 
@@ -264,7 +265,8 @@ def test_eta_counts_only_what_this_sweep_did(tmp_path):
     assert (
         state(task("running", 0)) == "starting" and state(task("running", 43)) == "running 43%" and state(task("running", 100)) == "scoring"
     )
-    assert [duration(seconds) for seconds in (31.4, 1500, 9000)] == ["31 s", "25 min", "2.5 h"]
+    said = [duration(seconds) for seconds in (31.4, 1500, 9000, 180_000, 400_000, 1.9e8)]
+    assert said == ["31 s", "25 min", "2.5 h", "50 h", "5 days", "6 years"]
 
 
 def test_progress_skips_half_lines_and_earlier_attempts(tmp_path):
