@@ -18,22 +18,24 @@ FILE = STOCK / "claims.toml"
 ANALYSES = ("jacobian", "attention", "representations", "receptive-field", "theory")
 PSNR = ("psnr_gap", "psnr_train", "psnr_test")
 WORTH = {"worth_psnr_test": "psnr_test", "worth_psnr_gap": "psnr_gap", "worth_membership_gap": "membership_gap"}  # log2 of N* / N
-MEASURES = (*PSNR, "membership_gap", "psnr_best_stop", *WORTH)
+MEASURES = (*PSNR, "psnr_gap_unclipped", "membership_gap", "psnr_best_stop", *WORTH)
 Expected = Literal["lower", "higher", "equal", "not lower"]
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a layout at a subset size; of another model than the contrast's where it names one."""
+    """One side of a comparison: a layout at a subset size; of another model or recipe than the contrast's where it names one."""
 
     layout: str
     subset: int
     model: str | None = None
+    recipe: str | None = None
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """`variant` - `baseline` of one model under one recipe on one dataset, expected below 0, above, or within the margin.
+    """`variant` - `baseline` on one dataset, expected below 0, above, or within the margin; of one model under one recipe unless
+    a side names its own.
 
     `quantity` is one of PSNR, the name of a score, or "<what>.<number>" of an analysis; `relative` is in percent. With
     `than_on` it is a difference of differences: that on `dataset` less that on the other. `seeds` are all that count, () any.
@@ -59,6 +61,9 @@ class Contrast:
     @property
     def _sides(self) -> str:
         sign = {"lower": "<", "higher": ">", "equal": "≈", "not lower": "≮"}[self.expected]
+        if self.variant.recipe or self.baseline.recipe:
+            sides = [f"{side.recipe or self.recipe}" for side in (self.variant, self.baseline)]
+            return f"{sides[0]} {sign} {sides[1]}, {self.variant.layout}, N={self.variant.subset}"
         if self.variant.model or self.baseline.model:
             sides = [f"{side.model or self.model} {side.layout}" for side in (self.variant, self.baseline)]
             return f"{sides[0]} {sign} {sides[1]}, N={self.variant.subset}"
@@ -74,6 +79,7 @@ class Part:
     model: str | None = None
     layout: str | None = None
     subset: Positive | None = None
+    recipe: str | None = None
 
 
 @checked
@@ -226,4 +232,4 @@ def _side(part: Part, subset: int | None, layout: str | None) -> Side:
     own_layout, own_subset = part.layout or layout, part.subset or subset
     if own_layout is None or own_subset is None:  # Over.validate has refused it
         raise FieldError("a side of a comparison needs a layout and a subset")
-    return Side(own_layout, own_subset, part.model)
+    return Side(own_layout, own_subset, part.model, part.recipe)

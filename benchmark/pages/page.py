@@ -9,6 +9,7 @@ from benchmark.pages import columns, prose
 from benchmark.pages import told as words
 from benchmark.pages.experiment_pictures import picture
 from benchmark.pages.experiments import Told, told
+from benchmark.pages.objectives import LEFT, TITLES, Siblings, cells, siblings
 from benchmark.pages.plots import section_pictures
 from benchmark.pages.tables import BASELINE, Row, Table, tabulate, withdrawn
 from benchmark.pages.text import NONE, amount, escaped
@@ -45,6 +46,7 @@ def write_page(
         TITLE,
         *map(experiment, experiments),
         prose.how_to_read(),
+        *map(_siblings, siblings(marks.standing(records))),
         *sections,
         _not_ranked(records, records_from_page),
         prose.assumed(records),
@@ -73,6 +75,17 @@ def experiment(one: Told, *, drawn: bool = True) -> str:
         f"**What was not.** {escaped(words.not_learnt(one))}",
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def _siblings(one: Siblings) -> str:
+    """Return the section of recipes that differ in their objective alone."""
+    rows = [[_cell(cell) for cell in cells(line)] for line in one.lines]
+    right = [place >= LEFT for place in range(len(TITLES))]
+    said = (
+        "One budget, one set of images, the same noisy images at the same noise levels: the recipes differ in what the network estimates, "
+        "how its error weighs by noise level, and how the levels of training are spread. Differences are against the first row, by seed."
+    )
+    return f"## {escaped(one.title)}\n\n{said}\n\n{markdown_table([*map(escaped, TITLES)], rows, right)}"
 
 
 def _section(tables: Sequence[Table], pictures: Sequence[Picture], published: Published, records_from_page: Path) -> str:

@@ -138,7 +138,14 @@ def cautions_of(judged: Sequence[Judged]) -> list[str]:
     lines = []
     for one in judged:
         variant, baseline = one.contrast.variant, one.contrast.baseline
-        other = variant.model or baseline.model or one.contrast.than_on or one.contrast.quantity != "psnr_gap"
+        other = (
+            variant.model
+            or baseline.model
+            or variant.recipe
+            or baseline.recipe
+            or one.contrast.than_on
+            or one.contrast.quantity != "psnr_gap"
+        )
         if baseline.layout != BASELINE or variant.subset != baseline.subset or other or not one.equal_steps:
             continue
         words = [f"{one.claim.name}: {signed(one.equal_steps.estimate.mean)} dB at equal steps"]

@@ -7,6 +7,7 @@ from benchmark.pages.text import interval, signed
 
 NAMES = {
     "psnr_gap": "gap",
+    "psnr_gap_unclipped": "gap, estimate not clipped",
     "psnr_train": "PSNR train",
     "psnr_test": "PSNR test",
     "membership_gap": "membership gap",
@@ -15,7 +16,7 @@ NAMES = {
     "worth_psnr_gap": "worth in training images, N*/N, by the gap",
     "worth_membership_gap": "worth in training images, N*/N, by the membership gap",
 }
-DECIBELS = (*PSNR, "membership_gap", "psnr_best_stop")
+DECIBELS = (*PSNR, "psnr_gap_unclipped", "membership_gap", "psnr_best_stop")
 
 
 def named(quantity: str) -> str:

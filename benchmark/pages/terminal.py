@@ -11,6 +11,7 @@ from benchmark.pages import told as words
 from benchmark.pages.claims import Claim, declared
 from benchmark.pages.columns import analysis_columns, marked
 from benchmark.pages.experiments import Told, told
+from benchmark.pages.objectives import Siblings, siblings
 from benchmark.pages.quantities import apart, named
 from benchmark.pages.statistics import Corrected, Estimate, Paired
 from benchmark.pages.tables import BASELINE, Row, Table, fits, tabulate
@@ -55,7 +56,8 @@ def render(
         parts += [Text("\nWhat these suites do not show", style="bold")]
         parts += [Text(f"- {line}") for line in prose.not_claimed_lines(records, [claim.suite for claim in run])]
         parts.append(Text(""))
-    return parts + [_grid(list(group), names, numbers or {}, narrow=width < WIDE) for _, group in sections]
+    parts += [_grid(list(group), names, numbers or {}, narrow=width < WIDE) for _, group in sections]
+    return parts + [_siblings(one, narrow=width < WIDE) for one in siblings(records)]
 
 
 def as_json(
@@ -64,6 +66,7 @@ def as_json(
     """Return every table and every claim with its estimates; differences by seed; the analyses' numbers that are named."""
     return {
         "tables": [_table_json(table, names, numbers or {}) for table in tabulate(records, marks)],
+        "objectives": [_siblings_json(one) for one in siblings(marks.standing(records))],
         "claims": [_claim_json(one) for one in of_the_board(judge(marks.standing(records), numbers=numbers))],
     }
 
@@ -108,6 +111,29 @@ def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers, *, na
                 ],
             )
         grid.add_section()
+    return grid
+
+
+def _siblings(one: Siblings, *, narrow: bool) -> "Grid":
+    """Return recipes that differ in their objective alone as one grid: what is estimated, by which weights, and the gaps."""
+    difference = "gap −\nfirst,\nsteps" if narrow else "gap − first,\nequal steps"
+    titles = ["PSNR\ntrain", "\ntest", "gap\n± sd", "not\nclipped", difference, "equal\nfit", "\nseeds"]
+    grid = _empty(f"{one.title}, in dB", ["recipe"], titles)
+    for line in one.lines:
+        what = line.objective
+        _fill(
+            grid,
+            [
+                f"{line.recipe}\n{what.prediction}, {what.noise_schedule},\nby {what.weighed_by}",
+                f"{line.psnr_train.mean:.2f}",
+                f"{line.psnr_test.mean:.2f}",
+                mean_sd(line.psnr_gap).replace(" ± ", "\n± "),
+                mean_sd(line.unclipped).replace(" ± ", "\n± "),
+                _short(line.equal_steps, narrow),
+                _short(line.equal_fit, narrow),
+                str(line.psnr_gap.n),
+            ],
+        )
     return grid
 
 
@@ -199,6 +225,23 @@ def _row_json(row: Row, baselines: Mapping[str, Any]) -> dict[str, Any]:
         "equal_psnr_train": {str(seed): fit.psnr_train for seed, fit in met.items()},
         "scores": {str(seed): {name: asdict(score) for name, score in record.scores.items()} for seed, record in mine.runs.items()},
     }
+
+
+def _siblings_json(one: Siblings) -> dict[str, Any]:
+    rows = [
+        {
+            "recipe": line.recipe,
+            **line.objective._asdict(),
+            "seeds": list(line.series.runs),
+            **{name: asdict(getattr(line, name)) for name in ("psnr_train", "psnr_test", "psnr_gap")},
+            "psnr_gap_unclipped": asdict(line.unclipped),
+            "gap_minus_first_at_equal_steps": _paired_json(line.equal_steps),
+            "unclipped_gap_minus_first_at_equal_steps": _paired_json(line.unclipped_steps),
+            "gap_minus_first_at_equal_psnr_train": _paired_json(line.equal_fit),
+        }
+        for line in one.lines
+    ]
+    return {"dataset": one.dataset, "subset": one.subset, "model": one.model, "layout": one.layout, "rows": rows}
 
 
 def _claim_json(one: Judged) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from benchmark.pages.statistics import (
     separated,
 )
 from benchmark.pages.tables import Series, at_equal_fit, common_seeds, gather, other_images
-from benchmark.recording.record import METRIC_VERSION, Record, Score
+from benchmark.recording.record import METRIC_VERSION, Record, Score, mean
 
 RULE = (
     "Of each comparison's statistic: the mean over seeds of the paired difference, with its 95% t-interval, which is not corrected. "
@@ -245,6 +245,8 @@ def _values(series: Series, seeds: Sequence[int], quantity: str, numbers: Number
         record = series.runs[seed]
         if quantity in PSNR:
             found[seed] = getattr(record, quantity), None
+        elif quantity == "psnr_gap_unclipped":
+            found[seed] = mean(record.psnr.unclipped.gap), None
         elif quantity == "psnr_best_stop" and (stopped := best_stop(record.trajectory)) is not None:
             found[seed] = stopped, None
         elif seed in members:
@@ -258,6 +260,6 @@ def _values(series: Series, seeds: Sequence[int], quantity: str, numbers: Number
 
 
 def _series(records: Rows, contrast: Contrast, side: Side) -> Series | None:
-    key = (side.model or contrast.model, side.layout, contrast.dataset, side.subset, contrast.recipe)
+    key = (side.model or contrast.model, side.layout, contrast.dataset, side.subset, side.recipe or contrast.recipe)
     found = gather(record for record in records.get(key, []) if not contrast.seeds or record.row.seed in contrast.seeds)
     return found[0] if found else None
