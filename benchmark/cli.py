@@ -27,15 +27,17 @@ from benchmark.commands import (
     sweep,
     tracking,
 )
+from benchmark.commands.faults import failure, interruptible, refuse, told
 from benchmark.commands.flags import examples
-from benchmark.commands.output import say
-from benchmark.declaring.fields import FieldError
-from benchmark.errors import BenchError
+from benchmark.commands.output import print_json, results_alone
+from benchmark.errors import UsageError
 from benchmark.recording.said import visible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 done, 1 a run or a check failed, 2 wrong usage or unknown name, 130 interrupted.
+    """Run one command; return its exit code (docs/reliability.md).
+
+    0 done, 1 a run or a check failed, 2 wrong usage or unknown name, 130 stopped by a person.
 
     Without any word it prints the help, and returns 0.
     """
@@ -49,20 +51,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         top.print_help()
         return 0
     options = top.parse_args(words)
+    as_json = getattr(options, "json", False)
     try:
-        return options.function(options)
-    except (BenchError, FieldError) as problem:
-        say(f"bench: {problem}", error=True)
-        return getattr(problem, "exit_code", 1)
+        with interruptible(), results_alone(as_json):
+            return options.function(options)
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as problem:
-        say(f"bench: {problem.filename or 'a file'}: {problem.strerror or problem}", error=True)
-        return 1
-    except KeyboardInterrupt:
-        say("bench: stopped. The same command resumes from the last checkpoint.", error=True)
-        return 130
+    except BaseException as problem:  # nothing ends in a traceback: foreign code may raise whatever it likes
+        message, code = told(problem)
+        return refuse(message, code, as_json)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,6 +113,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with usage and message; what was typed is shown, not obeyed."""
+        if "--json" in sys.argv:
+            print_json(failure(message, UsageError.exit_code))
         super().error(visible(message))
 
 

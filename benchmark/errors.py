@@ -63,4 +63,6 @@ def foreign(what: str) -> Iterator[None]:
 def raised(problem: BaseException) -> str:
     """Return what foreign code raised, on one line of bounded length."""
     text = " ".join(str(problem).split())
+    if not text:
+        return type(problem).__name__
     return f"{type(problem).__name__}: {text[:LONGEST]}{'…' if len(text) > LONGEST else ''}"

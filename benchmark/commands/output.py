@@ -5,8 +5,10 @@ import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from benchmark.commands.words import typed
 from benchmark.recording.said import one_line, scrubbed_json, visible
@@ -24,7 +26,25 @@ def near(path: Path) -> str:
 
 def print_json(value: Any) -> None:
     """Print a result as JSON."""
-    print(json.dumps(scrubbed_json(value), indent=1, allow_nan=False))
+    where = sys.stdout.results if isinstance(sys.stdout, _Aside) else sys.stdout
+    print(json.dumps(scrubbed_json(value), indent=1, allow_nan=False), file=where, flush=True)
+
+
+class _Aside:
+    """Stands for stdout where a program reads the results: what is printed here, by whoever it is, goes to stderr."""
+
+    def __init__(self, results: TextIO) -> None:
+        self.results = results
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+@contextmanager
+def results_alone(wanted: bool) -> Iterator[None]:
+    """Keep stdout for what `print_json` prints, if wanted: a module that prints corrupts no result."""
+    with redirect_stdout(cast(TextIO, _Aside(sys.stdout))) if wanted else nullcontext():
+        yield
 
 
 def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

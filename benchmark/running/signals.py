@@ -7,6 +7,15 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Asked(KeyboardInterrupt):
+    """A person asks to stop, now. A KeyboardInterrupt that is none of these was raised by code."""
+
+
+def stop_now(number: int, frame: FrameType | None) -> None:
+    """Stop the main thread where it is; a handler of signals."""
+    raise Asked
+
+
 @contextmanager
 def stop_requested(*, patient: bool = False) -> Iterator[Callable[[], bool]]:
     """Yield a function that says whether a stop was asked for; a second Ctrl-C stops at once, as usual.
@@ -24,7 +33,7 @@ def stop_requested(*, patient: bool = False) -> Iterator[Callable[[], bool]]:
     def ask(number: int, frame: FrameType | None) -> None:
         asked.set()
         if not patient:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, stop_now)
 
     for number in before:
         signal.signal(number, ask)

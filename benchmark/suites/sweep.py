@@ -19,6 +19,7 @@ from benchmark.declaring.spec import AXES, resolve
 from benchmark.errors import BenchError
 from benchmark.recording import record
 from benchmark.recording.tracking import Replay, default_store, shown
+from benchmark.running.signals import stop_now
 from benchmark.suites.engine import Engine, Job, Site
 from benchmark.suites.local import Local
 from benchmark.suites.task import Outcome, Task
@@ -193,7 +194,7 @@ def _stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, stop_now) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
