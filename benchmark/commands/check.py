@@ -1,6 +1,7 @@
 """`bench check`: entries and records against their contract."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.flags import command, json_flag, registry_flag
@@ -26,6 +27,11 @@ def add(verbs: Any) -> None:
         "bench check my_bias --registry . --compile",
         "bench check registry/backbones/dit_xs1.gin",
         "bench check leaderboard/records/mini",
+        "bench check --static --registry ../theirs",
+    )
+    parser.description = (
+        "Hold entries and records to their contract. The module of an entry is code: to check it, or to use the entry in any "
+        "other command, runs it with your rights. --static reads text alone."
     )
     parser.add_argument(
         "files",
@@ -35,29 +41,38 @@ def add(verbs: Any) -> None:
         "the records under records, nothing else (default: all of the project's, or with --registry all of those folders')",
     )
     parser.add_argument("--compile", action="store_true", help="try torch.compile on every model too (a minute each)")
+    parser.add_argument("--static", action="store_true", help="read the text of entries and of their modules, and run nothing of theirs")
     registry_flag(parser)
     json_flag(parser)
 
 
 def check(options: argparse.Namespace) -> int:
     """`bench check`."""
+    from benchmark.contributing import apart
     from benchmark.contributing import check as checks
 
     search = registry.roots(options.registry)
     own = [path for path in (home() / "leaderboard" / "records",) if path.is_dir()]
     everything = list(search[1:]) or [*own, *search]
     paths = checks.files(options.files, search) if options.files else everything
-    verdicts = checks.check(paths, search, compiled=options.compile, home=home())
+    looked = checks.look(paths, search, home()) if options.static else None
+    verdicts = apart.check(paths, search, compiled=options.compile, home=home()) if looked is None else looked
     if options.files and not verdicts:
         raise UsageError(
             f"{' '.join(options.files)} holds no entry and no record. Entries are .gin files in {', '.join(registry.FOLDERS.values())}; "
             "records are .json files under records."
         )
+    if not options.static and any(not path.is_relative_to(registry.STOCK) for path in _entries(verdicts)):
+        say("The code of entries from elsewhere was run, with your rights. --static looks without running any.", error=True)
     if options.json:
         print_json([_as_json(verdict) for verdict in verdicts])
     else:
         _print(verdicts, in_full=bool(options.files) and len(verdicts) <= 10)
     return 1 if any(v.problem for v in verdicts) else 0
+
+
+def _entries(verdicts: "list[Verdict]") -> list[Path]:
+    return [verdict.path.resolve() for verdict in verdicts if verdict.path.suffix == ".gin"]
 
 
 def _as_json(verdict: "Verdict") -> dict[str, Any]:

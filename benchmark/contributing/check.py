@@ -8,13 +8,13 @@ from benchmark.contract import Attention, Entry, ImageShape
 from benchmark.contributing import check_record
 from benchmark.contributing.new import UNSAID
 from benchmark.declaring import registry
-from benchmark.declaring.entries import load
+from benchmark.declaring.entries import fault, load
 from benchmark.declaring.fields import FieldError
 from benchmark.declaring.suite import Suite
-from benchmark.errors import BenchError, NotRun, UsageError, unknown
+from benchmark.errors import BenchError, NotRun, UsageError, raised, unknown
 from benchmark.files import home as default_home
 
-__all__ = ["ImageShape", "Outcome", "Verdict", "check", "check_entry", "files"]
+__all__ = ["ImageShape", "Outcome", "Verdict", "check", "check_entry", "files", "look", "outcomes", "walk"]
 
 Rules = Iterator[tuple[str, Callable[[], str]]]
 
@@ -48,14 +48,37 @@ def check(
     `light` leaves out what needs a network's weights; `compiled` tries torch.compile too; `home` holds the packed images.
     """
     where = home or default_home()
+    codes = check_record.Codes(search)
     return [
-        Verdict(path, tuple(_outcomes(rules)))
-        for path, records in _walk(paths)
-        for rules in [
-            _entry_rules(path, search, light, compiled, where)
-            if path.suffix == ".gin"
-            else check_record.rules(path, records, where, search)
-        ]
+        Verdict(path, tuple(outcomes(path, records, search, where, light=light, compiled=compiled, codes=codes)))
+        for path, records in walk(paths)
+    ]
+
+
+def outcomes(
+    path: Path,
+    records: Path | None,
+    search: tuple[Path, ...],
+    home: Path,
+    *,
+    light: bool = False,
+    compiled: bool = False,
+    codes: check_record.Codes | None = None,
+) -> Iterator[Outcome]:
+    """Hold one file to its contract, rule by rule; `records` is the folder that a record was found under."""
+    entry = path.suffix == ".gin"
+    yield from _outcomes(
+        _entry_rules(path, search, light, compiled, home)
+        if entry
+        else check_record.rules(path, records, home, codes or check_record.Codes(search))
+    )
+
+
+def look(paths: list[Path], search: tuple[Path, ...], home: Path) -> list[Verdict]:
+    """Say what is wrong with entries as far as their text and that of their modules tell: nothing of theirs is run."""
+    return [
+        Verdict(path, tuple(_outcomes(_static_rules(path)) if path.suffix == ".gin" else outcomes(path, records, search, home)))
+        for path, records in walk(paths)
     ]
 
 
@@ -86,18 +109,40 @@ def _outcomes(rules: Rules) -> Iterator[Outcome]:
             yield Outcome(name, "not run", str(reason))
         except (BenchError, FieldError) as problem:
             yield Outcome(name, "problem", str(problem))
-        except Exception as problem:  # an entry's own code may raise anything; the file is named, the other rules are run
-            yield Outcome(name, "problem", f"{type(problem).__name__}: {problem}")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:  # an entry's own code may raise anything; the file is named, the other rules are run
+            yield Outcome(name, "problem", raised(problem))
+
+
+def _static_rules(path: Path) -> Rules:
+    def reads() -> str:
+        axis = _axis(path)
+        if axis is None:
+            raise UsageError(_no_axis(path))
+        if why := fault(registry.read(axis, path)):
+            raise BenchError(why)
+        return "its text and that of its module; nothing was run"
+
+    yield "reads", reads
+
+
+def _axis(path: Path) -> str | None:
+    return {folder: axis for axis, folder in registry.FOLDERS.items()}.get(path.resolve().parent.name)
+
+
+def _no_axis(path: Path) -> str:
+    return f"its folder '{path.resolve().parent.name}' is no axis. There is: {', '.join(registry.FOLDERS.values())}."
 
 
 def _entry_rules(path: Path, search: tuple[Path, ...], light: bool, compiled: bool, home: Path) -> Rules:
     """Yield the rules of every entry, then, once it is loaded, those of its axis."""
-    axis = {folder: axis for axis, folder in registry.FOLDERS.items()}.get(path.resolve().parent.name)
+    axis = _axis(path)
     loaded: list[Entry] = []
 
     def described() -> str:
         if axis is None:
-            raise UsageError(f"its folder '{path.resolve().parent.name}' is no axis. There is: {', '.join(registry.FOLDERS.values())}.")
+            raise UsageError(_no_axis(path))
         if not (said := registry.read(axis, path).description):
             raise UsageError("its first line is no comment: that line is the description that every list of entries prints.")
         if UNSAID in said:
@@ -206,7 +251,7 @@ def check_suite(config: Suite, search: tuple[Path, ...]) -> str:
     return f"{len(rows)} rows"
 
 
-def _walk(paths: list[Path]) -> Iterator[tuple[Path, Path | None]]:
+def walk(paths: list[Path]) -> Iterator[tuple[Path, Path | None]]:
     """Yield every file to check, and the folder of records that it was found under."""
     for path in paths:
         if path.is_dir():

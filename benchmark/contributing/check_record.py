@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmark.declaring import registry
-from benchmark.declaring.equivalence import standing
+from benchmark.declaring import closure, registry
+from benchmark.declaring.equivalence import Standing, family_name, standing
 from benchmark.declaring.spec import AXES
 from benchmark.errors import BenchError, NotRun
 from benchmark.recording import record
@@ -13,7 +13,22 @@ from benchmark.recording.record import Record
 Rules = Iterator[tuple[str, Callable[[], str]]]
 
 
-def rules(path: Path, records: Path | None, home: Path, search: tuple[Path, ...] = ()) -> Rules:
+class Codes:
+    """What the code of records is to the code that is here, found out once for all that are alike."""
+
+    def __init__(self, search: tuple[Path, ...]) -> None:
+        self._folders = [root / registry.FOLDERS[axis] for root in search if root != registry.STOCK for axis in AXES]
+        self._found: dict[tuple[str, ...], Standing] = {}
+
+    def standing(self, made: Record) -> Standing:
+        """Say what a record's code is to this code."""
+        key = (made.code, family_name(made.spec), *closure.family_of(made.spec, AXES).values())
+        if key not in self._found:
+            self._found[key] = standing(made.code, made.spec, AXES, self._folders)
+        return self._found[key]
+
+
+def rules(path: Path, records: Path | None, home: Path, codes: Codes) -> Rules:
     """Yield the rules of the record at `path`, found under the folder `records`; the images are those under `home`."""
     read: list[Record] = []
 
@@ -26,7 +41,7 @@ def rules(path: Path, records: Path | None, home: Path, search: tuple[Path, ...]
     yield "record", valid
     if read:
         yield "images", lambda: check_images(read[0], home)
-        yield "code", lambda: check_code(read[0], search)
+        yield "code", lambda: check_code(codes.standing(read[0]))
         yield "errors", lambda: check_errors(read[0], path)
 
 
@@ -42,10 +57,8 @@ def check_errors(made: Record, path: Path) -> str:
     return "the errors beside it give its curves, within their rounding"
 
 
-def check_code(made: Record, search: tuple[Path, ...]) -> str:
+def check_code(found: Standing) -> str:
     """Say that a record's code is this code or equivalent to it; raise NotRun where it is older, or not here to be compared."""
-    folders = [root / registry.FOLDERS[axis] for root in search if root != registry.STOCK for axis in AXES]
-    found = standing(made.code, made.spec, AXES, folders)
     if found == "code not here":
         raise NotRun("the code of its entries is not here")
     if found == "older code":

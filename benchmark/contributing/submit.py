@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.contributing import check_record
-from benchmark.contributing.check import check
+from benchmark.contributing.apart import check
 from benchmark.declaring import closure, registry
 from benchmark.declaring.spec import AXES, from_record
 from benchmark.errors import BenchError, NotRun, UsageError
@@ -107,7 +107,7 @@ def _checked(run: Path, search: tuple[Path, ...], home: Path) -> Record:
             "changed by overrides" if made.overrides else "of one half of the images" if made.half else "under a recipe that is not ranked"
         )
         raise BenchError(f"The run {run.name} is {why}: it has no row on the board.")
-    for rule in (lambda: check_record.check_images(made, home), lambda: check_record.check_code(made, search)):
+    for rule in (lambda: check_record.check_images(made, home), lambda: check_record.check_code(check_record.Codes(search).standing(made))):
         try:
             rule()
         except NotRun as reason:
