@@ -20,6 +20,7 @@ DATA = (
     "bench data show",
     "bench data verify",
     "bench data preview",
+    "bench data rm",
 )  # whose NAME is a dataset
 
 

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from benchmark.contract import FieldError, HeldOut, ImageError, Positive, added, entry
+from benchmark.contract import HELD_OUT, FieldError, HeldOut, ImageError, Positive, added, entry
 from registry.datasets.archives import Folder, Zip
 from registry.datasets.decode import pillow, to_pixels
 from registry.datasets.parquet import ParquetSource, mirror
@@ -36,7 +36,7 @@ class CelebA:
 
     resolution: Positive
     partitions: tuple[Literal["train", "val", "test"], ...] = ("train",)
-    held_out: HeldOut = added(300)  # images for testing; fewer where there are few
+    held_out: HeldOut = added(HELD_OUT)  # images for testing; fewer where there are few
 
     channels: ClassVar[int] = 3
     embedded: ClassVar[bool] = False

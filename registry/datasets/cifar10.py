@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from benchmark.contract import FieldError, HeldOut, ImageError, LeftOut, Positive, added, entry
+from benchmark.contract import HELD_OUT, FieldError, HeldOut, ImageError, LeftOut, Positive, added, entry
 from registry.datasets.decode import pillow
 from registry.datasets.image_folder import ImageFolderSource
 from registry.datasets.parquet import ParquetSource, mirror
@@ -45,7 +45,7 @@ class Cifar10:
     resolution: Positive
     partitions: tuple[Literal["train", "test"], ...] = ("train",)
     follows: str | None = None  # the entry whose order this one takes: the same photographs at another resolution
-    held_out: HeldOut = added(300)  # images for testing; fewer where there are few
+    held_out: HeldOut = added(HELD_OUT)  # images for testing; fewer where there are few
 
     channels: ClassVar[int] = 3
     embedded: ClassVar[bool] = False

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from benchmark.contract import HeldOut, ImageError, LeftOut, Positive, added, entry
+from benchmark.contract import HELD_OUT, HeldOut, ImageError, LeftOut, Positive, added, entry
 from registry.datasets.decode import pillow, to_pixels
 from registry.datasets.resize import PREPROCESSING_VERSION
 from registry.datasets.sources import fingerprint, hub, whole
@@ -22,7 +22,7 @@ class ImageFolder:
 
     resolution: Positive
     channels: Literal[1, 3] = 3
-    held_out: HeldOut = added(300)  # images for testing; fewer where there are few
+    held_out: HeldOut = added(HELD_OUT)  # images for testing; fewer where there are few
 
     embedded: ClassVar[bool] = False
     preprocessing: ClassVar[str] = PREPROCESSING_VERSION

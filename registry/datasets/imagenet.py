@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 from typing import ClassVar
 
-from benchmark.contract import HeldOut, ImageError, Positive, added, entry
+from benchmark.contract import HELD_OUT, HeldOut, ImageError, Positive, added, entry
 from registry.datasets.decode import pillow
 from registry.datasets.image_folder import ImageFolderSource
 from registry.datasets.imagenet_downsampled import DownsampledImageNet  # entries elsewhere import it from here
@@ -32,7 +32,7 @@ class ImageNet:
     """The training images from their class folders; ids are 'n01440764/n01440764_10026.JPEG'."""
 
     resolution: Positive
-    held_out: HeldOut = added(300)  # images for testing; fewer where there are few
+    held_out: HeldOut = added(HELD_OUT)  # images for testing; fewer where there are few
 
     channels: ClassVar[int] = 3
     embedded: ClassVar[bool] = False

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from benchmark.contract import HeldOut, ImageError, Positive, added, entry
+from benchmark.contract import HELD_OUT, HeldOut, ImageError, Positive, added, entry
 from registry.datasets.decode import pillow
 from registry.datasets.parquet import ParquetSource, mirror
 from registry.datasets.sources import Leftovers, Numbered, Recent, contents, existing_folder, fingerprint, no_whole
@@ -33,7 +33,7 @@ class DownsampledImageNet:
     """
 
     resolution: Positive
-    held_out: HeldOut = added(300)  # images for testing; fewer where there are few
+    held_out: HeldOut = added(HELD_OUT)  # images for testing; fewer where there are few
 
     channels: ClassVar[int] = 3
     embedded: ClassVar[bool] = False

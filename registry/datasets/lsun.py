@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from benchmark.contract import HeldOut, ImageError, Positive, added, entry, install
+from benchmark.contract import HELD_OUT, HeldOut, ImageError, Positive, added, entry, install
 from registry.datasets.decode import pillow, to_pixels
 from registry.datasets.parquet import ParquetSource, mirror
 from registry.datasets.resize import PREPROCESSING_VERSION
@@ -35,7 +35,7 @@ class Lsun:
 
     resolution: Positive
     scene: Literal["church_outdoor", "bedroom", "bridge", "tower"]
-    held_out: HeldOut = added(300)  # images for testing; fewer where there are few
+    held_out: HeldOut = added(HELD_OUT)  # images for testing; fewer where there are few
 
     channels: ClassVar[int] = 3
     embedded: ClassVar[bool] = False

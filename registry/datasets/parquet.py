@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from benchmark.contract import FieldError, HeldOut, ImageError, LeftOut, Positive, added, entry
+from benchmark.contract import HELD_OUT, FieldError, HeldOut, ImageError, LeftOut, Positive, added, entry
 from registry.datasets.decode import decode, pillow, to_pixels
 from registry.datasets.resize import PREPROCESSING_VERSION, to_array
 from registry.datasets.shards import Shard, check_one_set, of_splits
@@ -42,7 +42,7 @@ class Parquet:
     shards: str = TRAIN
     column: str = "image"
     channels: Literal[1, 3] = 3
-    held_out: HeldOut = added(300)  # images for testing; fewer where there are few
+    held_out: HeldOut = added(HELD_OUT)  # images for testing; fewer where there are few
 
     embedded: ClassVar[bool] = False
     preprocessing: ClassVar[str] = PREPROCESSING_VERSION

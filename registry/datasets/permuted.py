@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from benchmark.contract import Entry, ImageError, Source, entry
+from benchmark.contract import HELD_OUT, Entry, ImageError, Source, entry
 
 
 @entry(kind="permuted")
@@ -53,7 +53,7 @@ class Permuted:
     @property
     def held_out(self) -> int:
         """How many images are for testing."""
-        return getattr(self.of.config, "held_out", 300)
+        return getattr(self.of.config, "held_out", HELD_OUT)
 
     @property
     def held_out_from(self) -> str | None:
