@@ -21,14 +21,20 @@ from benchmark.errors import BenchError
 from benchmark.networks import cost
 from benchmark.pages import report
 from benchmark.pages.claims import declared
-from benchmark.pages.report import correlation, exhibits, html, pictures
+from benchmark.pages.report import exhibits, html, pictures
 from benchmark.pages.report.correlation import (
+    Drawn,
     Observation,
-    bootstrap,
     correlate,
+    every_resample,
+    resampled,
+    settled,
+    settled_p,
+    some_resamples,
     spearman,
 )
 from benchmark.pages.report.evidence import Printed, count, overall, printed_once, weigh
+from benchmark.pages.text import plain
 from benchmark.recording import analyses
 from benchmark.recording import published as reported
 from benchmark.recording.record import Record, Score, read_all
@@ -330,16 +336,41 @@ def points(values: Sequence[tuple[float, float]], each: int = 1) -> list[Observa
     return [Observation(x, y, f"c{i:02d}") for i, (x, y) in enumerate(values) for _ in range(each)]
 
 
-def test_the_bootstrap_draws_what_all_resamples_give() -> None:
-    """With four configurations all 4^4 resamples can be listed: the drawn ones have their mean and their quantiles."""
-    groups = [[one] for one in points([(1, 2), (2, 1), (3, 4), (4, 3)])]
-    every = [spearman([g[0].x for g in drawn], [g[0].y for g in drawn]) for drawn in itertools.product(groups, repeat=4)]
-    drawn = bootstrap(groups, 8000)
-    assert drawn.count(None) / 8000 == pytest.approx(every.count(None) / 256, abs=0.01)
-    exact, found = (sorted(value for value in values if value is not None) for values in (every, drawn))
-    assert sum(found) / len(found) == pytest.approx(sum(exact) / len(exact), abs=0.02)
-    for share in (0.1, 0.3, 0.6):
-        assert correlation.quantile(found, share) == pytest.approx(correlation.quantile(exact, share), abs=0.02)
+def test_the_listed_resamples_are_all_that_can_be_drawn() -> None:
+    """With four configurations the 4^4 resamples can be drawn one by one: the same values, quantiles and p."""
+    one = [*points([(1, 2), (2, 1), (3, 4), (4, 3)]), Observation(2, 3, "c01")]
+    groups = [[seen for seen in one if seen.configuration == name] for name in ("c00", "c01", "c02", "c03")]
+    drawn = [[seen for group in chosen for seen in group] for chosen in itertools.product(groups, repeat=4)]
+    every = [spearman([seen.x for seen in seeds], [seen.y for seen in seeds]) for seeds in drawn]
+    counts, chances = every_resample(4)
+    assert len(counts) == 35 and chances.sum() == pytest.approx(1)
+    values = resampled(one, counts)
+    for value in {round(value, 9) for value in every if value is not None}:
+        share = sum(known is not None and abs(known - value) < 1e-8 for known in every) / 256
+        assert chances[abs(values - value) < 1e-8].sum() == pytest.approx(share)
+    defined = sorted(value for value in every if value is not None)
+    found = correlate(one)
+    assert found and found.undefined == pytest.approx(every.count(None) / 256) and found.undefined > 0
+    assert found.low and found.high and found.p
+    assert found.low.value == pytest.approx(defined[math.ceil(0.025 * len(defined)) - 1])
+    assert found.high.value == pytest.approx(defined[math.ceil(0.975 * len(defined)) - 1])
+    assert (found.high.least, found.high.most) == (found.high.value, found.high.value)  # nothing was drawn
+    beyond = min(sum(value <= 1e-12 for value in defined), sum(value >= -1e-12 for value in defined))
+    assert found.p.value == pytest.approx(min(1, 2 * beyond / len(defined)))
+
+
+def test_drawn_resamples_give_the_digits_of_the_listed_ones() -> None:
+    draw = random.Random(2)
+    one = points([(x := draw.gauss(0, 1), x + draw.gauss(0, 1)) for _ in range(8)], each=2)
+    listed, drawn = correlate(one), correlate(one, listed=0, drawn=200_000)
+    assert listed and drawn
+    for name in ("low", "high", "p"):
+        exact, found = getattr(listed, name).value, getattr(drawn, name)
+        assert found.least <= exact <= found.most and found.most - found.least < 0.05
+        assert settled(found) in (plain(exact), f"{exact:.2f}".replace("-", "−"), f"{exact:.1f}".replace("-", "−"))
+    counts, _ = some_resamples(8, 50_000, seed=1)
+    assert (counts.sum(axis=1) == 8).all() and counts.mean(axis=0) == pytest.approx([1] * 8, abs=0.02)
+    assert counts.var(axis=0) == pytest.approx([7 / 8] * 8, abs=0.03)  # of a binomial of 8 draws
 
 
 def test_seeds_of_one_configuration_do_not_narrow_the_interval() -> None:
@@ -347,11 +378,12 @@ def test_seeds_of_one_configuration_do_not_narrow_the_interval() -> None:
     values = [(x := draw.gauss(0, 1), x + draw.gauss(0, 1)) for _ in range(10)]
     once, thrice = correlate(points(values)), correlate(points(values, each=3))
     assert once and thrice
-    assert thrice.rho == pytest.approx(once.rho) and (thrice.low, thrice.high) == pytest.approx((once.low, once.high))
+    assert thrice.rho == pytest.approx(once.rho) and thrice.low and thrice.high and once.low and once.high
+    assert (thrice.low.value, thrice.high.value) == pytest.approx((once.low.value, once.high.value))
     assert (once.rows, thrice.rows, thrice.configurations) == (10, 30, 10)
     alone = correlate([replace(one, configuration=str(i)) for i, one in enumerate(points(values, each=3))])
-    assert alone and alone.low is not None and thrice.low is not None and thrice.high is not None and alone.high is not None
-    assert alone.high - alone.low < 0.75 * (thrice.high - thrice.low)
+    assert alone and alone.low and alone.high
+    assert alone.high.value - alone.low.value < 0.75 * (thrice.high.value - thrice.low.value)
 
 
 def test_the_interval_covers_the_rank_correlation_of_two_gaussians() -> None:
@@ -360,9 +392,9 @@ def test_the_interval_covers_the_rank_correlation_of_two_gaussians() -> None:
     truth = 6 / math.pi * math.asin(rho / 2)
     for _ in range(60):
         pairs = [(x := draw.gauss(0, 1), rho * x + math.sqrt(1 - rho**2) * draw.gauss(0, 1)) for _ in range(40)]
-        found = correlate(points(pairs), resamples=150)
-        assert found and found.low is not None and found.high is not None
-        covered += found.low <= truth <= found.high
+        found = correlate(points(pairs), drawn=2000)
+        assert found and found.low and found.high
+        covered += found.low.value <= truth <= found.high.value
     assert covered >= 50  # 57 expected; below 50 has a probability under 0.002
 
 
@@ -411,11 +443,34 @@ def test_claims_about_what_networks_do_inside_are_judged_by_the_published_analys
     assert {path.stem for path in (tmp_path / "paper" / "figures").glob("*.svg")} >= {"fig3", "fig4", "gap-against-insides"}
 
 
+def test_a_decimal_that_another_draw_could_change_is_not_printed() -> None:
+    ends = ((-0.5646, -0.5646, -0.5646), (-0.5612, -0.5622, -0.5604), (-0.5646, -0.5659, -0.5633))
+    assert [settled(Drawn(*one)) for one in ends] == ["−0.565", "−0.56", "−0.6"]
+    values = ((0.0001, 0.0, 0.0002), (0.0141, 0.0131, 0.0147), (0.0045, 0.0031, 0.0059), (0.12, 0.114, 0.133), (0.048, 0.044, 0.052))
+    assert [settled_p(Drawn(*one)) for one in values] == ["< 0.001", "0.01", "< 0.01", "0.1", "< 0.1"]
+
+
+def test_lines_of_one_table_hold_trained_networks_alone(tmp_path: Path) -> None:
+    records = [made(gap, layout=f"l{place}") for place, gap in enumerate((1.0, 2.0, 3.0, 4.0, 5.0))]
+    records += [made(9.0, model="reference", steps=1)]
+    records[-1] = replace(records[-1], training=replace(records[-1].training, steps=0))
+    numbers = {one.id: {"jacobian": {"harmonicity_t200": (-1.0 if one.training.steps else 9.0) * one.psnr_gap}} for one in records}
+    rows = table(written(records, tmp_path, numbers), "## What the paper does not have")[2:]
+    assert [(row[1], row[2], row[6]) for row in rows] == [
+        ("all", "−0.143", "6 (6)"),
+        ("trained networks", "−1.000", "5 (5)"),
+        ("trained networks, dead_leaves8, mini, N = 16", "−1.000", "5 (5)"),
+    ]
+    p = [correlate(points([(-g, g) for g in range(1, 6)])), correlate(points([*((-g, g) for g in range(1, 6)), (9, 9)]))]
+    assert p[0] and p[1] and p[0].p and p[1].p and p[0].p.value < 1e-12  # no resample of a falling line rises
+    assert [row[4:6] for row in rows[1:]] == [["&#60; 0.001", "&#60; 0.001"]] * 2
+
+
 def test_correlations_on_the_page_are_those_of_the_numbers(tmp_path: Path) -> None:
     text, records = analysed(tmp_path)
     rows = table(text, "## What the paper does not have")[2:]
-    assert rows[0][:3] == ["mean attention distance (pixels)", "all", "1.000"] and rows[0][4] == "10 (6)"
-    assert rows[1][:3] == ["harmonicity at t = 50", "all", "1.000"] and rows[1][4] == "13 (7)"
+    assert rows[0][:3] == ["mean attention distance (pixels)", "all", "1.000"] and rows[0][6] == "10 (6)"
+    assert rows[1][:3] == ["harmonicity at t = 50", "all", "1.000"] and rows[1][6] == "13 (7)"
     assert not any("N = 64" in row[1] for row in rows)  # two configurations there
     weights = next(one for one in records if one.row.model == "unet_mini")
     path = analyses.published_folder(tmp_path, weights.row) / "jacobian.json"

@@ -13,10 +13,13 @@ from benchmark.pages.page import markdown_table
 from benchmark.pages.report.correlation import (
     FEWEST,
     Correlation,
+    Drawn,
     Observation,
     correlate,
+    settled,
+    settled_p,
 )
-from benchmark.pages.statistics import estimate
+from benchmark.pages.statistics import estimate, holm
 from benchmark.pages.text import NONE, escaped, plain
 from benchmark.pages.verdicts import Numbers
 from benchmark.recording import analyses
@@ -163,14 +166,14 @@ def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
 
 def beyond(analyses: Analyses) -> tuple[str, list[Picture]]:
     """Return what the paper does not have: locality and harmonicity against the gap, over all analysed rows."""
-    lines: list[list[str]] = []
+    found: list[tuple[str, str, Correlation]] = []
     panels, labels = [], dict[str, None]()
     for name, title, shown in (
         ("attention.distance", "mean attention distance (pixels)", True),
         *((f"jacobian.harmonicity_t{t}", f"harmonicity at t = {t}", t == HARMONIC) for t in LEVELS),
     ):
         rows = list(analyses.having(name))
-        lines += [[title, *line] for line in _correlations(rows)]
+        found += [(title, kind, one) for kind, one in _correlations(rows)]
         if shown and rows:
             points: dict[str, list[list[float]]] = {}
             for record, value in sorted(rows, key=_order):
@@ -183,16 +186,19 @@ def beyond(analyses: Analyses) -> tuple[str, list[Picture]]:
     if not panels:
         return heading + _absent("attention") + " Without them there is nothing to correlate.", []
     text = (
-        "Over all analysed rows: does a network with more local attention, or with more harmonic eigenvectors, have a smaller gap? "
+        "Does a network with more local attention, or with more harmonic eigenvectors, have a smaller gap? "
         "A positive rho with the attention distance, or a negative one with harmonicity, says yes. "
         "Spearman's rank correlation with the PSNR gap; its 95% interval is that of a bootstrap over configurations, which keeps the "
-        f"seeds of one configuration together (none below {FEWEST} configurations). With so few configurations the intervals are rough, "
-        "and a correlation over rows that differ in N, network and recipe at once says nothing of what causes what: hence the lines "
-        "for rows that share dataset, recipe and N."
+        f"seeds of one configuration together (none below {FEWEST} configurations); p belongs to it, and Holm's correction of p is over "
+        "the lines of this table. A decimal that another draw of resamples could change is left out. "
+        "With so few configurations both are rough, and a correlation over rows that differ in N, network and "
+        "recipe at once says nothing of what causes what: hence the lines for rows that share dataset, recipe and N. Those, and the line "
+        "of trained networks, are without the references in closed form, whose gaps and Jacobians are known beforehand and lie apart."
     )
-    table = markdown_table(
-        ["number", "rows", "Spearman's rho with the gap", "95% interval", "rows (configurations)"], lines, [False, False, True, True, True]
-    )
+    titles = ["number", "rows", "Spearman's rho with the gap", "95% interval", "p", "Holm", "rows (configurations)"]
+    corrected = zip(*(holm([one.p and getattr(one.p, side) for _, _, one in found]) for side in ("value", "least", "most")), strict=True)
+    lines = [[title, kind, *_words(one, values)] for (title, kind, one), values in zip(found, corrected, strict=True)]
+    table = markdown_table(titles, lines, [False, False, True, True, True, True, True])
     picture = Picture(
         "scatter",
         PurePosixPath("figures", "gap-against-insides.svg"),
@@ -202,25 +208,30 @@ def beyond(analyses: Analyses) -> tuple[str, list[Picture]]:
     return heading + text + f"\n\n{table}", [picture]
 
 
-def _correlations(rows: Sequence[tuple[Record, float]]) -> list[list[str]]:
-    """Return one line for all rows, one for those that were trained, one for each dataset, recipe and N with enough of them."""
-    kinds = {"all": list(rows)}
-    if any(record.training.steps == 0 for record, _ in rows):
-        kinds["trained networks"] = [one for one in rows if one[0].training.steps > 0]
-    for recipe, subset, dataset in sorted({_table(record) for record, _ in rows}):
-        kinds[f"{dataset}, {recipe}, N = {subset}"] = [one for one in rows if _table(one[0]) == (recipe, subset, dataset)]
+def _correlations(rows: Sequence[tuple[Record, float]]) -> list[tuple[str, Correlation]]:
+    """Return a line for all rows, one for trained networks, and of these one for each dataset, recipe and N with enough of them."""
+    trained = [one for one in rows if one[0].training.steps > 0]
+    kinds = {"all": list(rows)} | ({"trained networks": trained} if len(trained) < len(rows) else {})
+    for recipe, subset, dataset in sorted({_table(record) for record, _ in trained}):
+        kinds[f"trained networks, {dataset}, {recipe}, N = {subset}"] = [
+            one for one in trained if _table(one[0]) == (recipe, subset, dataset)
+        ]
     lines = []
     for kind, belonging in kinds.items():
         found = correlate([Observation(value, record.psnr_gap, _configuration(record)) for record, value in belonging])
         if found and (kind == "all" or found.configurations >= FEWEST):
-            lines.append([escaped(kind), *_words(found)])
+            lines.append((escaped(kind), found))
     return lines
 
 
-def _words(found: Correlation) -> list[str]:
-    ends = NONE if found.low is None or found.high is None else f"[{plain(found.low)}, {plain(found.high)}]"
-    note = f", {found.undefined} resamples without one" if found.undefined else ""
-    return [plain(found.rho), ends + note, f"{found.rows} ({found.configurations})"]
+def _words(found: Correlation, corrected: Sequence[float | None]) -> list[str]:
+    """Return the cells of a line; `corrected` is p after Holm, and the ends of where another draw of resamples would put it."""
+    ends = NONE if found.low is None or found.high is None else f"[{settled(found.low)}, {settled(found.high)}]"
+    note = f", {found.undefined:.1%} of resamples without one" if found.undefined >= 0.0005 else ""
+    value, least, most = corrected
+    holds = None if value is None or least is None or most is None else Drawn(value, least, most)
+    p, p_holm = (NONE if one is None else escaped(settled_p(one)) for one in (found.p, holds))
+    return [plain(found.rho), ends + note, p, p_holm, f"{found.rows} ({found.configurations})"]
 
 
 def _order(row: tuple[Record, float]) -> Row:
