@@ -16,6 +16,7 @@ from benchmark.declaring.spec import AXES, from_record
 from benchmark.errors import BenchError, NotRun, UsageError
 from benchmark.files import write_bytes, write_text
 from benchmark.recording import errors, record, submission, verification
+from benchmark.recording.markdown import markdown_table
 from benchmark.recording.record import Record, path_of
 from benchmark.recording.submission import RECORDS, REGISTRY, Source, Submission, Submitted
 
@@ -84,11 +85,13 @@ def page(made: Submission, records: Sequence[Record]) -> str:
     """Return what a reviewer reads first, in Markdown; everything said by the author stands in code quotes."""
     said = {"Author": made.author, "Licence": made.licence, "Paper": made.paper or "none named", "Made": made.created}
     lines = [f"# Submission {made.name}", "", *(f"- {name}: {_quoted(value)}" for name, value in said.items()), ""]
-    lines += ["| row | gap, dB | PSNR test | parameters | weights |", "| --- | ---: | ---: | ---: | --- |"]
+    rows = []
     for row, one in zip(made.rows, records, strict=True):
         where = _quoted(row.weights_at) if row.weights_at else "nowhere named"
-        numbers = f"{one.psnr_gap:.3f} | {one.psnr_test:.3f} | {one.training.parameters:,}"
-        lines.append(f"| {_quoted(one.row.title)}, {_quoted(one.row.recipe)} | {numbers} | {where} |")
+        numbers = f"{one.psnr_gap:.3f}", f"{one.psnr_test:.3f}", f"{one.training.parameters:,}"
+        rows.append((f"{_quoted(one.row.title)}, {_quoted(one.row.recipe)}", *numbers, where))
+    titles = ("row", "gap, dB", "PSNR test", "parameters", "weights")
+    lines.append(markdown_table(titles, rows, [False, True, True, True, False]))
     lines += ["", "Entries and code of its own: " + (", ".join(_quoted(one.path) for one in made.sources) or "none"), ""]
     lines += ["```", *(row.command for row in made.rows), f"bench verify submissions/{made.name}", "```"]
     return "\n".join(lines) + "\n"

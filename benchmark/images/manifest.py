@@ -15,6 +15,7 @@ from typing import Any, Literal
 from benchmark.contract import Dataset
 from benchmark.declaring import kinds
 from benchmark.declaring.fields import FieldError, Positive, added, checked, from_json, to_json
+from benchmark.declaring.registry import NAME
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_bytes
 
@@ -22,7 +23,6 @@ LISTED = 20_000  # ids that a manifest holds itself
 ORDERING = "image i of the array is ids[i]; ids null: the decimal index i; a subset sorts by sha256('dataset:seed:id')"
 FOLLOWING = ORDERING.replace("'dataset:seed:id'", "'follows:seed:id'")
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -114,7 +114,7 @@ def kind_of(dataset: Dataset) -> str:
 
 def packed_folder(home: Path, name: str) -> Path:
     """Return the folder of the packed images of that name."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise UsageError(f"'{name}' cannot name a dataset: use letters, digits, _ . and -, not beginning with . or -.")
     return home / "packed" / name
 

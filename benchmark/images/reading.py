@@ -8,7 +8,6 @@ unpacked once for all (`in_parts`).
 
 import fcntl
 import multiprocessing
-import os
 import signal
 import sys
 from collections import deque
@@ -23,6 +22,7 @@ import numpy as np
 
 from benchmark.contract import ImageError, Source
 from benchmark.errors import BenchError
+from benchmark.running.cores import cores
 
 Image: TypeAlias = np.ndarray | ImageError
 Images: TypeAlias = Generator[tuple[str, Image], None, None]
@@ -46,11 +46,6 @@ def read_all(source: Source, ids: Sequence[str], done: int) -> Images:
     if forks and not getattr(source, "in_parts", False):
         return by_processes(source, ids, done, workers)
     return by_threads(source, ids, done, workers)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def read(source: Source, image_id: str) -> Image:

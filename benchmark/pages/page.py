@@ -1,6 +1,6 @@
 """Tables, claims and pictures to one Markdown page. Everything that comes from a record is escaped."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote
@@ -14,6 +14,7 @@ from benchmark.pages.plots import section_pictures
 from benchmark.pages.tables import BASELINE, Row, Table, tabulate, withdrawn
 from benchmark.pages.text import NONE, amount, escaped
 from benchmark.pages.verdicts import Numbers
+from benchmark.recording.markdown import markdown_table
 from benchmark.recording.marks import NONE as UNMARKED
 from benchmark.recording.marks import Marks
 from benchmark.recording.published import Published, repeats_paper
@@ -53,12 +54,6 @@ def write_page(
         prose.environments(records),
     ]
     return "\n\n".join(part for part in parts if part) + "\n", pictures
-
-
-def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool] | None = None) -> str:
-    """Return a Markdown table of cells that are Markdown already; `right` says which columns are numbers."""
-    rule = ["---:" if number else "---" for number in right or [False] * len(titles)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [titles, rule, *rows])
 
 
 def experiment(one: Told, *, drawn: bool = True) -> str:

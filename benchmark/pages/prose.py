@@ -11,6 +11,7 @@ from benchmark.pages.statistics import Corrected
 from benchmark.pages.tables import BASELINE
 from benchmark.pages.text import NONE, escaped, plain, signed
 from benchmark.pages.verdicts import RULE, Judged, Numbers, agreeing, judge, left_over, of_the_board, p_words, verdict
+from benchmark.recording.markdown import markdown_table
 from benchmark.recording.record import METRIC_VERSION, Record
 
 HOW_TO_READ = f"""## How to read
@@ -65,15 +66,13 @@ def claims(records: Sequence[Record], numbers: Numbers | None = None) -> str:
     run = [claim for claim in declared().own if any(one.claim == claim and one.equal_steps for one in judged)]
     if not run:
         return ""
-    lines = ["| claim | comparison | statistic | at equal steps | at equal PSNR train |", "| --- | --- | --- | --- | --- |"]
+    rows = []
     for claim in run:
         mine = [one for one in judged if one.claim == claim]
         for one in mine:
             what = f"**{escaped(claim.name)}** {escaped(claim.said)}" if one is mine[0] else ""
-            lines.append(
-                f"| {what} | {_comparison(one)} | {escaped(named(claim.statistic))} | "
-                f"{escaped(difference_words(one, one.equal_steps))} | {escaped(difference_words(one, one.equal_fit))} |"
-            )
+            differences = [escaped(difference_words(one, way)) for way in (one.equal_steps, one.equal_fit)]
+            rows.append([what, _comparison(one), escaped(named(claim.statistic)), *differences])
     cautions = "\n".join(f"- {line}" for line in cautions_of(judged))
     waiting = ", ".join(escaped(claim.name) for claim in declared().own if claim not in run)
     return "\n\n".join(
@@ -82,7 +81,7 @@ def claims(records: Sequence[Record], numbers: Numbers | None = None) -> str:
             "## Claims",
             RULE,
             left_over(judged),
-            "\n".join(lines),
+            markdown_table(["claim", "comparison", "statistic", "at equal steps", "at equal PSNR train"], rows),
             f"Declared, and not run: {waiting}." if waiting else "",
             f"What is left of a difference at equal fit, and how far seeds lie apart beside it:\n\n{cautions}" if cautions else "",
         )
@@ -208,8 +207,7 @@ def environments(records: Sequence[Record]) -> str:
         return ""
     titles = ["records", "device", "processor", "platform", "python", "torch", "benchmark"]
     seen = Counter((r.training.device, *(getattr(r.environment, name) for name in titles[2:])) for r in records)
-    rows = [" | ".join([str(count), *map(escaped, where)]) for where, count in sorted(seen.items())]
-    table = "\n".join(f"| {row} |" for row in [" | ".join(titles), " | ".join(["---"] * len(titles)), *rows])
+    table = markdown_table(titles, [[str(count), *map(escaped, where)] for where, count in sorted(seen.items())])
     changed = sum(record.environment.modified is True for record in records)
     note = f"\n\n{changed} of {len(records)} records were made with changes that are not in their commit." if changed else ""
     return f"## Where it ran\n\n{table}{note}"

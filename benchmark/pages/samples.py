@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from benchmark.pages.text import escaped
+from benchmark.recording.markdown import markdown_table
 from benchmark.recording.record import Record, path_of
 
 FOLDER = "samples"
@@ -30,6 +31,5 @@ def section(records: Sequence[Record], out: Path) -> str:
         names = [f"{escaped(r.row.model)} {escaped(r.row.layout)}, seed {r.row.seed}" for r in same]
         links = [f"![samples]({quote(grid_path(Path(), r).as_posix())})" for r in same]
         parts.append(f"### Samples: {escaped(key[0])} on {escaped(key[1])}, N = {key[2]:,}")
-        cells = [f"| {name} | {link} |" for name, link in zip(names, links, strict=True)]
-        parts.append("\n".join(["| row | samples |", "| --- | --- |", *cells]))
+        parts.append(markdown_table(["row", "samples"], list(zip(names, links, strict=True))))
     return "\n\n".join(parts)

@@ -8,11 +8,12 @@ from urllib.parse import quote
 from benchmark.pages import prose
 from benchmark.pages.columns import marked
 from benchmark.pages.experiments import told
-from benchmark.pages.page import experiment, markdown_table
+from benchmark.pages.page import experiment
 from benchmark.pages.statistics import Paired
 from benchmark.pages.tables import BASELINE, Row, Table, tabulate
 from benchmark.pages.text import NONE, escaped, interval, plain, rank_words, signed
 from benchmark.pages.verdicts import Numbers
+from benchmark.recording.markdown import markdown_table
 from benchmark.recording.marks import NONE as UNMARKED
 from benchmark.recording.marks import Marks
 from benchmark.recording.record import METRIC_VERSION, Record

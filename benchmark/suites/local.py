@@ -1,10 +1,10 @@
 """The rows of a sweep as processes of this machine."""
 
-import os
 from collections.abc import Sequence
 
 from benchmark.declaring.row import Row
 from benchmark.errors import UsageError
+from benchmark.running.cores import cores
 from benchmark.suites.child import COMMAND, Process, environment, words
 from benchmark.suites.engine import Job, Site
 
@@ -48,8 +48,3 @@ def check_jobs(jobs: int | None) -> None:
     """Raise UsageError where no row at all may run."""
     if jobs is not None and jobs < 1:
         raise UsageError(f"`jobs={jobs}` must be at least 1.")
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -17,6 +17,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmark.contract import Source
 from benchmark.images import datasets, reading
+from benchmark.running.cores import cores
 from registry.datasets.celeba import CelebA
 from registry.datasets.decode import to_pixels
 from registry.datasets.image_folder import ImageFolder
@@ -58,7 +59,7 @@ def seconds(call: Callable[[], object]) -> tuple[float, float]:
 
 def drain(read: Callable[[Source, Sequence[str], int, int], reading.Images], source: Source) -> None:
     """Read every image of a source and drop it."""
-    for _ in read(source, source.ids, 0, reading.cores()):
+    for _ in read(source, source.ids, 0, cores()):
         pass
 
 
@@ -70,7 +71,7 @@ def test_packing_against_the_bare_decoder(benchmark: BenchmarkFixture, tmp_path:
     taken: dict[str, list[tuple[float, float]]] = {"bare": [], "packing": [], "processes": [], "threads": []}
 
     def turn() -> None:
-        taken["bare"].append(seconds(lambda: decode_alone(contents, reading.cores())))
+        taken["bare"].append(seconds(lambda: decode_alone(contents, cores())))
         taken["packing"].append(seconds(lambda: datasets.add("shots", dataset, home=tmp_path / "home", root=root)))
         shutil.rmtree(tmp_path / "home")
         source = dataset.open(root)
@@ -114,6 +115,6 @@ def test_a_hundred_thousand_images_need_less_than_a_gigabyte(tmp_path: Path) -> 
         most = max(most, memory_of(process.pid))
         time.sleep(0.05)
     assert process.stdout is not None and "packed 100,300 images of 32x32" in process.stdout.read()
-    print(f"most memory of packing 100,300 images with {reading.cores()} workers: {most / 2**20:.0f} MiB")
+    print(f"most memory of packing 100,300 images with {cores()} workers: {most / 2**20:.0f} MiB")
     assert 50 * 2**20 < most < 2**30
     assert (tmp_path / "packed/church/images.npy").stat().st_size == 128 + 100_300 * 3072

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from benchmark.pages.claims import Claim
-from benchmark.pages.page import markdown_table
 from benchmark.pages.quantities import apart, apart_with_interval, named
 from benchmark.pages.report.evidence import Evidence, count, printed_once
 from benchmark.pages.statistics import Corrected
 from benchmark.pages.text import NONE, escaped, plain
 from benchmark.pages.verdicts import p_words, plain_side
+from benchmark.recording.markdown import markdown_table
 
 
 def claims_table(evidence: Sequence[Evidence]) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmark.declaring.row import Row
-from benchmark.pages.page import markdown_table
 from benchmark.pages.report.correlation import (
     FEWEST,
     Correlation,
@@ -23,6 +22,7 @@ from benchmark.pages.statistics import estimate, holm
 from benchmark.pages.text import NONE, escaped, plain
 from benchmark.pages.verdicts import Numbers
 from benchmark.recording import analyses
+from benchmark.recording.markdown import markdown_table
 from benchmark.recording.record import METRIC_VERSION, Record
 from benchmark.recording.style import Picture, short
 

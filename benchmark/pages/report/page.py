@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 from benchmark.declaring.entries import load_suite
 from benchmark.pages.claims import declared
-from benchmark.pages.page import markdown_table
 from benchmark.pages.report import inside
 from benchmark.pages.report.assumed import assumed
 from benchmark.pages.report.claimed import claims_table
@@ -25,6 +24,7 @@ from benchmark.pages.report.exhibits import EXHIBITS, Exhibit, doubt
 from benchmark.pages.report.pictures import Bank
 from benchmark.pages.text import escaped
 from benchmark.pages.verdicts import Numbers
+from benchmark.recording.markdown import markdown_table
 from benchmark.recording.published import VARIANTS, Published
 from benchmark.recording.record import Record
 from benchmark.recording.style import Picture

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from benchmark.pages.page import markdown_table
 from benchmark.pages.report.evidence import value_of
 from benchmark.pages.report.pictures import DATASETS, MODELS, Bank, dataset_name
 from benchmark.pages.statistics import estimate
 from benchmark.pages.text import NONE
 from benchmark.pages.verdicts import percent
+from benchmark.recording.markdown import markdown_table
 from benchmark.recording.published import Published
 
 SUBSETS = (10_000, 100_000)
