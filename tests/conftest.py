@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmark.cli import main
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background of a script ignores Ctrl-C, and hands that on
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -59,5 +61,21 @@ def bench(home: Path) -> Bench:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=timeout, env=os.environ | {"BENCH_HOME": str(home)}, check=False
         )
+
+    return call
+
+
+@pytest.fixture
+def typed_here(home: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+    """Run the command line in this process: for what is over in a moment, and of which only the words matter."""
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        try:
+            code = main(words)
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, said.out, said.err)
 
     return call

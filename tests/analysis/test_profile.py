@@ -83,8 +83,8 @@ def test_a_row_is_profiled_without_its_images(home: Path, bench: Bench) -> None:
         ([*TINY, "--steps", "1", "--trace", "/proc/none/trace.json"], "/proc/none"),
     ],
 )
-def test_what_cannot_be_profiled_is_said(bench: Bench, words: list[str], message: str) -> None:
-    done = bench("profile", *words)
+def test_what_cannot_be_profiled_is_said(typed_here: Bench, words: list[str], message: str) -> None:
+    done = typed_here("profile", *words)
     assert done.returncode in (1, 2)
     assert message in done.stderr
     assert "Traceback" not in done.stderr

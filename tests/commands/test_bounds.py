@@ -20,6 +20,6 @@ def test_plain_numbers_are_read() -> None:
 
 
 @pytest.mark.parametrize("words", [["--checkpoint-every", "nan"], ["--threads", "9" * 20], ["--device", "meta"]])
-def test_a_run_refuses_them_in_one_paragraph(bench: Bench, words: list[str]) -> None:
-    done = bench("run", *TINY, *words)
+def test_a_run_refuses_them_in_one_paragraph(typed_here: Bench, words: list[str]) -> None:
+    done = typed_here("run", *TINY, *words)
     assert done.returncode == 2 and "Traceback" not in done.stderr and words[1] in done.stderr

@@ -128,23 +128,23 @@ def test_a_shell_completes_names(home: Path) -> None:
         (["run", "--model", "unet_mini", "--layout", "local_head", "--dataset", "dead_leaves8"], 2, "Use --layout global, or a model"),
     ],
 )
-def test_a_wrong_command_is_one_paragraph_and_an_exit_code(bench: Bench, words: list[str], code: int, message: str) -> None:
-    done = bench(*words)
+def test_a_wrong_command_is_one_paragraph_and_an_exit_code(typed_here: Bench, words: list[str], code: int, message: str) -> None:
+    done = typed_here(*words)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
-def test_list_as_json_names_every_entry(bench: Bench) -> None:
-    listed = json.loads(bench("list", "--json", "--registry", str(ENTRIES)).stdout)
+def test_list_as_json_names_every_entry(typed_here: Bench) -> None:
+    listed = json.loads(typed_here("list", "--json", "--registry", str(ENTRIES)).stdout)
     assert set(listed) == {"models", "layouts", "datasets", "recipes", "suites"}
     assert "dit_tiny" in {entry["name"] for entry in listed["models"]}
     assert all(entry["description"] for entries in listed.values() for entry in entries)
 
 
-def test_dry_run_runs_nothing(bench: Bench, home: Path) -> None:
-    done = bench("run", *TINY, "--dry-run", "--json")
+def test_dry_run_runs_nothing(typed_here: Bench, home: Path) -> None:
+    done = typed_here("run", *TINY, "--dry-run", "--json")
     facts = json.loads(done.stdout)
     assert facts["parameters"] > facts["parameters_trainable"] > 1000
     assert facts["forward_flops"] > 0
@@ -152,11 +152,11 @@ def test_dry_run_runs_nothing(bench: Bench, home: Path) -> None:
     assert facts["attention"] == ["global", "global"]
     assert facts["spec"]["recipe"]["config"]["steps"] == 40
     assert not (home / "runs").exists()
-    assert "recipe.steps" in bench("run", *TINY, "--dry-run").stdout
+    assert "recipe.steps" in typed_here("run", *TINY, "--dry-run").stdout
 
 
-def test_dry_run_of_the_title_command_resolves_without_its_data(bench: Bench) -> None:
-    done = bench("run", "--model", "unet_mini", "--layout", "global", "--dataset", "lsun_church", "--dry-run", "--no-timing", "--json")
+def test_dry_run_of_the_title_command_resolves_without_its_data(typed_here: Bench) -> None:
+    done = typed_here("run", "--model", "unet_mini", "--layout", "global", "--dataset", "lsun_church", "--dry-run", "--no-timing", "--json")
     assert json.loads(done.stdout)["estimated_seconds"] is None
     assert "bench data add lsun_church" in json.loads(done.stdout)["data"]
 

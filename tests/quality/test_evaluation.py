@@ -75,8 +75,8 @@ def test_scores_join_the_record_and_a_kill_changes_nothing(bench: Bench, home: P
         (["--metrics", "fid", "--samples", "600", "--allow-small", "--inception-weights", "none.pth"], 2, "none.pth cannot be read"),
     ],
 )
-def test_what_cannot_be_scored_is_one_paragraph(bench: Bench, finished: str, words: list[str], code: int, message: str) -> None:
-    done = bench("evaluate", finished, "--registry", str(ENTRIES), *words)
+def test_what_cannot_be_scored_is_one_paragraph(typed_here: Bench, finished: str, words: list[str], code: int, message: str) -> None:
+    done = typed_here("evaluate", finished, "--registry", str(ENTRIES), *words)
     assert (done.returncode, message in done.stderr, done.stdout) == (code, True, ""), done.stderr
     assert "Traceback" not in done.stderr
 
