@@ -47,11 +47,11 @@ def rules(path: Path, records: Path | None, home: Path, codes: Codes) -> Rules:
 
 def check_errors(made: Record, path: Path) -> str:
     """Raise BenchError where the errors beside the record at `path` cannot have given its curves; NotRun where there are none."""
-    from benchmark.recording import errors  # numpy, which a look at records does without
-
-    beside = errors.beside(path)
+    beside = path.with_suffix(".safetensors")  # as errors.beside says, but a look at records does without its numpy
     if not beside.is_file():
         raise NotRun("no errors of single images are beside it")
+    from benchmark.recording import errors
+
     if found := errors.disagreements(made, errors.read(beside)):
         raise BenchError(f"the errors beside it ({beside.name}) give other numbers: {'; '.join(found)}. Remove them, or run the row again.")
     return "the errors beside it give its curves, within their rounding"
