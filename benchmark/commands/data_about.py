@@ -80,7 +80,7 @@ def data_list(options: argparse.Namespace) -> int:
 
     search = registry.roots(options.registry)
     used = holdings.uses(home(), search)
-    told = []
+    told: list[dict[str, Any]] = []
     for name, file in registry.entries("dataset", search).items():
         images, state = map(typed, datasets.status(name, home(), entries.load(file).config))
         told.append({"name": name, "what it is": file.description, "images": images, "state": state})

@@ -14,16 +14,18 @@ from registry.datasets.tree import RECENT
 
 
 class Folder:
-    """The files that lie directly in a folder; `newest` are the names of those that were changed last."""
+    """The files that lie directly in a folder; `newest` are those that were changed last, `others` what is no file, and why."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             with os.scandir(path) as entries:
-                states = {entry.name: entry.stat() for entry in entries if entry.is_file()}
+                found = {entry.name: entry.stat() if entry.is_file() else None for entry in entries}
         except OSError as problem:
             raise ImageError(f"{problem.filename} cannot be read: {problem.strerror}") from None
+        states = {name: state for name, state in found.items() if state}
         self.sizes: Mapping[str, int] = {name: state.st_size for name, state in states.items()}
+        self.others = [("a folder, or a link that leads nowhere", name) for name, state in found.items() if state is None]
         self.newest = heapq.nlargest(RECENT, states, key=lambda name: states[name].st_mtime_ns)
 
     def content(self, name: str) -> bytes:
@@ -38,13 +40,20 @@ class Folder:
 
 
 class Zip:
-    """The members of a zip, by the last part of their names; hidden ones and folders are left out."""
+    """The members of a zip, by the last part of their names; `others` are those left out, and why; folders do not count."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._open()
-        members = (member for member in self._archive.infolist() if not member.is_dir())
-        self._members = {PurePosixPath(one.filename).name: one for one in members if not _hidden(one.filename)}
+        self.others: list[tuple[str, str]] = []
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        for one in self._archive.infolist():
+            if one.is_dir():
+                continue
+            if _hidden(one.filename):
+                self.others.append(("hidden", one.filename))
+            elif self._members.setdefault(PurePosixPath(one.filename).name, one) is not one:
+                self.others.append(("a second file of its name in the zip", one.filename))
         self.newest: list[str] = []  # of all that is in it nobody can tell
         self.sizes: Mapping[str, int] = {name: member.file_size for name, member in self._members.items()}
 

@@ -100,6 +100,8 @@ class CelebASource:
                 left_out.add("not listed in the partition file", name)
             elif not stems[path.stem]:
                 left_out.add("of another partition", name, expected=True)
+        for reason, name in self._images.others:
+            left_out.add(reason, name, expected=reason == "hidden")
         for other in others:
             left_out.add("not needed: the images are read from elsewhere", other.name, expected=True)
         return left_out

@@ -545,7 +545,17 @@ def test_taken_and_left_out_are_all_that_lies_there(tmp_path: Path) -> None:
     faces = celeba(tmp_path / "faces", JPEGS * 2, "001210")
     (faces / "img_align_celeba" / "000009.jpg").write_bytes(JPEGS[0])
     (faces / "img_align_celeba" / "notes.txt").write_text("")
-    assert total(FACES, faces) == 8
+    (faces / "img_align_celeba" / "more").mkdir()
+    assert total(FACES, faces) == 9
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        archive.writestr("list_eval_partition.txt", "000001.jpg 0\n000002.jpg 1\n")
+        archive.mkdir("img_align_celeba")
+        for name in ("img_align_celeba/000001.jpg", "img_align_celeba/000002.jpg", "copy/000001.jpg", "__MACOSX/._000001.jpg"):
+            archive.writestr(name, JPEGS[0])
+    assert total(FACES, tmp_path / "faces.zip") == 5
+    assert [one.reason for one in FACES.open(tmp_path / "faces.zip").left_out if not one.expected] == [
+        "a second file of its name in the zip"
+    ]
     classes = imagenet(tmp_path / "classes", JPEGS * 2)
     (classes / "train" / "n09999999.tar").write_bytes(b"")
     (classes / "train" / "other").mkdir()
