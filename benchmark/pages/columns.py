@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from benchmark.pages import onsets
+from benchmark.pages.capped import capped_words
 from benchmark.pages.statistics import estimate
 from benchmark.pages.tables import BASELINE, Row, Table
 from benchmark.pages.text import (
@@ -49,13 +50,17 @@ def main_columns(table: Table) -> list[Column]:
         ("layout", lambda row: [row.series.layout, *([f"other images: {row.series.images}"] if row.series.images else []), *marked(row)]),
     ]
     numbers = [
-        ("PSNR train, dB", lambda row: estimate_lines(row.psnr_train)),
+        ("PSNR train, dB", lambda row: [*estimate_lines(row.psnr_train), *_capped(row)]),
         ("PSNR test, dB", lambda row: estimate_lines(row.psnr_test)),
-        ("gap, dB", lambda row: estimate_lines(row.psnr_gap)),
+        ("gap, dB", lambda row: [*estimate_lines(row.psnr_gap), *_capped(row)]),
         (f"gap − {BASELINE}, equal steps", lambda row: paired_lines(row.equal_steps)),
         (f"gap − {BASELINE}, equal PSNR train", lambda row: paired_lines(row.equal_fit)),
     ]
     return [_column(table, title, cell, numeric=False) for title, cell in names] + [_column(table, *pair) for pair in numbers]
+
+
+def _capped(row: Row) -> list[str]:
+    return [words] if (words := capped_words(row)) else []
 
 
 def marked(row: Row) -> list[str]:

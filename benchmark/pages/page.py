@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from benchmark.pages import columns, prose
 from benchmark.pages import told as words
+from benchmark.pages.capped import capped_note
 from benchmark.pages.experiment_pictures import picture
 from benchmark.pages.experiments import Told, told
 from benchmark.pages.objectives import LEFT, TITLES, Siblings, cells, siblings
@@ -137,6 +138,8 @@ def _notes(table: Table) -> list[str]:
         name = f"{escaped(row.series.model)} {escaped(row.series.layout)}"
         if row.mark:
             notes.append(f"{name}: **{row.mark.state}** ({escaped(row.mark.day)}): {escaped(row.mark.reason)}")
+        if capped := capped_note(row):
+            notes.append(f"{name}: {escaped(capped)}")
         if row.series.images:
             notes.append(
                 f"{name}, {escaped(row.series.images)}: of other images than the other records of this dataset, N and seed. A row of its "

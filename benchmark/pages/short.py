@@ -6,6 +6,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from benchmark.pages import prose
+from benchmark.pages.capped import capped_words
 from benchmark.pages.columns import marked
 from benchmark.pages.experiments import told
 from benchmark.pages.page import experiment
@@ -69,6 +70,7 @@ def _row(table: Table, row: Row) -> list[str]:
     name = f"{escaped(row.series.model)}<br>{escaped(row.series.layout)}{images}"
     name += "".join(f"<br>**{line}**" for line in marked(row))
     ends = f"<br>{interval(row.psnr_gap)}" if row.psnr_gap.low is not None else ""
+    ends += f"<br>{capped}" if (capped := capped_words(row)) else ""
     return [
         f"{table.subset:,}",
         rank_words(row.rank),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.pages import prose
 from benchmark.pages import told as words
+from benchmark.pages.capped import capped_words
 from benchmark.pages.claims import Claim, declared
 from benchmark.pages.columns import analysis_columns, marked
 from benchmark.pages.experiments import Told, told
@@ -94,7 +95,7 @@ def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers, *, na
         for place, row in enumerate(table.rows):
             name = f"{row.series.model}\n{row.series.layout}" if several else row.series.layout
             name += f"\nother images: {row.series.images}" if row.series.images else ""
-            name += "".join(f"\n{line}" for line in marked(row))
+            name += "".join(f"\n{line}" for line in (*marked(row), capped_words(row)) if line)
             _fill(
                 grid,
                 [

@@ -91,9 +91,10 @@ class Psnr:
         return mean(self.clipped.gap)
 
     @property
-    def capped_steps(self) -> int:
-        """How many diffusion steps stand at the largest PSNR, clipped reading, on training or on test images."""
-        return sum(max(pair) > CAP - 1e-6 for pair in zip(self.clipped.train, self.clipped.test, strict=True))
+    def capped(self) -> tuple[int, ...]:
+        """The places of the diffusion steps that stand at the largest PSNR, clipped reading, on training or on test images."""
+        pairs = zip(self.clipped.train, self.clipped.test, strict=True)
+        return tuple(place for place, pair in enumerate(pairs) if max(pair) > CAP - 1e-6)
 
 
 @checked

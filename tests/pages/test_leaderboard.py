@@ -426,6 +426,8 @@ def test_scores_of_different_making_have_their_own_columns(tmp_path: Path) -> No
     [
         ("reference_digest", "deadbeef99", "reference deadbeef"),
         ("reference_samples", 2048, "2,048 images"),
+        ("reference_trained_on", 7, "330 images, 7 of them trained on"),
+        ("reference_trained_on", 0, "330 images, none trained on"),
         ("sampling", "ddim, 50 steps, seed 0", "ddim, 50 steps, seed 0"),
         ("small", True, "too few to compare"),
         ("version", "fd_randconv-2", "fd_randconv-2"),
@@ -441,6 +443,7 @@ def test_whatever_a_score_depends_on_parts_it_from_the_others(tmp_path: Path, fi
         extractor="randconv",
         weights_digest="abcdefghij",
         reference_digest="0",
+        reference_samples=330,
         version="fd_randconv-1",
     )
     scores = [score, replace(score, value=0.7), replace(score, value=9.0, **{field: other})]
@@ -451,6 +454,20 @@ def test_whatever_a_score_depends_on_parts_it_from_the_others(tmp_path: Path, fi
     row = text.splitlines()[_first(text, "| – | dit_mini")]
     assert "0.600 ± 0.141" in row
     assert "9.000" in row
+
+
+def test_a_ratio_stands_beside_its_null_and_one_without_a_null_says_so(tmp_path: Path) -> None:
+    plain = Score(value=1.2, sd=None, samples=64, extractor="pixels", weights_digest=None, reference_digest="", version="memorisation-1")
+    over = replace(plain, version="memorisation-2", value=0.9, null=1.15)
+    scores = [plain, over, replace(over, value=0.7, null=1.25)]
+    text = page([made(1.0, seed=seed, scores={"memorisation_ratio_test": one}) for seed, one in enumerate(scores)], tmp_path)
+    titles, row = (text.splitlines()[_first(text, start)].split(" | ") for start in ("| rank", "| – | dit_mini"))
+    cells = {title: cell for title, cell in zip(titles, row, strict=True) if "nearest training" in title}
+    assert list(cells.values()) == ["1.200", "0.800 ± 0.141<br>[−0.471, 2.071]<br>null 1.200"]
+    assert [next(word for word in ("its null not taken", "over that of held-out images") if word in title) for title in cells] == [
+        "its null not taken",
+        "over that of held-out images",
+    ]
 
 
 def _first(text: str, start: str) -> int:

@@ -111,8 +111,8 @@ def test_gap_is_truncated_at_zero_at_every_step() -> None:
 
 def test_the_steps_at_the_largest_psnr_are_counted() -> None:
     assert math.isclose(10 * math.log10(4 / SMALLEST_MSE), record.CAP, abs_tol=1e-9)
-    assert make_record(train=(100.0, 99.99, 10.0), test=(100.0, 100.0, 12.0)).psnr.capped_steps == 2
-    assert make_record(train=(20.0, 10.0), test=(19.0, 12.0)).psnr.capped_steps == 0
+    assert make_record(train=(100.0, 99.99, 10.0), test=(100.0, 100.0, 12.0)).psnr.capped == (0, 1)
+    assert make_record(train=(20.0, 10.0), test=(19.0, 12.0)).psnr.capped == ()
 
 
 @pytest.mark.parametrize(

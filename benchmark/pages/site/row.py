@@ -17,7 +17,7 @@ from benchmark.pages.text import amount, escaped, plain, short_text
 from benchmark.recording import analyses, errors, levels
 from benchmark.recording.curves import mean_curves
 from benchmark.recording.marks import Mark
-from benchmark.recording.record import Record, Score, path_of
+from benchmark.recording.record import CAP, Record, Score, path_of
 from benchmark.recording.said import one_line
 
 ANALYSES = {
@@ -146,6 +146,9 @@ def _facts(run: Record) -> dict[str, str]:
         "peak memory": f"{amount(spent.peak_memory_bytes)}B",
         "resumed": f"{spent.resumed} times",
         "notes": "; ".join(spent.notes),
+        f"steps at {CAP:g} dB, the largest PSNR": f"{len(capped)} of {len(run.psnr.diffusion_steps)}"
+        if (capped := run.psnr.capped)
+        else "",
     }
     said |= {field.name: str(getattr(where, field.name)) for field in fields(where)}
     return {name: short_text(value, 300) for name, value in said.items() if value}
