@@ -22,22 +22,33 @@ def missing(told: Told) -> str:
     if not told.missing:
         return ""
     absent = sum(count for _, count, _ in told.missing)
-    parts = [name if count == of else f"{name} ({count} of {of})" for name, count, of in told.missing]
-    return f"{absent} of {len(told.rows)} rows are not run yet: {'; '.join(parts)}. What follows rests on the others."
+    parts = [f"{name} ({f'all {of}' if count == of else f'{count} of {of}'})" for name, count, of in told.missing]
+    ran = len(told.rows) - absent
+    return f"{ran} of {len(told.rows)} rows are run, and what follows rests on them. Not yet: {'; '.join(parts)}."
 
 
 def learnt(told: Told) -> str:
-    """Return what the decided claims say, by their verdicts."""
+    """Return what the decided claims say, by their verdicts, as one paragraph."""
+    return " ".join(learnt_lines(told))
+
+
+def not_learnt(told: Told) -> str:
+    """Return what is left open as one paragraph."""
+    return " ".join(not_learnt_lines(told))
+
+
+def learnt_lines(told: Told) -> list[str]:
+    """Return what the decided claims say, by their verdicts, claim by claim."""
     said = []
     for claim in _claims(told):
         for side, word in ((1, ""), (-1, "Contradicted: ")):
             if mine := [one for one in _of(told, claim) if _side(one) == side]:
                 meaning = claim.meaning.shown if side == 1 else claim.meaning.contradicted
                 said.append(f"{meaning or word + claim.statement} ({'; '.join(map(_numbers, mine))}.)")
-    return " ".join([*said, *_fitting(told, seen=True)]) or "Nothing yet: no comparison of its claims is decided."
+    return [*said, *_fitting(told, seen=True)] or ["Nothing yet: no comparison of its claims is decided."]
 
 
-def not_learnt(told: Told) -> str:
+def not_learnt_lines(told: Told) -> list[str]:
     """Return what the claims that are not decided leave open, and what the experiment cannot decide."""
     said = []
     for claim in _claims(told):
@@ -49,7 +60,7 @@ def not_learnt(told: Told) -> str:
         if waiting:
             of = f" ({len(waiting)} of {len(_of(told, claim))} comparisons)" if len(_of(told, claim)) > 1 else ""
             said.append(f"Not run: {claim.name}{of}.")
-    return " ".join([*said, *_fitting(told, seen=False), told.experiment.limits])
+    return [*said, *_fitting(told, seen=False), told.experiment.limits]
 
 
 def factor_words(found: Factor | None) -> str:

@@ -109,7 +109,9 @@ def test_slower_fitting_on_one_dataset_only_is_told_beside_the_comparison_of_the
 def test_a_control_that_is_partly_run_says_what_is_missing() -> None:
     part = [one for one in control_records(-0.4, 0.05, 0.03, seeds=(6, 7)) if one.row.dataset == "dead_leaves8"]
     one = experiment("mini_control", part)
-    assert told.missing(one).startswith("24 of 30 rows are not run yet: dit_mini global on dead_leaves8 (4 of 6); ")
+    assert told.missing(one).startswith(
+        "6 of 30 rows are run, and what follows rests on them. Not yet: dit_mini global on dead_leaves8 (4 of 6); "
+    )
     assert "dit_mini local_3x3_head on dead_leaves8_permuted" in told.missing(one)
     assert "Not run: control-match." in told.not_learnt(one)
     assert all_told([]) == [] and all_told(part[:1]) == []

@@ -21,7 +21,7 @@ from benchmark.errors import BenchError
 from benchmark.networks import cost
 from benchmark.pages import report
 from benchmark.pages.claims import declared
-from benchmark.pages.report import exhibits, html, pictures
+from benchmark.pages.report import drawing, exhibits, html, pictures
 from benchmark.pages.report.correlation import (
     Drawn,
     Observation,
@@ -35,7 +35,7 @@ from benchmark.pages.report.correlation import (
 )
 from benchmark.pages.report.evidence import Printed, count, overall, printed_once, weigh
 from benchmark.pages.text import plain
-from benchmark.recording import analyses
+from benchmark.recording import analyses, style
 from benchmark.recording import published as reported
 from benchmark.recording.record import Record, Score, read_all
 from tests.conftest import Bench
@@ -543,6 +543,17 @@ def test_pictures_are_valid_repeatable_and_legible(own: Path) -> None:
     before = {path: path.read_text() for path in drawn}
     report.build(report.gather(own / "records", PUBLISHED), own / "records", own / "paper")
     assert {path: path.read_text() for path in drawn} == before
+
+
+def test_no_title_of_a_picture_is_clipped(own: Path) -> None:
+    _, shown = report.compose(report.gather(own / "records", PUBLISHED), own / "records", own / "paper")
+    for picture in shown:
+        with style.styled("titles") as figure:
+            drawing.DRAW[picture.kind](figure, picture.numbers)
+            figure.draw_without_rendering()
+            for axes in figure.axes:
+                box = axes.title.get_window_extent()
+                assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, f"{picture.path}: {axes.get_title()}"
 
 
 def test_every_comparison_has_a_line(own: Path) -> None:

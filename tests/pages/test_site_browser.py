@@ -11,15 +11,18 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmark.declaring.spec import from_record
 from benchmark.files import PUBLISHED
 from benchmark.pages import site
 from benchmark.pages.tables import Series, at_equal_fit, at_equal_steps, tabulate
+from benchmark.recording import record
 from benchmark.recording.record import Record
 from tests.pages.hostile import TEXTS, hostile
 from tests.record_factory import made, save, suites
@@ -270,6 +273,25 @@ def test_two_rows_compared_are_what_the_statistics_say(visit: Visit, a: str, b: 
             ends = [float(end) for end in line[2].strip("[]").replace("−", "-").split(", ")]
             assert ends == pytest.approx([wanted.estimate.low, wanted.estimate.high], abs=5.1e-4)
     assert page.locator("#specs tbody tr").count() >= 1
+    assert "carries no digest of its code" in page.locator("#codesaid").inner_text()
+
+
+def test_what_differs_in_the_code_is_told_as_far_as_it_is_known(browser: Any, tmp_path: Path) -> None:
+    """Of two committed rows whose code is here, the files; of one whose code is not, that nobody can tell."""
+    kept = PUBLISHED.parent / "records" / "mini" / "dead_leaves8"
+    records = [record.read(kept / f"{name}-global-n16-s0.json") for name in ("dit_mini", "unet_mini", "dit_mini_gpsa")]
+    today = [replace(one, code=from_record(one.spec).code) for one in records[:2]]
+    folder = save([*today, replace(records[2], code="0" * 64)], tmp_path / "leaderboard" / "records")
+    site.build(site.Sources(folder, tmp_path / "submissions", PUBLISHED, PUBLISHED.parent / "RULES.md"), tmp_path / "site")
+    visit, stem = Visit(browser, f"{(tmp_path / 'site').as_uri()}/"), "rows/mini/dead_leaves8/"
+    page = visit.open(f"compare.html#a={stem}dit_mini-global-n16&b={stem}unet_mini-global-n16")
+    page.wait_for_selector("#code tbody tr")
+    files = {line.locator("th").inner_text() for line in page.locator("#code tbody tr").all()}
+    assert files >= {"registry/backbones/dit.py", "registry/backbones/unet.py"} and "registry/datasets/dead_leaves.py" not in files
+    page = visit.open(f"compare.html#a={stem}dit_mini-global-n16&b={stem}dit_mini_gpsa-global-n16")
+    page.wait_for_selector("#code tbody tr")
+    assert "Which files differ is not known: the code that made dit_mini_gpsa" in page.locator("#codesaid").inner_text()
+    visit.close()
 
 
 def _series(name: str) -> Series:

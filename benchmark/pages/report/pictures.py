@@ -114,7 +114,7 @@ def figure6(bank: Bank, published: Published) -> list[Picture]:
             ]
             alike = all(len({bar["value"] for bar in group["bars"]}) == 1 for group in groups)
             words = ", doubtful" if alike else ""  # the page says why
-            panels.append({"title": f"the paper: {MODELS[model]}, N = {subset:,}{words}", "y": "PSNR gap (dB)", "groups": groups})
+            panels.append({"title": f"the paper: {MODELS[model]}\nN = {subset:,}{words}", "y": "PSNR gap (dB)", "groups": groups})
     for title, model, layout, dataset, recipe in (
         ("ours, mini: dead leaves 8×8", "dit_mini", "local_3x3_head", "dead_leaves8", "mini"),
         ("ours, mini: photographs 8×8", "dit_mini", "local_3x3_head", "natural8", "mini"),

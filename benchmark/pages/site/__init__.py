@@ -161,7 +161,7 @@ class _Site:
         total = len(self.pages.series)
         for done, (path, series) in enumerate(self.pages.series.items(), start=1):
             shown = row.page(series, self.standing, self.sources.records, self.gallery)
-            self._script(f"{path}.js", "bench.put", path, row.script(series, path, shown["samples"], shown["mark"]))
+            self._script(f"{path}.js", "bench.put", path, row.script(series, path, shown["samples"], self.standing))
             self._page(path, "row.html.j2", path=path, active="results", **shown)
             for record in series.runs.values():
                 self._copy(record)

@@ -53,8 +53,8 @@ def _experiment(one: Told, gallery: Gallery) -> dict[str, Any]:
         "rows": rows,
         "alt": shown.alt,
         "paths": gallery.add(draw(shown).encode(), ".svg"),
-        "learnt": words.learnt(one),
-        "not_learnt": words.not_learnt(one),
+        "learnt": words.learnt_lines(one),
+        "not_learnt": words.not_learnt_lines(one),
     }
 
 

@@ -12,11 +12,11 @@ from benchmark.pages.columns import null_words, reference_words
 from benchmark.pages.site.pictures import Gallery
 from benchmark.pages.site.view import day, flat, layout, readings
 from benchmark.pages.standing import Standing
+from benchmark.pages.statistics import estimate
 from benchmark.pages.tables import Series
-from benchmark.pages.text import amount, escaped, plain, short_text
+from benchmark.pages.text import amount, escaped, interval, plain, short_text
 from benchmark.recording import analyses, errors, levels
 from benchmark.recording.curves import mean_curves
-from benchmark.recording.marks import Mark
 from benchmark.recording.record import CAP, Record, Score, path_of
 from benchmark.recording.said import one_line
 
@@ -29,9 +29,10 @@ ANALYSES = {
 }
 
 
-def script(series: Series, page: str, samples_at: str, mark: Mark | None) -> dict[str, Any]:
+def script(series: Series, page: str, samples_at: str, standing: Standing) -> dict[str, Any]:
     """Return the numbers of a row: its mean curves, and by seed what is paired with another row's."""
     first = _any(series)
+    mark = standing.mark([first])
     return {
         "page": page,
         "title": title(series),
@@ -40,6 +41,8 @@ def script(series: Series, page: str, samples_at: str, mark: Mark | None) -> dic
         "seeds": {str(seed): _by_seed(run, seed, readings(series)) for seed, run in series.runs.items()},
         "spec": {key: value for key, value in flat(dict(first.spec)).items() if key != "seed"},
         "code": code(first),
+        "standing": standing.code(first),
+        "files": standing.files(first),
         "samples": samples_at,
         "mark": f"{mark.state}: {short_text(mark.reason, 500)}" if mark else "",
     }
@@ -81,6 +84,7 @@ def page(series: Series, standing: Standing, records: Path, gallery: Gallery) ->
         "ranked": first.ranked,
         "badges": standing.badges(runs),
         "mark": standing.mark(runs),
+        "summary": _summary(series),
         "submitted": submitted,
         "command": one_line(command(first, registry)),
         "spec": flat({name: first.spec[name] for name in ("model", "layout", "dataset", "recipe")}),
@@ -106,6 +110,13 @@ def sample_grid(runs: list[Record], leaderboard: Path, gallery: Gallery) -> str:
 def record_path(record: Record) -> str:
     """Return where the download of a record lies under the site."""
     return path_of(Path("records"), record.row, record.half).as_posix()
+
+
+def _summary(series: Series) -> str:
+    """Return the numbers of a row in one line."""
+    gap, test = (estimate(list(series.values(name).values())) for name in ("psnr_gap", "psnr_test"))
+    many = f" over {gap.n} seeds" if gap.n > 1 else ""
+    return f"Gap {plain(gap.mean)} dB {interval(gap)}{many}; PSNR test {test.mean:.2f} dB"
 
 
 def _by_seed(run: Record, seed: int, others: dict[str, dict[int, float]]) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def _paired(one: Paired | None) -> list[float | int | None] | None:
 
 
 def _number(value: float | None) -> float | None:
-    return None if value is None else round(value, 4) + 0.0
+    return None if value is None else round(value, 6) + 0.0
 
 
 def _table_key(record: Record) -> tuple[str, str, str, int]:

@@ -21,7 +21,6 @@
 
   function table(id, head, lines, nothing) {
     const host = document.getElementById(id);
-    if (!lines.length) { host.replaceChildren(bench.element("caption", nothing)); return; }
     const top = document.createElement("thead"), line = document.createElement("tr"), body = document.createElement("tbody");
     line.append(...head.map((title) => bench.element("th", title, { scope: "col" })));
     top.append(line);
@@ -30,12 +29,31 @@
       made.append(...cells.map((cell, place) => { const one = bench.element(place ? "td" : "th", null, place ? {} : { scope: "row" }); one.append(bench.element("bdi", cell)); return one; }));
       body.append(made);
     }
+    if (!lines.length) {
+      const made = document.createElement("tr");
+      made.append(bench.element("td", nothing));
+      body.append(made);
+      host.replaceChildren(body);
+      return;
+    }
     host.replaceChildren(top, body);
   }
 
   function differing(one, other) {
     const keys = [...new Set([...Object.keys(one), ...Object.keys(other)])];
     return keys.filter((key) => one[key] !== other[key]).map((key) => [key, one[key] ?? "–", other[key] ?? "–"]);
+  }
+
+  // A record carries one digest of all its code. Which files differ is told by the files that are here, where that code is here.
+  function code(a, b) {
+    if (!a.code.digest || !b.code.digest) return [[], "Not known: a record of one of them carries no digest of its code."];
+    if (a.code.digest === b.code.digest) return [[], "Nothing: the same digest of all code."];
+    const gone = [a, b].filter((row) => !row.files.length).map((row) => row.title + ` (${row.standing})`);
+    if (gone.length) return [differing(a.code, b.code), "Which files differ is not known: the code that made " + gone.join(" and ") + " is not here, and a record keeps one digest of it all."];
+    const only = (one, other) => one.files.filter((file) => !other.files.includes(file)).map((file) => [file, one === a ? "rests on it" : "–", one === a ? "–" : "rests on it"]);
+    const files = [...only(a, b), ...only(b, a)];
+    const earlier = [a, b].some((row) => row.standing === "equivalent code") ? " Made by earlier code, which the ledger of equivalent code shows to give the same numbers; the files are those of today." : "";
+    return [[...differing(a.code, b.code), ...files], (files.length ? `${files.length} file(s) of the entries; all other code is shared.` : "No file: both rest on the same ones.") + earlier];
   }
 
   function samples(a, b) {
@@ -62,8 +80,9 @@
     charts.trajectory([a, b]);
     samples(a, b);
     table("specs", ["field", a.title, b.title], differing(a.spec, b.spec), "Nothing: the same spec.");
-    const known = Object.keys(a.code).length && Object.keys(b.code).length;
-    table("code", ["part", a.title, b.title], known ? differing(a.code, b.code) : [], known ? "Nothing: the same code." : "Not known: a record of one of them carries no digest of its code.");
+    const [parts, words] = code(a, b);
+    table("code", ["part", a.title, b.title], parts, "No part of it is known to differ.");
+    document.getElementById("codesaid").textContent = words;
   }
 
   async function compare() {

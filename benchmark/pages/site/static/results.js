@@ -23,7 +23,8 @@
   };
 
   // A mean with its interval, drawn on the scale of its column.
-  function bar(value, scale, sign) {
+  // `judged`: below 0 is better, so that the side of the interval has a colour.
+  function bar(value, scale, sign, judged) {
     const made = document.createDocumentFragment();
     const form = sign ? signed : (one) => text(one, 3);
     made.append(form(value[0]));
@@ -31,7 +32,7 @@
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("class", "interval error"); svg.setAttribute("viewBox", "0 0 100 12"); svg.setAttribute("preserveAspectRatio", "none"); svg.setAttribute("aria-hidden", "true");
     const x = (one) => ((one - scale[0]) / (scale[1] - scale[0] || 1)) * 96 + 2;
-    const side = sign ? "side" + ((value[1] > 0) - (value[2] < 0)) : "";
+    const side = judged ? "side" + ((value[1] > 0) - (value[2] < 0)) : "";
     const part = (tag, attributes) => { const one = document.createElementNS("http://www.w3.org/2000/svg", tag); for (const [k, v] of Object.entries(attributes)) one.setAttribute(k, v); svg.append(one); };
     if (sign) part("line", { class: "zero", x1: x(0), x2: x(0), y1: 0, y2: 12 });
     part("line", { class: side, x1: x(value[1]), x2: x(value[2]), y1: 6, y2: 6 });
@@ -55,8 +56,8 @@
     const show = {
       rank: (value) => (value ? (value[0] === value[1] ? String(value[0]) : `${value[0]}–${value[1]}`) : NONE),
       gap: (value) => wrapped(bar(value, scales.gap, false)),
-      difference: (value) => (value ? wrapped(bar(value, scales.difference, true)) : NONE),
-      at_equal_fit: (value) => (value ? wrapped(bar(value, scales.at_equal_fit, true)) : NONE),
+      difference: (value) => (value ? wrapped(bar(value, scales.difference, true, true)) : NONE),
+      at_equal_fit: (value) => (value ? wrapped(bar(value, scales.at_equal_fit, true, true)) : NONE),
       membership: (value) => (value ? wrapped(bar(value, scales.membership, true)) : NONE),
       best_stop: (value) => (value ? text(value[0], 2) : NONE),
       psnr_test: (value) => text(value[0], 2),
