@@ -185,7 +185,7 @@ def figure8(bank: Bank, published: Published) -> list[Picture]:
     )
     panels = [
         {
-            "title": f"the paper: {DATASETS[dataset]}, N = {subset:,}",
+            "title": f"the paper: {DATASETS[dataset]}\nN = {subset:,}",
             "y": "PSNR gap (dB)",
             "x": "window size",
             "groups": [
