@@ -3,6 +3,7 @@
 import fcntl
 import glob
 import os
+import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -43,6 +44,24 @@ def importing() -> dict[str, str]:
     paths = [str(PROJECT)] if is_checkout() else []  # an installed package is found where it is
     paths += filter(None, [os.environ.get("PYTHONPATH")])
     return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)} if paths else {"PYTHONSAFEPATH": "1"}
+
+
+def check_room(needed: int, folder: Path, what: str) -> None:
+    """Raise BenchError where the disk of a folder, which need not be there yet, has no room for so many bytes."""
+    there = existing(folder)
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise BenchError(f"{what} would need {gibibytes(needed)} on the disk, and {there} has {gibibytes(free)} free. Free space first.")
+
+
+def existing(folder: Path) -> Path:
+    """Return the nearest folder, from this one upwards, that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def gibibytes(number: int) -> str:
+    """Return a number of bytes in words."""
+    return f"{number / 2**30:,.2f} GiB"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -29,6 +29,7 @@ from benchmark.analysis import LARGE, study
 from benchmark.analysis.derivatives import Linearised
 from benchmark.analysis.harmonicity import frequency, harmonicity, sparsity
 from benchmark.analysis.spectrum import Modes, leading_modes, modes
+from benchmark.errors import UsageError
 from benchmark.networks.diffusion import denoised, random_key
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ PROBES = 32  # random directions of the estimated traces
 def analyse(network: nn.Module, images: Tensor, request: study.Request, progress: study.Progress, parts: study.Parts) -> study.Result:
     """Return the spectra and the leading directions of both Jacobians, image by image and step by step."""
     size = images[0].numel()
+    if (request.leading or 0) > size:
+        raise UsageError(f"`leading={request.leading}` is more than the {size} directions that these images have.")
     whole = request.leading is None and size <= (LARGE_ON_CUDA if images.is_cuda else LARGE)
     count = min(size, VECTORS if whole else request.leading or FEWER)
     find = _whole if whole else _leading

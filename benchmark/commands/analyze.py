@@ -14,6 +14,7 @@ from benchmark.commands.flags import (
     records_flag,
     refused,
     registry_flag,
+    whole,
 )
 from benchmark.commands.output import near, print_json, print_table, say
 from benchmark.commands.place import home, place_of, run_folder
@@ -62,7 +63,7 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--t", metavar="LIST", default=",".join(map(str, TIMESTEPS)), help="diffusion steps, 0 to 999 (default: %(default)s)"
     )
-    parser.add_argument("--noise-seed", type=int, default=0, metavar="K", help="of the noise (default: 0)")
+    parser.add_argument("--noise-seed", type=whole(0, 10**15), default=0, metavar="K", help="of the noise (default: 0)")
     parser.add_argument("--split", choices=("test", "train"), default="test", help="whose first images are taken (default: test)")
     parser.add_argument(
         "--leading",

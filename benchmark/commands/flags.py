@@ -32,6 +32,28 @@ def decibels(text: str) -> float:
     return _bounded(text, 100.0, "dB")
 
 
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a whole number of a flag, within bounds."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number") from None
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text[:40]} must be from {least:,} to {most:,}")
+        return value
+
+    return read
+
+
+def label(text: str) -> str:
+    """Read a name that is kept beside a run: one line of characters that can be seen, 100 at most."""
+    if not text.isprintable() or not text.strip() or len(text) > 100:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} must be up to 100 characters that can be seen")
+    return text
+
+
 def _bounded(text: str, most: float, unit: str) -> float:
     try:
         value = float(text)

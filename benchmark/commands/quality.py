@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.commands.flags import command, json_flag
+from benchmark.commands.flags import command, json_flag, whole
 from benchmark.commands.output import print_json, say
 from benchmark.commands.samples import request_of, samples_flags, variance_flag
 from benchmark.commands.words import typed
@@ -39,7 +39,9 @@ def quality_flags(parser: argparse.ArgumentParser) -> None:
         default="psnr",
         help="psnr, fid, kid, is, prc (precision and recall), sfid, fd_randconv, memorisation; with commas (default: psnr)",
     )
-    parser.add_argument("--samples", type=int, metavar="N", default=50_000, help="samples of all metrics but psnr (default: 50000)")
+    parser.add_argument(
+        "--samples", type=whole(1, 10**12), metavar="N", default=50_000, help="samples of all metrics but psnr (default: 50000)"
+    )
     samples_flags(parser, "ancestral")  # the protocol's
     variance_flag(parser)
     parser.add_argument(

@@ -12,6 +12,7 @@ from benchmark.commands.flags import (
     half_flag,
     json_flag,
     kernel_flag,
+    label,
     machine_flags,
     records_flag,
     registry_flag,
@@ -57,7 +58,7 @@ def add_run(verbs: Any) -> None:
         "--accept-old-code", action="store_true", help="resume or return what other code made, though its numbers may not be this code's"
     )
     parser.add_argument("--checkpoint-every", type=seconds, metavar="SECONDS", default=60.0, help="(default: 60)")
-    parser.add_argument("--suite", metavar="NAME", help="the suite this row belongs to, for tracking")
+    parser.add_argument("--suite", type=label, metavar="NAME", help="the suite this row belongs to, for tracking")
     parser.add_argument("--wait", action="store_true", help="where another process works on this run, wait for it to end")
     registry_flag(parser)
     machine_flags(parser)

@@ -10,6 +10,7 @@ from benchmark.commands.flags import (
     machine_flags,
     records_flag,
     registry_flag,
+    whole,
 )
 from benchmark.commands.output import near, print_json, print_table, say
 from benchmark.commands.place import place_of, records_of, run_folder
@@ -136,7 +137,7 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def _shared_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--count", type=int, default=64, metavar="N", help="samples (default: 64)")
+    parser.add_argument("--count", type=whole(1, 10**12), default=64, metavar="N", help="samples (default: 64)")
     samples_flags(parser, SAMPLER)
     registry_flag(parser)
     machine_flags(parser)

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from benchmark.commands.flags import refused
+from benchmark.commands.flags import refused, whole
 from benchmark.declaring.fields import FieldError
 from benchmark.errors import UsageError
 
@@ -27,8 +27,10 @@ def samples_flags(parser: argparse.ArgumentParser, sampler: str) -> None:
         metavar="S",
         help=f"network evaluations; heun evaluates twice a step (default: {DEFAULT_STEPS_SAID})",
     )
-    parser.add_argument("--noise-seed", type=int, default=0, metavar="K", help="of the noise that images are made from (default: 0)")
-    parser.add_argument("--batch", type=int, metavar="B", help="images drawn at once (default: 256 on cuda, 32 on cpu)")
+    parser.add_argument(
+        "--noise-seed", type=whole(0, 10**15), default=0, metavar="K", help="of the noise that images are made from (default: 0)"
+    )
+    parser.add_argument("--batch", type=whole(1, 1_000_000), metavar="B", help="images drawn at once (default: 256 on cuda, 32 on cpu)")
 
 
 def variance_flag(parser: argparse.ArgumentParser) -> None:

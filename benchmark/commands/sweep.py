@@ -9,6 +9,7 @@ from benchmark.commands.flags import (
     records_flag,
     registry_flag,
     store_flag,
+    whole,
 )
 from benchmark.commands.output import print_json, print_table, say
 from benchmark.commands.place import home, records_of
@@ -38,7 +39,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("suite", metavar="SUITE", help="a name from `bench list suites`")
     parser.add_argument(
         "--jobs",
-        type=int,
+        type=whole(1, 4096),
         metavar="J",
         default=None,
         help="rows at a time (default: one per core, or per GPU; ray: what fits on the nodes; slurm: 256)",

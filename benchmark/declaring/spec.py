@@ -138,7 +138,9 @@ def resolve(
     subset = _size_of(files["recipe"]) if subset is None else subset
     for name, value, least in (("subset", subset, 1), ("seed", seed, 0)):
         if not least <= value <= LARGEST:
-            raise UsageError(f"`{name}={value}` must be at least {least}." if value < least else f"`{name}=…` must be at most {LARGEST:,}.")
+            raise UsageError(
+                f"`{name}={value}` must be at least {least}." if value < least else f"`{name}={value}` must be at most {LARGEST:,}."
+            )
     assumed = tuple(f"{axis}.{field}: {why}" for axis, file in files.items() for field, why in file.assumed.items())
     folders = tuple(dict.fromkeys(file.path.parent for file in files.values()))
     spec = Spec(
@@ -199,8 +201,8 @@ def _override(word: str, loaded: Mapping[str, Entry]) -> tuple[str, str, Any]:
     axis, dot, field = key.strip().rpartition(".")
     if not dot and field in OWN:
         raise UsageError(
-            f"`overrides={[word]}`: {field} is the run's own, `{field}=…`. A field of that name of an entry is written with its axis, "
-            f"as dataset.{field}=…."
+            f"`overrides={[word]}`: {field} is the run's own: `{field}={text.strip()!r}`. "
+            f"A field of that name of an entry is written with its axis, as dataset.{field}={text.strip()}."
         )
     if not dot:
         owners = [a for a, entry in loaded.items() if field in hints(type(entry.config))]

@@ -14,7 +14,7 @@ import numpy as np
 from benchmark.contract import HELD_OUT, Dataset, ImageError, Source
 from benchmark.declaring.fields import to_json
 from benchmark.errors import BenchError
-from benchmark.files import write_bytes
+from benchmark.files import check_room, write_bytes
 from benchmark.images import manifest
 from benchmark.images.manifest import FOLLOWING, ORDERING, Manifest, Skipped, packed_folder
 from benchmark.images.partial import ARRAY, HEADER, Partial, Tally, discard
@@ -71,7 +71,9 @@ def pack(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shape = (dataset.channels, dataset.resolution, dataset.resolution)
-        tally = _stream(folder, facts, source, source.ids if ids is None else ids, shape, progress, note)
+        wanted = source.ids if ids is None else ids
+        check_room(len(wanted) * math.prod(shape), folder, f"The {len(wanted):,} images of '{name}' at {shape[1]}x{shape[2]}")
+        tally = _stream(folder, facts, source, wanted, shape, progress, note)
         if tally.skipped and not skip_corrupt:
             raise BenchError(_unreadable(name, tally.skipped))
         if not tally.kept:

@@ -18,6 +18,8 @@ from benchmark.errors import UsageError
 from benchmark.images.manifest import Manifest
 from benchmark.images.packing import Packed, digest
 
+MOST_MORE = 100  # times as many images as a generated dataset has: what more would take is no advice
+
 
 @dataclass(frozen=True, eq=False)
 class Peer:
@@ -142,7 +144,8 @@ def _check_size(dataset_name: str, size: int, described: Manifest, tests: int, r
     """Raise UsageError where a subset of that size does not fit into the `room` images of the pool or of its half."""
     number = held_out(described)
     wanted = number + (2 * size if half else size)
-    more = f"`overrides=['dataset.count={wanted}']`" if "count" in described.config else "a dataset with more images"
+    reachable = "count" in described.config and wanted <= MOST_MORE * described.count
+    more = f"`overrides=['dataset.count={wanted}']`" if reachable else "a dataset with more images"
     if described.held_out_from is None and described.count < (least := number + (2 if half else 1)):
         raise UsageError(
             f"The dataset '{dataset_name}' has {described.count} images; {number} are held out for "

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmark.errors import BenchError, UsageError
+from benchmark.errors import BenchError, UsageError, raised
 
 # Where training scripts keep the weights: averaged, which are taken where they are there, and as the optimiser left them.
 AVERAGED = ("ema", "model_ema", "state_dict_ema", "ema_model", "ema_state_dict", "params_ema")
@@ -49,8 +48,9 @@ def read(path: Path, key: str | None = None) -> Read:
             f"{path} is a pickle that is not plain tensors, and loading it could run code: refused ({reason}). "
             "Where it was trained, save its state_dict() alone, or as safetensors."
         ) from None
-    except (OSError, RuntimeError, SafetensorError, EOFError, ValueError, KeyError, AttributeError) as problem:
-        raise BenchError(f"{path} cannot be read as weights: {' '.join(str(problem).split())[:300]}") from None
+    except Exception as problem:  # what is no file of weights: the libraries raise what they like
+        why = "it is empty" if path.is_file() and not path.stat().st_size else raised(problem)
+        raise BenchError(f"{path} cannot be read as weights: {why}.") from None
     names: list[str] = []
     while (name := _inner(content, path, key if not names else None)) is not None:
         names.append(name)

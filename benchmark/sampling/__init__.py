@@ -23,6 +23,7 @@ from benchmark.contract import (
 )
 from benchmark.declaring.spec import from_record
 from benchmark.errors import BenchError, UsageError, unknown
+from benchmark.files import check_room
 from benchmark.images.packing import digest
 from benchmark.networks.denoiser import Estimate, device_of
 from benchmark.networks.diffusion import random_key
@@ -139,6 +140,8 @@ def samples(
     with held(target):
         store = Store(target, _identity(folder, request, weights_sha256), (shape.channels, shape.resolution, shape.resolution))
         if store.done < request.count or not store.complete:
+            size = shape.channels * shape.resolution**2
+            check_room((request.count - store.done) * size, folder, f"{request.count:,} samples of {size:,} bytes")
             store.extend(request.count)
             denoiser = network()
             for start in range(store.done, request.count, batch):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from benchmark.declaring import registry
 from benchmark.declaring.recipe import Recipe
 from benchmark.declaring.spec import AXES, Spec
 from benchmark.errors import BenchError, UsageError, foreign
+from benchmark.files import check_room, existing, gibibytes
 from benchmark.images import datasets
 from benchmark.images.subsets import HELD_OUT
 from benchmark.networks.cost import network_flops, on_meta, parameters
@@ -56,7 +56,7 @@ def check_images(spec: Spec, place: Place) -> None:
     if not dataset.embedded or datasets.packed_here(name, place.home):
         return
     count = max(getattr(dataset, "count", 0), spec.subset + HELD_OUT)
-    _fits(
+    check_room(
         count * dataset.channels * dataset.resolution**2,
         place.home,
         f"The {count:,} images of '{spec.dataset.name}' at {dataset.resolution}x{dataset.resolution}",
@@ -70,7 +70,8 @@ def bounded(spec: Spec, place: Place) -> nn.Module:
     drawn = batch * spec.images.channels * spec.images.resolution**2 * (2 * FLOAT + 1)  # the images, as bytes and scaled, and their noise
     if drawn > memory:
         raise BenchError(
-            f"A batch of {batch:,} images needs {_size(drawn)} for them and their noise alone, and {place.device} has {_size(memory)}. "
+            f"A batch of {batch:,} images needs {gibibytes(drawn)} for them and their noise alone, "
+            f"and {place.device} has {gibibytes(memory)}. "
             "Take a smaller batch: `overrides=['recipe.batch=…']`."
         )
     what = f"The model '{spec.model.name}'"
@@ -106,7 +107,7 @@ def check_space(network: nn.Module, folder: Path) -> None:
     saved = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     one = 2 * saved + 2 * FLOAT * trainable
     there = sum(path.stat().st_size for path in folder.glob("checkpoints/*/*") if path.is_file())
-    _fits((KEPT + 1) * one + RECORD_SPACE - there, folder, f"{KEPT + 1} checkpoints of {total:,} parameters, and the record,")
+    check_room((KEPT + 1) * one + RECORD_SPACE - there, folder, f"{KEPT + 1} checkpoints of {total:,} parameters, and the record,")
 
 
 @contextmanager
@@ -122,7 +123,9 @@ def _smaller_than(memory: int, what: str, device: str) -> Iterator[None]:
         seen[id(tensor)] = tensor
         total += tensor.numel() * tensor.element_size() * numbers
         if total > memory:
-            raise BenchError(f"{what} needs more than {_size(total)} to be trained, and {device} has {_size(memory)}. Take a smaller one.")
+            raise BenchError(
+                f"{what} needs more than {gibibytes(total)} to be trained, and {device} has {gibibytes(memory)}. Take a smaller one."
+            )
         if len(seen) > MOST_TENSORS:
             raise BenchError(f"{what} has more than {MOST_TENSORS:,} weight tensors: it would take hours to build. Take a smaller one.")
 
@@ -194,25 +197,8 @@ def _imagined(spec: Spec, network: nn.Module, flops: int) -> dict[str, Any]:
 
 def _writable(folder: Path) -> None:
     """Raise BenchError where a folder is none, or cannot be made and written to."""
-    there = _existing(folder)
+    there = existing(folder)
     if not there.is_dir():
         raise BenchError(f"{folder} cannot be made: {there} is a file.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise BenchError(f"{there} cannot be written: it is read-only. Make it writable, or name another folder.")
-
-
-def _fits(needed: int, folder: Path, what: str) -> None:
-    free = shutil.disk_usage(_existing(folder)).free
-    if needed > free:
-        raise BenchError(
-            f"{what} would need {_size(needed)} on the disk, and {_existing(folder)} has {_size(free)} free. Free space first."
-        )
-
-
-def _existing(folder: Path) -> Path:
-    """Return the nearest folder, from this one upwards, that is there."""
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
-
-
-def _size(number: int) -> str:
-    return f"{number / 2**30:,.2f} GiB"
