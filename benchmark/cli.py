@@ -13,6 +13,7 @@ from benchmark.commands import (
     check,
     data,
     door,
+    evaluate,
     leaderboard,
     listing,
     new,
@@ -79,8 +80,8 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for add in (
         listing.add,
-        run.add_run,
-        run.add_evaluate,
+        run.add,
+        evaluate.add,
         profile.add,
         quality.add,
         sample.add_sample,

@@ -14,7 +14,7 @@ from benchmark.commands.flags import (
 )
 from benchmark.commands.output import print_json, print_table, say
 from benchmark.commands.place import place_of
-from benchmark.commands.run import spec_flags, spec_of
+from benchmark.commands.row import row_flags, row_of, spec_of
 from benchmark.commands.words import typed
 from benchmark.recording.said import duration
 
@@ -33,7 +33,7 @@ def add(verbs: Any) -> None:
         "bench profile --model dit_xs1 --layout local_head --dataset celeba --set recipe.precision=bf16 --steps 20",
         "bench profile --model dit_xs1 --layout global --dataset celeba --set recipe.batch=8 --steps 3 --trace step.json",
     )
-    spec_flags(parser)
+    row_flags(parser)
     parser.add_argument(
         "--steps", type=int, metavar="S", default=10, help="training steps to measure, after two that are not (default: 10)"
     )
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     from benchmark.analysis.profile import profile
     from benchmark.running.progress import Display
 
-    spec, place = spec_of(options), place_of(options)
+    spec, place = spec_of(row_of(options)), place_of(options)
     with Display(words=typed) as display:
         measured = profile(spec, place, steps=options.steps, trace=options.trace, warn=display.note, progress=display.bar("profiling"))
     if options.json:

@@ -84,7 +84,7 @@ def spec_of(
     *,
     dataset: str,
     recipe: str,
-    subset: int,
+    subset: int | None = None,
     seed: int = 0,
     overrides: Sequence[str] = (),
     publish: str | None = None,
