@@ -91,7 +91,7 @@ def siblings(records: Sequence[Record]) -> list[Siblings]:
             key = (row.dataset, row.subset, row.model, row.layout, _budget(config), one.psnr.diffusion_steps)
             groups[key][_objective(config), row.recipe].append(one)
     found = (
-        Siblings(*key[:4], lines=_lines(by_recipe))
+        Siblings(key[0], key[1], key[2], key[3], lines=_lines(by_recipe))
         for key, by_recipe in sorted(groups.items(), key=lambda item: item[0][:4])
         if len({objective for objective, _ in by_recipe}) > 1
     )

@@ -196,7 +196,9 @@ def beyond(analyses: Analyses) -> tuple[str, list[Picture]]:
         "of trained networks, are without the references in closed form, whose gaps and Jacobians are known beforehand and lie apart."
     )
     titles = ["number", "rows", "Spearman's rho with the gap", "95% interval", "p", "Holm", "rows (configurations)"]
-    corrected = zip(*(holm([one.p and getattr(one.p, side) for _, _, one in found]) for side in ("value", "least", "most")), strict=True)
+    corrected = zip(
+        *(holm([getattr(one.p, side) if one.p else None for _, _, one in found]) for side in ("value", "least", "most")), strict=True
+    )
     lines = [[title, kind, *_words(one, values)] for (title, kind, one), values in zip(found, corrected, strict=True)]
     table = markdown_table(titles, lines, [False, False, True, True, True, True, True])
     picture = Picture(
