@@ -55,7 +55,8 @@ class Recipe:
         "ema_scored",  # PSNR and samples are of the EMA weights
         "estimate_clipped",  # x0_hat to [-1, 1], in the headline
         "samples",  # of FID: 50,000 unless --samples says otherwise
-        "sampling",  # of FID: 250 ancestral steps, variance beta-tilde, unless flags say otherwise
+        "reference",  # of FID: up to 100,000 images that no row trains on, where 10,000 are left
+        "sampling",  # of FID: 250 ancestral steps, variance beta-tilde, estimate clipped at each, unless flags say otherwise
     )
 
     def validate(self) -> None:

@@ -196,7 +196,11 @@ def test_the_page_lists_every_choice_that_the_papers_rows_rest_on(own: Path) -> 
     text = (own / "paper" / "README.md").read_text()
     listed = text.split("## What the text leaves open")[1].split("\n## ")[0]
     for axis, name, fields in (
-        ("recipe", "paper", {"batches", "flips", "psnr_steps", "sampling", "samples", "clip", "estimate_clipped", "ema_scored", "ema"}),
+        (
+            "recipe",
+            "paper",
+            {"batches", "flips", "psnr_steps", "sampling", "samples", "reference", "clip", "estimate_clipped", "ema_scored", "ema"},
+        ),
         ("layout", "local_mix", {"placement", "border", "windows"}),
         ("layout", "local_star_tail", {"border", "windows"}),
         ("model", "dit_480_p2", {"hidden", "depth", "heads", "patch"}),

@@ -56,6 +56,7 @@ EXHIBITS = (
             "The simplified one-channel UNet of panel (a), `unet_simple`, has no row yet: not run.",
             "The paper does not print eigenvectors as numbers: the score below is this project's.",
             OLDER_PAPER,
+            UNTUNED,
         ),
         caution=FEW,
     ),
