@@ -176,7 +176,8 @@ class Backbone(Protocol):
         """Build the freshly initialised network for `images`, one Attention per addressable layer.
 
         The module's `forward(x, t, y=None)` takes x: (N, C, R, R) noisy images, t: (N,) diffusion steps in [0, 1000),
-        y: (N,) class labels or None, and returns the estimated noise (N, C, R, R).
+        y: (N,) class labels or None, and returns the estimated noise (N, C, R, R), or what the recipe's `prediction` names
+        in its place. The steps are whole numbers under the linear noise schedule, real ones under another.
 
         Three methods are optional. `estimate_with_loss(x, t, y=None)` returns that estimate and a scalar loss of the
         network's own, weighted already, which training adds to Eq. 1. `fit(images)`, with images (N, C, R, R) uint8 of

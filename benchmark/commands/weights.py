@@ -110,7 +110,7 @@ def evaluate_denoiser(options: argparse.Namespace, place: "Place") -> tuple["Rec
     )
     with Display(words=typed) as display:
         display.note(f"The code of {options.denoiser} is imported and run here, as it is.")
-        result = runs.score_loaded(named, place, display, runs.build(named))
+        result = runs.score_loaded(named, place, display, outside.tried(runs.build(named), named.images, options.denoiser))
     return _kept(result, place, options.publish)
 
 

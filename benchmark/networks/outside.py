@@ -69,6 +69,20 @@ def imported(function: str) -> Any:
     return found
 
 
+def tried(network: nn.Module, images: ImageShape, function: str) -> nn.Module:
+    """Call a callable once as it will be scored; raise UsageError where it does not take such images."""
+    shape = (2, images.channels, images.resolution, images.resolution)
+    try:
+        with torch.no_grad():
+            network(torch.zeros(shape), torch.tensor([0, 999]))
+    except UsageError:
+        raise
+    except Exception as problem:  # foreign code
+        said = " ".join(str(problem).split())
+        raise UsageError(f"`function={function!r}`, called with x {shape} and t (2,), raised {type(problem).__name__}: {said}") from None
+    return network
+
+
 def code_of(found: Any) -> str:
     """Return the sha256 of the file that a callable is defined in; '' where it has none (built in, or typed at a prompt)."""
     defined = found if inspect.isroutine(found) or inspect.isclass(found) else type(found)

@@ -197,7 +197,15 @@ class Grey:
         return 0 * x + {value}
 
 
-as_object, number, loud = Grey(), 3, None
+def loud(x, t):
+    raise IndexError("no such level")
+
+
+def flat(x, t):
+    return x.flatten(1)
+
+
+as_object, number = Grey(), 3
 """
 
 
@@ -228,6 +236,8 @@ def test_any_python_callable_is_scored_and_its_code_is_part_of_its_row(
         ("grey_denoisers:none", "has no attribute 'none'"),
         ("no_such_module:f", "No module named"),
         ("grey_denoisers:number", "cannot be called"),
+        ("grey_denoisers:loud", "called with x (2, 3, 8, 8) and t (2,), raised IndexError: no such level"),
+        ("grey_denoisers:flat", "a tensor of the shape of x, (2, 3, 8, 8); it returned a tensor of shape (2, 192)"),
     ):
         assert main(["evaluate", "--denoiser", wrong, *words]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
