@@ -10,7 +10,7 @@ from benchmark.commands.output import print_json, say
 from benchmark.commands.place import home
 from benchmark.commands.words import typed
 from benchmark.declaring import registry
-from benchmark.errors import BenchError, UsageError
+from benchmark.errors import UsageError
 
 
 def add(verbs: Any) -> None:
@@ -99,8 +99,8 @@ def data_add(options: argparse.Namespace) -> int:
     if not options.no_dvc and versioning.usable(home()):
         try:
             versioned = versioning.version(entry.name, home(), embedded=entry.config.embedded)
-        except BenchError as problem:
-            raise BenchError(f"{problem} The same command with --no-dvc leaves DVC out.") from None
+        except versioning.Unversioned as problem:  # the images are there: what was asked for is done
+            say(f"The images are packed and pinned, and not versioned: {problem}. --no-dvc leaves DVC out.", error=True)
     if options.json:
         print_json(added.to_json() | {"versioned": versioned})
     else:

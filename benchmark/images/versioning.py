@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 from benchmark.errors import BenchError
+from benchmark.recording.said import one_line
+
+
+class Unversioned(BenchError):
+    """DVC refused; the images are packed and pinned all the same."""
 
 
 def usable(home: Path) -> bool:
@@ -20,10 +25,10 @@ def version(name: str, home: Path, *, embedded: bool) -> str:
     """
     files = [f"data/{name}.json"]
     if not embedded:
-        _dvc(home, "add", "--quiet", f"packed/{name}")
+        _dvc(home, "add", f"packed/{name}")
         files.append(f"packed/{name}.dvc")
     if (home / "data.dvc").is_file():
-        _dvc(home, "commit", "--quiet", "--force", "data.dvc")
+        _dvc(home, "commit", "--force", "data.dvc")
         files.append("data.dvc")
     restore = "" if embedded else f" `dvc checkout --force packed/{name}.dvc` restores the images."
     return f"Versioned with DVC; commit {', '.join(files)}.{restore}"
@@ -32,8 +37,11 @@ def version(name: str, home: Path, *, embedded: bool) -> str:
 def _dvc(home: Path, *words: str) -> None:
     done = subprocess.run([sys.executable, "-P", "-m", "dvc", *words], cwd=home, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = " ".join(line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.strip())
-        raise BenchError(
-            f"The images are packed and pinned, but `dvc {' '.join(words)}` failed: {said} Mend that, and add "
-            "them again, or version them yourself."
-        )
+        raise Unversioned(f"`dvc {' '.join(words)}` failed: {_reason(done)}")
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """Return DVC's own words: its errors, else all that it said."""
+    lines = [line.strip() for line in (done.stderr + "\n" + done.stdout).splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return one_line(" ".join(errors or lines))[:600] or f"it ended with exit code {done.returncode} without a word"

@@ -54,7 +54,8 @@ def decode(content: bytes, channels: int) -> Image.Image:
             if not content.startswith(PNG):
                 raise
             image = _loaded(_without_texts(content))
-        return _eight_bits(image).convert("L" if channels == 1 else "RGB")
+        wanted, image = "L" if channels == 1 else "RGB", _eight_bits(image)
+        return image if image.mode == wanted else image.convert(wanted)  # which copies: a large image is held once
     except pil.UnidentifiedImageError:
         raise ImageError("empty file" if not content else instead(content) or "no image that Pillow can read") from None
     except ImageError:
@@ -66,12 +67,15 @@ def decode(content: bytes, channels: int) -> Image.Image:
 def _loaded(content: bytes) -> Image.Image:
     """Return an image, its pixels read and turned upright."""
     pil = pillow()
-    with pil.Image.open(io.BytesIO(content)) as image:
-        width, height = image.size
-        if width * height > LARGEST:
-            raise ImageError(f"{width:,}x{height:,} pixels are more than the {LARGEST:,} that are read: reduce it first")
-        image.load()
-        return _upright(image)
+    image = pil.Image.open(io.BytesIO(content))
+    width, height = image.size
+    if width * height > LARGEST:
+        raise ImageError(
+            f"{width:,}x{height:,} pixels are more than the {LARGEST:,} that are read ({len(content):,} bytes hold them): "
+            "a decompression bomb, or a picture to reduce first"
+        )
+    image.load()
+    return _upright(image)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -83,7 +87,7 @@ def _upright(image: Image.Image) -> Image.Image:
         turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # SyntaxError, struct.error, ...
         turn = None
-    return image.copy() if turn is None else image.transpose(getattr(pillow().Image.Transpose, turn))
+    return image if turn is None else image.transpose(getattr(pillow().Image.Transpose, turn))
 
 
 def _without_texts(content: bytes) -> bytes:

@@ -313,7 +313,7 @@ def test_a_picture_too_large_to_be_true_is_refused() -> None:
     honest = grey_png(np.zeros((1, 1)))
     body = b"IHDR" + (30_000).to_bytes(4, "big") * 2 + honest[24:29]
     bomb = honest[:12] + body + zlib.crc32(body).to_bytes(4, "big") + honest[33:]
-    with pytest.raises(ImageError, match="30,000x30,000 pixels are more than the 500,000,000 that are read"):
+    with pytest.raises(ImageError, match="30,000x30,000 pixels are more than the 500,000,000 that are read .* a decompression bomb"):
         decode(bomb, 3)
 
 
