@@ -99,6 +99,22 @@ def test_a_record_can_be_downloaded_as_it_is(made_site: Path) -> None:
         assert (made_site / "records" / name).read_bytes() == (kept / name).read_bytes()
 
 
+def test_first_view_of_five_thousand_records_is_under_two_megabytes(made_site: Path) -> None:
+    """What a page loads, counted in bytes; of the results, with a table as long as 5,000 records of five seeds make."""
+
+    def loaded(name: str) -> int:
+        page = made_site / name
+        files = {unquote(link.partition("#")[0]) for link in Seen(page).links if re.search(r"\.(js|css|svg|png)(#|$)", link)}
+        return page.stat().st_size + sum((made_site / file).stat().st_size for file in files)
+
+    tables = [path.read_text() for path in (made_site / "data").glob("*/*.js")]
+    rows = [json.loads(f"[{text[len('bench.put(') : -3]}]")[1]["rows"] for text in tables]
+    each = max(len(text) / len(found) for text, found in zip(tables, rows, strict=True) if len(found) > 2)
+    assert loaded("results.html") > 500_000  # the library of the table is among it
+    assert loaded("results.html") + 1000 * each < 2_000_000
+    assert loaded("index.html") < 1_000_000  # it names at most twelve rows, whatever there are
+
+
 def test_site_is_replaced_whole_and_nothing_else_is(tmp_path: Path) -> None:
     records = save([made(1.0)], tmp_path / "leaderboard" / "rows")
     out = tmp_path / "site"
