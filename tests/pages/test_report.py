@@ -293,13 +293,19 @@ def test_rows_at_the_papers_scale_stand_beside_its_printed_values(tmp_path: Path
 
 
 def test_a_measured_fid_stands_below_the_printed_one(tmp_path: Path) -> None:
+    fid = replace(FID, sampling="ancestral, 250 steps, seed 0", reference_samples=26_000, reference_trained_on=0)
     rows = [
         made(
-            1.0, model="dit_xs1", layout=layout, dataset="celeba", subset=10_000, recipe="paper", scores={"fid": replace(FID, value=value)}
+            1.0, model="dit_xs1", layout=layout, dataset="celeba", subset=10_000, recipe="paper", scores={"fid": replace(fid, value=value)}
         )
         for layout, value in (("global", 10.0), ("local_head", 9.0))
     ]
     text = written(rows, tmp_path)
+    said = "- CelebA: 50,000 samples, ancestral, 250 steps, seed 0, against 26,000 images, none trained on (fid-1)"
+    assert all(said in text.split(f"## Table {number}:")[1].split("\n## ")[0] for number in (1, 2))
+    other = replace(rows[0].scores["fid"], version="fid-2", value=30.0)
+    mixed = [*rows, made(1.0, model="dit_xs1", dataset="celeba", subset=10_000, recipe="paper", seed=1, scores={"fid": other})]
+    assert "ours: 10.0000" not in written(mixed, tmp_path / "mixed")  # seeds of two makings have no mean
     assert "9.6932 → 8.4580 (−12.74%)<br>ours: 10.0000 → 9.0000 (−10.00%)" in text
     assert "8.4580<br>ours: 9.0000" in text.split("## Table 2:")[1]
     line = next(row for row in table(text, "## Table 1:") if "table1-few" in row[0])

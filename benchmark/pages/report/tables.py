@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from benchmark.pages.columns import reference_words
 from benchmark.pages.report.evidence import value_of
 from benchmark.pages.report.pictures import DATASETS, MODELS, Bank, dataset_name
 from benchmark.pages.statistics import estimate
-from benchmark.pages.text import NONE
+from benchmark.pages.text import NONE, escaped
 from benchmark.pages.verdicts import percent
 from benchmark.recording.markdown import markdown_table
 from benchmark.recording.published import Published
@@ -31,7 +32,7 @@ def table1(bank: Bank, published: Published) -> str:
             ]
             rows.append([dataset_name(dataset), f"{subset:,}", *cells])
     titles = ["dataset", "N", *(f"{MODELS[model]}{'†' if variant == 'dagger' else ''}" for model, variant in columns)]
-    return markdown_table(titles, rows, [False, True, *[False] * len(columns)])
+    return markdown_table(titles, rows, [False, True, *[False] * len(columns)]) + _against(bank, list(DATASETS)[:6])
 
 
 def table2(bank: Bank, published: Published) -> str:
@@ -71,7 +72,7 @@ def _by_layout(bank: Bank, published: Published, layouts: Sequence[tuple[str, st
         for name, layout, before in layouts
     ]
     titles = ["layout of DiT-XS/1", *(f"{dataset_name(dataset)}, N = {subset:,}" for dataset, subset in columns)]
-    return markdown_table(titles, rows, [False, *[True] * len(columns)])
+    return markdown_table(titles, rows, [False, *[True] * len(columns)]) + _against(bank, ("celeba", "imagenet"))
 
 
 def _with_change(side: Published | Bank, layout: str, before: str | None, dataset: str, subset: int) -> str:
@@ -92,14 +93,25 @@ def _percent(value: float, baseline: float) -> str:
     return f"{percent(value, baseline):+.2f}%".replace("-", "−")
 
 
+def _against(bank: Bank, datasets: Sequence[str]) -> str:
+    """Say below a table what our FIDs are of: samples, how drawn, and how many of the reference images are trained on."""
+    said: dict[str, dict[str, None]] = {}
+    for record in bank.records:
+        if record.row.recipe in RECIPES.values() and record.row.dataset in datasets and (score := record.scores.get("fid")):
+            words = f"{score.samples:,} samples, {score.sampling}, against {reference_words(score)} ({score.version})"
+            said.setdefault(dataset_name(record.row.dataset), {})[words] = None
+    lines = [f"- {name}: {escaped('; '.join(words))}" for name, words in sorted(said.items())]
+    return "\n\nOur FID, by dataset:\n\n" + "\n".join(lines) if lines else ""
+
+
 def _lines(theirs: str, ours: str) -> str:
     return (theirs or NONE) + (f"<br>ours: {ours}" if ours else "")
 
 
 def _value(side: Published | Bank, model: str, layout: str, dataset: str, subset: int, variant: str) -> float | None:
-    """Return a printed FID, or the mean of ours over seeds."""
+    """Return a printed FID, or the mean of ours over seeds; none where seeds were scored in different ways."""
     if isinstance(side, Published):
         return value_of(side, variant, "fid", model, layout, dataset, subset)
     series = side.series(model, layout, dataset, subset, RECIPES[variant])
-    scores = [record.scores["fid"].value for record in series.runs.values() if "fid" in record.scores] if series else []
-    return estimate(scores).mean if scores else None
+    scores = [record.scores["fid"] for record in series.runs.values() if "fid" in record.scores] if series else []
+    return estimate([one.value for one in scores]).mean if len({one.terms for one in scores}) == 1 else None
