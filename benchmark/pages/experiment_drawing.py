@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from benchmark.recording.style import COLOURS, WIDTH, colour, legend, marker
 
@@ -62,6 +62,7 @@ def ladder(figure: "Figure", numbers: dict[str, Any]) -> None:
         below.set_xlabel("training images N")
         below.set_xscale("log")
         below.set_yscale("log", base=2)
+        below.yaxis.set_major_locator(LogLocator(base=2, subs=(1, 1.5)))
         below.yaxis.set_major_formatter(lambda value, _: f"×{value:g}")
         below.set_xticks(numbers["subsets"], [f"{n:,}" for n in numbers["subsets"]])
         below.minorticks_off()

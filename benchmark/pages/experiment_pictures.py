@@ -36,7 +36,8 @@ def _ladder(told: Told) -> dict[str, Any]:
     """One column for each dataset: test PSNR by N of every arm, and the factor N*/N of all but the baseline."""
     arms = [told.baseline, *told.arms]
     columns = [{"dataset": dataset, "series": {label(told, arm): _series(told, arm, dataset) for arm in arms}} for dataset in told.datasets]
-    return {"labels": [label(told, arm) for arm in arms], "subsets": list(told.subsets), "columns": columns}
+    labels = [name for arm in arms if any(column["series"][name := label(told, arm)]["points"] for column in columns)]  # that were run
+    return {"labels": labels, "subsets": list(told.subsets), "columns": columns}
 
 
 def _series(told: Told, arm: Arm, dataset: str) -> dict[str, Any]:

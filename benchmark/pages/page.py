@@ -57,8 +57,8 @@ def write_page(
     return "\n\n".join(part for part in parts if part) + "\n", pictures
 
 
-def experiment(one: Told, *, drawn: bool = True) -> str:
-    """Return the section of an experiment: its question, its table and figure, what was learnt and what was not."""
+def experiment(one: Told, *, drawn: bool = True, listed: bool = False) -> str:
+    """Return the section of an experiment: its question, its table and figure, what was learnt and what not; a list where `listed`."""
     titles, rows = words.table(one)
     shown = picture(one)
     parts = [
@@ -67,8 +67,8 @@ def experiment(one: Told, *, drawn: bool = True) -> str:
         escaped(words.missing(one)),
         markdown_table([*map(escaped, titles)], [[*map(escaped, row)] for row in rows]),
         f"![{escaped(shown.alt)}]({quote(str(shown.path))})" if drawn else "",
-        f"**What was learnt.** {escaped(words.learnt(one))}",
-        f"**What was not.** {escaped(words.not_learnt(one))}",
+        _said("What was learnt", words.learnt_lines(one), listed),
+        _said("What was not", words.not_learnt_lines(one), listed),
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -82,6 +82,12 @@ def _siblings(one: Siblings) -> str:
         "how its error weighs by noise level, and how the levels of training are spread. Differences are against the first row, by seed."
     )
     return f"## {escaped(one.title)}\n\n{said}\n\n{markdown_table([*map(escaped, TITLES)], rows, right)}"
+
+
+def _said(title: str, lines: Sequence[str], listed: bool) -> str:
+    if not listed:
+        return f"**{title}.** {escaped(' '.join(lines))}"
+    return "\n".join([f"### {title}", "", *(f"- {escaped(line)}" for line in lines)])
 
 
 def _section(tables: Sequence[Table], pictures: Sequence[Picture], published: Published, records_from_page: Path) -> str:

@@ -24,7 +24,8 @@ def missing(told: Told) -> str:
     absent = sum(count for _, count, _ in told.missing)
     parts = [f"{name} ({f'all {of}' if count == of else f'{count} of {of}'})" for name, count, of in told.missing]
     ran = len(told.rows) - absent
-    return f"{ran} of {len(told.rows)} rows are run, and what follows rests on them. Not yet: {'; '.join(parts)}."
+    whole = " A seed counts where its ladder has every N that another seed's has." if told.experiment.figure == "ladder" else ""
+    return f"{ran} of {len(told.rows)} rows are run, and what follows rests on them.{whole} Not yet: {'; '.join(parts)}."
 
 
 def learnt(told: Told) -> str:

@@ -193,13 +193,19 @@ def _compared(records: Rows, contrast: Contrast, numbers: Numbers) -> tuple[Pair
 
 
 def worths(records: Rows, contrast: Contrast, seeds: Sequence[int]) -> dict[int, Worth]:
-    """Return what the variant of a comparison is worth in training images, by seed."""
+    """Return what the variant of a comparison is worth in training images, by seed.
+
+    A seed whose baseline lacks an N that another seed has is left out until it is run: what its ladder cannot show is no bound.
+    """
     quantity = WORTH[contrast.quantity]
+    rungs = {seed: one.keys() for seed, one in ladder(records, contrast, contrast.baseline, "psnr_test").items()}
+    every = set().union(*rungs.values())
     variant, baseline = (ladder(records, contrast, side, quantity) for side in (contrast.variant, contrast.baseline))
     return {
         seed: found
         for seed in seeds
-        if (found := worth(variant.get(seed, {}), baseline.get(seed, {}), contrast.variant.subset, rises=quantity == "psnr_test"))
+        if rungs.get(seed) == every
+        and (found := worth(variant.get(seed, {}), baseline.get(seed, {}), contrast.variant.subset, rises=quantity == "psnr_test"))
     }
 
 

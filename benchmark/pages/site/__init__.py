@@ -178,9 +178,15 @@ class _Site:
     def _claims(self, records: Sequence[Record], numbers: Numbers) -> str:
         experiments = told(records, numbers)
         drawn = {(shown := picture(one)).path.as_posix(): shown for one in experiments}
-        parts = [*map(experiment, experiments), prose.claims(records, numbers), prose.not_claimed(records), prose.how_to_read()]
+        parts = [
+            "# Claims",
+            *(experiment(one, listed=True) for one in experiments),
+            prose.claims(records, numbers),
+            prose.not_claimed(records),
+            prose.how_to_read(),
+        ]
         parts += [prose.assumed(self.records), prose.environments(self.records)]
-        text = "\n\n".join(part for part in parts if part).replace("## Claims", "# Claims", 1)
+        text = "\n\n".join(part for part in parts if part).replace("\n## Claims", "\n## Every claim", 1)
 
         def find(source: str) -> tuple[str, str] | None:
             return self.gallery.add(plots.draw(drawn[source]).encode(), ".svg") if source in drawn else None
