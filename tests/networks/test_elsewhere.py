@@ -22,7 +22,9 @@ from benchmark.networks.diffusion import scaled
 from benchmark.recording import record
 from benchmark.running.place import here
 from benchmark.running.progress import Display
+from registry.backbones.dit import DiT
 from tests.conftest import ENTRIES
+from tests.networks.test_backbones import built, chirp, fill
 
 NAMES = {"model": "dit_tiny", "layout": "global", "dataset": "leaves_tiny", "recipe": "tiny"}
 SCORED = ["--dataset", "leaves_tiny", "--subset", "6", "--registry", str(ENTRIES), "--device", "cpu", "--threads", "1", "--json"]
@@ -110,6 +112,25 @@ def test_a_flow_that_was_trained_here_is_scored_to_the_last_digit(home: Path, tm
     made, _ = evaluated(capsys, *words, *SCORED, "--registry", str(tmp_path / "mine"), "--publish", "their_flow")
     assert made.psnr == own.psnr and made.weights_sha256 == own.weights_sha256
     assert (made.row.model, made.id != own.id) == ("their_flow", True)
+
+
+def test_outputs_are_those_of_the_official_sit() -> None:
+    """By its own code (willisma/SiT, models.py), hidden 32, depth 2, 2 heads, patch 2, 3 classes, on the weights of `fill`.
+
+    Times are shares in [0, 1]; positions 0, 100, 300, 500 of the flat output, its sum and its absolute sum, the variance left out.
+    """
+    wide, plain = (
+        built(DiT(hidden=32, depth=2, heads=2, patch=2, num_classes=3, learned_variance=learned)).eval() for learned in (True, False)
+    )
+    found = weights.fitted(fill(wide).state_dict(), plain.state_dict(), 3, Path("w.pt"))
+    weights.fill(plain, found.weights, Path("w.pt"), "sit")
+    x, t, y = chirp(3 * 3 * 8 * 8).view(3, 3, 8, 8).float(), torch.tensor([0.0, 0.37, 0.999]), torch.tensor([0, 3, 1])
+    with torch.no_grad():
+        out = plain(x, t, y).double()
+    golden = torch.tensor([-0.1848653, 0.9315401, 0.0664778, 0.8154561], dtype=torch.float64)
+    torch.testing.assert_close(out.flatten()[[0, 100, 300, 500]], golden, rtol=0, atol=1e-5)
+    assert out.sum().item() == pytest.approx(-24.1448418, abs=1e-3)
+    assert out.abs().sum().item() == pytest.approx(186.6011221, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["ema", "model_ema", "state_dict_ema", "ema_model"])
