@@ -60,7 +60,7 @@ def not_learnt_lines(told: Told) -> list[str]:
             said.append(f"{claim.meaning.open or f'Not separated: {claim.statement}'} ({numbers}.)")
         if waiting:
             of = f" ({len(waiting)} of {len(_of(told, claim))} comparisons)" if len(_of(told, claim)) > 1 else ""
-            said.append(f"Not run: {claim.name}{of}.")
+            said.append(f"Not run yet{of}: {claim.statement}")
     return [*said, *_fitting(told, seen=False), told.experiment.limits]
 
 
