@@ -97,7 +97,7 @@ def score_rows(result: "Record") -> list[tuple[str, ...]]:
 
 def _reference(score: "Score") -> str:
     if score.null is not None:
-        return f"null {score.null:.4f}, by which it is divided"
+        return f"over its null {score.null:.4f}"
     known = f", {score.reference_trained_on:,} trained on" if score.reference_trained_on is not None else ""
     return f"{score.reference_samples:,}{known}" if score.reference_samples else ""
 

@@ -12,7 +12,7 @@ from benchmark.pages.tables import BASELINE
 from benchmark.pages.text import NONE, escaped, plain, signed
 from benchmark.pages.verdicts import RULE, Judged, Numbers, agreeing, judge, left_over, of_the_board, p_words, verdict
 from benchmark.recording.markdown import markdown_table
-from benchmark.recording.record import METRIC_VERSION, Record
+from benchmark.recording.record import CAP, METRIC_VERSION, Record
 
 HOW_TO_READ = f"""## How to read
 
@@ -44,6 +44,12 @@ HOW_TO_READ = f"""## How to read
   dataset, N and seed is a row of its own: different images never share a mean.
 - **Parameters** are all of the network's, trainable or not. **FLOPs** are those of one forward pass of one image, two
   per multiply-add.
+- **k of n steps at {CAP:g} dB**, beside PSNR train and the gap: so many of the scored diffusion steps stand at the largest PSNR
+  that is given, and the two means rest on it. The notes below the table say what they are without these steps.
+- **Sample quality** is held against images of the same dataset that no declared row trains on, where 10,000 are left of them,
+  else as few of the others as can be: the column says how many (from metric version .2 on; before, they were not counted).
+  **Nearest training / nearest test image** has a null that moves with N: it is not 1 for images never trained on. It is shown
+  over what held-out images give, with that null below it (from memorisation-2 on); without its null it tells no memorisation.
 - **Metric version** {METRIC_VERSION}: numbers of different versions never share a table.
 - **Again.** Every seed links to its record. `bench run --record PATH` runs a record's row again; `bench leaderboard`
   writes this page."""
