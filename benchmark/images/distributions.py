@@ -67,7 +67,7 @@ def facts(name: str, dataset: Dataset, search: Sequence[Path] = (STOCK,)) -> dic
         said["next"] = f"`benchmark.images.datasets.load({name!r}, ...)`"
     else:
         said["next"] = f"`benchmark.images.datasets.add({needed!r}, ..., root=PATH{words})`"
-    row = f"model='dit_xs1', layout='local_head', dataset={name!r}, subset=64, recipe='smoke'{words}"
+    row = f"model='dit_mini', layout='global', dataset={name!r}, recipe='smoke'{words}"  # seconds on any machine
     return said | {"then": f"`benchmark.run(benchmark.resolve({row}))`"}
 
 

@@ -41,10 +41,10 @@ def binary(root: Path, rows: int = 12) -> Path:
     return root
 
 
-def archive(root: Path, name: str = "cifar-10-binary.tar.gz") -> Path:
+def archive(root: Path, name: str = "cifar-10-binary.tar.gz", rows: int = 12) -> Path:
     """Write the archive alone."""
     with tarfile.open(root / name, "w:gz" if name.endswith("gz") else "w") as packed:
-        packed.add(binary(root / "unpacked") / "cifar-10-batches-bin", "cifar-10-batches-bin")
+        packed.add(binary(root / "unpacked", rows) / "cifar-10-batches-bin", "cifar-10-batches-bin")
     shutil.rmtree(root / "unpacked")
     return root
 

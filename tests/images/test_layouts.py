@@ -5,7 +5,7 @@ import shutil
 import tarfile
 import unicodedata
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +69,9 @@ def tarred(path: Path, *names: str) -> None:
 # --- CelebA
 
 
-def kaggle(root: Path) -> Path:
-    """Write CelebA as Kaggle's zip unpacks: the double folder, tables with a header."""
-    official = celeba(root / "official", JPEGS, "001")
+def kaggle(root: Path, images: Sequence[bytes] = JPEGS) -> Path:
+    """Write CelebA as Kaggle's zip unpacks: the double folder, tables with a header; the third image is of another partition."""
+    official = celeba(root / "official", images, "001" if images is JPEGS else "")
     inner = root / "img_align_celeba" / "img_align_celeba"
     inner.parent.mkdir()
     (official / "img_align_celeba").rename(inner)
