@@ -7,6 +7,7 @@ unpacked once for all (`in_parts`).
 """
 
 import fcntl
+import gc
 import multiprocessing
 import signal
 import sys
@@ -108,6 +109,7 @@ def _serve(source: Source, ids: Sequence[str], starts: range, out: Connection, e
     """Read chunks and send them; end without a word once nobody listens, as when the parent was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    gc.freeze()  # what the parent holds is no garbage here: looking through it would copy its pages
     for end in ends:  # inherited: held open here, they would hide that the parent has gone
         end.close()
     with suppress(BrokenPipeError):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from benchmark.contract import ImageError
-from registry.datasets.sources import no_whole
+from registry.datasets.sources import no_whole, whole
 from registry.datasets.tree import RECENT
 
 
@@ -31,7 +31,7 @@ class Folder:
     def content(self, name: str) -> bytes:
         """Return the bytes of a file; raise ImageError where it cannot be read."""
         try:
-            return (self.path / name).read_bytes()
+            return whole(f"{self.path}/{name}", self.sizes[name])
         except OSError as problem:
             raise ImageError(f"{name}: {problem.strerror}") from None
 

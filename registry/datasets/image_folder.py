@@ -73,7 +73,7 @@ class ImageFolderSource:
     def read(self, image_id: str) -> np.ndarray:
         """Return the image as uint8 (C, R, R); raise ImageError where its file is missing, damaged or no image."""
         try:
-            content = whole(f"{self.root}/{self.found.spelled.get(image_id, image_id)}")
+            content = whole(f"{self.root}/{self.found.spelled.get(image_id, image_id)}", self.found.sizes.get(image_id, 0))
         except OSError as problem:
             raise ImageError(f"{image_id}: {problem.strerror}") from None
         return to_pixels(image_id, content, self.channels, self.resolution)

@@ -16,6 +16,7 @@ from registry.datasets.celeba import CelebA
 from registry.datasets.image_folder import ImageFolder
 from registry.datasets.imagenet import ImageNet
 from registry.datasets.lsun import Lsun
+from registry.datasets.sources import whole
 from tests.pictures import celeba, imagenet, lsun, lsun_key, noise, stored
 
 BMPS = [stored(Image.fromarray(noise(16, 16, seed)), "BMP") for seed in range(12)]  # of one size, whatever they show
@@ -97,3 +98,10 @@ def test_verify_with_the_folder_reads_all_of_it(home: Path, monkeypatch: pytest.
     assert "11 images by other names than the 12 that are packed" in " ".join(capsys.readouterr().out.split())
     assert main(["data", "verify", "--root", str(root)]) == 2
     assert "--root belongs to one dataset: name it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", (0, 1, 5, 9, 10, 11, 3_000_000))
+def test_a_file_is_read_whole_whatever_size_it_was_said_to_have(size: int, tmp_path: Path) -> None:
+    for content in (b"", b"0123456789", bytes(range(256)) * 10_000):
+        (tmp_path / "file").write_bytes(content)
+        assert whole(str(tmp_path / "file"), size) == content
