@@ -60,7 +60,9 @@ def existing(folder: Path) -> Path:
 
 
 def gibibytes(number: int) -> str:
-    """Return a number of bytes in words."""
+    """Return a number of bytes in words; where they are few, in MiB."""
+    if number < 2**30 / 100:
+        return f"{number / 2**20:,.1f} MiB"
     return f"{number / 2**30:,.2f} GiB"
 
 

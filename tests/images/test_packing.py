@@ -238,7 +238,7 @@ def test_a_disk_that_fills_up_leaves_what_was_there(small_disk: Path, tmp_path: 
     root = imagenet(tmp_path / "root", JPEGS * 10)
     before = datasets.add("shots", FOLDER, home=small_disk, root=root).manifest
     kept = everything(small_disk)
-    with pytest.raises(BenchError, match="packed/shots cannot be written: No space left on device. Free space"):
+    with pytest.raises(BenchError, match="The 30 images of 'shots' at 128x128 would need 1.4 MiB on the disk, and .* MiB free. Free space"):
         datasets.add("shots", ImageFolder(resolution=128), home=small_disk, root=root)
     assert everything(small_disk) == kept and datasets.load("shots", FOLDER, home=small_disk).manifest == before
 
@@ -253,7 +253,7 @@ def test_a_disk_that_fills_up_at_any_moment_leaves_what_was_there(small_disk: Pa
     try:
         assert datasets.add("shots", FOLDER, home=small_disk, root=root).outcome == "changed"
     except BenchError as problem:
-        assert "cannot be written" in str(problem) and everything(small_disk) == kept
+        assert ("cannot be written" in str(problem) or "would need" in str(problem)) and everything(small_disk) == kept
     taken.unlink()
     assert datasets.verify("shots", home=small_disk) == []
     assert datasets.add("shots", FOLDER, home=small_disk, root=root).outcome in ("changed", "unchanged")
