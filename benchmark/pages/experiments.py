@@ -55,11 +55,14 @@ class Told:
 
     @property
     def begun(self) -> bool:
-        """Whether there is anything to show: a difference, or for a ladder a factor that can be read off."""
+        """Whether there is anything to show: a difference, or for a ladder what an arm is worth at two N or more."""
         if self.experiment.figure == "differences":
             return any(self.difference(line, "psnr_gap") for line in self.lines)
-        places = product(self.arms, self.datasets, self.subsets)
-        return any(self.worth(arm, dataset, subset, "worth_psnr_test") for arm, dataset, subset in places)
+        rungs = (
+            sum(self.worth(arm, dataset, subset, "worth_psnr_test") is not None for subset in self.subsets)
+            for arm, dataset in product(self.arms, self.datasets)
+        )
+        return any(count > 1 for count in rungs)
 
     @property
     def missing(self) -> list[tuple[str, int, int]]:

@@ -54,8 +54,8 @@ def render(
         parts += [Text(f"\n{line}") for line in [left_over(judged)] if line]
         parts += [Text("\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it", style="bold")]
         parts += [Text(f"- {line}") for line in prose.cautions_of(judged)]
-        parts += [Text("\nWhat these suites do not show", style="bold")]
-        parts += [Text(f"- {line}") for line in prose.not_claimed_lines(records, [claim.suite for claim in run])]
+        if left := prose.not_claimed_lines(records, [claim.suite for claim in run]):
+            parts += [Text("\nWhat these suites do not show", style="bold"), *(Text(f"- {line}") for line in left)]
         parts.append(Text(""))
     parts += [_grid(list(group), names, numbers or {}, narrow=width < WIDE) for _, group in sections]
     return parts + [_siblings(one, narrow=width < WIDE) for one in siblings(records)]

@@ -134,6 +134,14 @@ def test_a_ladder_that_is_partly_run_rests_on_whole_seeds() -> None:
     assert "unet_mini global" not in picture(one).numbers["labels"] and "dit_mini global" in picture(one).numbers["labels"]
 
 
+def test_one_rung_is_no_ladder() -> None:
+    """What the demo runs: windows at N = 16, global attention at 16 and 64."""
+    natural = [one for one in ladder_records() if one.row.dataset == "dead_leaves8" and one.row.model == "dit_mini"]
+    demo = [one for one in natural if one.row.subset == 16 or (one.row.subset == 64 and one.row.layout == "global")]
+    assert "mini_ladder" not in [one.experiment.suite for one in all_told(demo)]
+    assert "mini_ladder" in [one.experiment.suite for one in all_told(natural)]
+
+
 def test_the_ladder_reads_off_what_was_put_in() -> None:
     one = experiment("mini_ladder", ladder_records(1.5))
     windows, natural = ("dit_mini", "local_3x3_head"), "dead_leaves8"

@@ -62,6 +62,8 @@ def test_the_pages_show_the_mark_and_the_reason_as_text(tmp_path: Path) -> None:
     page = (tmp_path / "site/rows/mini/dead_leaves8/dit_mini-gone-n16.html").read_text()
     assert '<span class="badge withdrawn">withdrawn</span>' in page and "&lt;b&gt;images" in page and "no claim rests on it" in page
     assert "gone" not in (tmp_path / "site/index.html").read_text()  # neither first nor in the headline
+    rules = (tmp_path / "site/rules.html").read_text()
+    assert "A row is never deleted" in rules and "it has no rank, and no comparison and no claim rests on it" in rules
     other = (tmp_path / "site/rows/mini/dead_leaves8/dit_mini-doubted-n16.html").read_text()
     assert '<span class="badge contested">contested</span>' in other and "keeps its rank" in other
 

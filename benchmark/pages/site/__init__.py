@@ -146,7 +146,11 @@ class _Site:
             tables = [{"n": table.subset, "script": section.script(table), "rows": len(table.rows)} for table in section.tables]
             about = prose.section(next(iter(section.tables[0].rows[0].series.runs.values())))
             index.append({"key": section.key, "title": section.title, "tables": tables, "about": about})
-        unranked = [{"title": f"{row.title(one)}: {self._section_of(path)}", "page": path} for path, one in self.pages.series.items() if not _ranked(one)]
+        unranked = [
+            {"title": f"{row.title(one)}: {self._section_of(path)}", "page": path}
+            for path, one in self.pages.series.items()
+            if not _ranked(one)
+        ]
         self._page("results", "results.html.j2", sections=index, fields=FIELDS, unranked=unranked)
         every = [[path, self._section_of(path), row.title(one)] for path, one in self.pages.series.items()]
         self._script("data/rows.js", "bench.put", "rows", every)
