@@ -20,7 +20,6 @@ from registry.datasets.sources import (
     contents,
     existing_folder,
     fingerprint,
-    hub,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class Parquet:
         pillow()
         if root is not None and root.is_file():
             return self._source(root.parent, [root], ())
-        root = hub(existing_folder(root, f"a folder of Parquet shards that match {self.shards}, or one shard"))
+        root = existing_folder(root, f"a folder of Parquet shards that match {self.shards}, or one shard")
         every = sorted(root.rglob("*.parquet"))
         found = sorted(path for path in root.glob(self.shards) if path.is_file())
         if not found and self.shards == TRAIN:
@@ -87,7 +86,6 @@ def mirror(
     `named` turns the path that a row keeps into the official id of its image; where every row has one of its own, those
     are the ids. `exact` refuses images of another resolution instead of resizing them.
     """
-    root = root if root.is_file() else hub(root)
     every = [root] if root.is_file() else sorted(root.rglob("*.parquet"))
     if not every or every[0].suffix != ".parquet":
         return None

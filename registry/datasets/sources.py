@@ -198,7 +198,10 @@ def hub(root: Path) -> Path:
 
 
 def existing_folder(root: Path | None, what: str, suffixes: Sequence[str] = ()) -> Path:
-    """Return `root` where it is a folder that can be read, or a file of one of `suffixes`; raise ImageError saying what it should be."""
+    """Return `root` where it is a folder that can be read, or a file of one of `suffixes`; of a hub's cache, its snapshot.
+
+    Raise ImageError saying what it should be.
+    """
     if root is None:
         raise ImageError(f"a root is needed: {what}")
     if root.suffix in suffixes and root.is_file():
@@ -211,7 +214,7 @@ def existing_folder(root: Path | None, what: str, suffixes: Sequence[str] = ()) 
         raise ImageError(f"{root} is not a folder; it should be {what}") from None
     except OSError as problem:
         raise ImageError(f"{root} cannot be read: {problem.strerror}") from None
-    return root
+    return hub(root)
 
 
 def contents(folder: Path) -> str:

@@ -397,6 +397,31 @@ def test_shards_of_a_hub_cache_are_read_through_their_links(tmp_path: Path) -> N
         assert list(dataset.open(folder).ids) == list(dataset.open(tmp_path).ids) == ["data/train-00000-of-00001.parquet:0"]
 
 
+def hubbed(root: Path, name: str) -> Path:
+    """Turn the files of a folder into those of a hub's cache: links of one snapshot to blobs without a suffix."""
+    folder = root.with_name("datasets--someone--" + name)
+    (folder / "blobs").mkdir(parents=True)
+    for number, path in enumerate(sorted(path for path in root.rglob("*") if path.is_file())):
+        link = folder / "snapshots" / "abc" / path.relative_to(root)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / "blobs" / f"{number:040x}")
+        link.symlink_to(folder / "blobs" / f"{number:040x}")
+    return folder
+
+
+def test_official_files_that_a_hub_has_cached_are_read(tmp_path: Path) -> None:
+    faces, scene, plain = tmp_path / "faces", tmp_path / "scene", tmp_path / "plain"
+    celeba(faces, JPEGS, zipped=True)
+    lsun(plain, WEBPS)
+    scene.mkdir()
+    zipped(plain, scene / "church_outdoor_train_lmdb.zip")
+    batches(tmp_path / "batches", 2, side=8)
+    classes = imagenet(tmp_path / "classes", JPEGS)
+    for dataset, root in ((FACES, faces), (CHURCH, scene), (BATCHES, tmp_path / "batches"), (TREE, classes)):
+        expected = read(dataset, root)
+        assert read(dataset, hubbed(root, root.name)) == expected
+
+
 # --- folders
 
 
