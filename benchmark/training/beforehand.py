@@ -1,18 +1,42 @@
 """What is said of a spec before it trains."""
 
+import torch
+
+from benchmark.contract import ClosedForm
 from benchmark.declaring.recipe import Recipe
 from benchmark.declaring.spec import Spec
 from benchmark.errors import UsageError
+from benchmark.networks.cost import on_meta
 
 
 def check_trainable(spec: Spec) -> None:
-    """Raise UsageError where a model wants class labels: no dataset here has any, and it would never see one."""
+    """Raise UsageError where a model wants class labels, which no dataset here has, or cannot be scored along its noise schedule."""
     if classes := getattr(spec.model.config, "num_classes", 0):
         raise UsageError(
             f"The model '{spec.model.name}' takes class labels (num_classes = {classes}), and no dataset here has any, so it "
             "cannot be trained. Train it without: `overrides=['model.num_classes=0']`. Weights trained elsewhere with labels are "
             "scored with one of them: `benchmark.networks.weights.unlabelled(..., path=FILE, form='dit', label=K)`."
         )
+    recipe = spec.recipe.config
+    if isinstance(recipe, Recipe) and recipe.noise_schedule != "linear":
+        _check_real_steps(spec, recipe.noise_schedule)
+
+
+def _check_real_steps(spec: Spec, schedule: str) -> None:
+    """Raise UsageError where a network looks its steps up in a table: another schedule has the levels of the linear one between steps."""
+    network, images = on_meta(spec), spec.images
+    if isinstance(network, ClosedForm):
+        return
+    try:
+        with torch.no_grad():
+            shape = (1, images.channels, images.resolution, images.resolution)
+            network.eval()(torch.zeros(shape, device="meta"), torch.full((1,), 0.5, device="meta"))
+    except Exception as problem:  # an entry is foreign code
+        said = " ".join(str(problem).split())
+        raise UsageError(
+            f"The model '{spec.model.name}' takes whole diffusion steps alone ({type(problem).__name__}: {said}), and along the noise "
+            f"schedule '{schedule}' it is scored between them. Take a recipe with `overrides=['recipe.noise_schedule=linear']`."
+        ) from None
 
 
 def short_of_memory(spec: Spec) -> str | None:

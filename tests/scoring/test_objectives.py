@@ -9,10 +9,12 @@ import torch
 import benchmark
 from benchmark import run
 from benchmark.analysis.representations import stages
+from benchmark.errors import UsageError
 from benchmark.networks.denoiser import NoiseEstimate
 from benchmark.recording.record import METRIC_VERSION
 from benchmark.running.place import here
 from benchmark.running.progress import Display
+from benchmark.training.beforehand import check_trainable
 from tests.conftest import ENTRIES
 
 WORDS = ["recipe.prediction=flow", "recipe.weighting=min_snr", "recipe.noise_schedule=straight", "recipe.learning_rate=1e-2"]
@@ -43,9 +45,53 @@ def test_a_run_under_another_objective_is_scored_sampled_and_scored_again_as_one
     assert torch.autograd.grad(trained.network(x, t).sum(), x)[0].abs().sum() > 0
 
 
-def test_an_objective_that_does_not_exist_is_named() -> None:
-    from benchmark.errors import UsageError
+TABLE = """
+import torch
+from torch import nn
+from benchmark.contract import entry
 
+
+@entry(kind="steps_in_a_table")
+class TableNet:
+    width: int = 3
+
+    attention_layers = 0
+
+    def build(self, images, attention):
+        return Network(images.channels)
+
+
+class Network(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.table = nn.Embedding(1000, channels)
+
+    def forward(self, x, t, y=None):
+        return x * self.table(t)[:, :, None, None]
+"""
+
+
+def test_a_network_that_knows_whole_steps_alone_is_refused_before_it_trains(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "backbones"
+    folder.mkdir(parents=True)
+    (folder / "table_net.py").write_text(TABLE)
+    (folder / "table_net.gin").write_text("# Steps in a table\nimport table_net\n\nTableNet.width = 3\n")
+    names = {"model": "table_net", "layout": "global", "dataset": "leaves_tiny", "recipe": "tiny"}
+    places = [ENTRIES, tmp_path / "mine"]
+    straight = benchmark.resolve(**names, subset=6, overrides=["recipe.noise_schedule=straight"], registry=places)
+    with pytest.raises(UsageError, match="'table_net' takes whole diffusion steps alone"):
+        check_trainable(straight)
+    check_trainable(benchmark.resolve(**names, subset=6, overrides=["recipe.prediction=flow"], registry=places))
+    check_trainable(benchmark.resolve(**names | {"model": "wiener"}, subset=6, overrides=["recipe.noise_schedule=cosine"], registry=places))
+
+
+@pytest.mark.parametrize("model", ["dit_mini", "dit_mini_gpsa", "dit_mini_diverse", "unet_mini", "unet_simple"])
+def test_every_kind_of_network_of_the_registry_can_be_scored_along_another_schedule(model: str) -> None:
+    names = {"model": model, "layout": "global", "dataset": "dead_leaves8", "recipe": "mini_flow_matching"}
+    check_trainable(benchmark.resolve(**names, subset=16))
+
+
+def test_an_objective_that_does_not_exist_is_named() -> None:
     with pytest.raises(UsageError, match="'noise', 'data', 'velocity', 'flow'"):
         benchmark.resolve(
             model="dit_mini", layout="global", dataset="dead_leaves8", recipe="mini", subset=16, overrides=["recipe.prediction=epsilon"]
