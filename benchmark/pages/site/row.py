@@ -3,11 +3,12 @@
 import shlex
 from dataclasses import fields
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from benchmark.declaring import closure
 from benchmark.declaring.spec import AXES
-from benchmark.pages import samples
+from benchmark.pages import onsets, samples
 from benchmark.pages.columns import null_words, reference_words
 from benchmark.pages.site.pictures import Gallery
 from benchmark.pages.site.view import day, flat, layout, readings
@@ -116,7 +117,10 @@ def _summary(series: Series) -> str:
     """Return the numbers of a row in one line."""
     gap, test = (estimate(list(series.values(name).values())) for name in ("psnr_gap", "psnr_test"))
     many = f" over {gap.n} seeds" if gap.n > 1 else ""
-    return f"Gap {plain(gap.mean)} dB {interval(gap)}{many}; PSNR test {test.mean:.2f} dB"
+    said = [f"Gap {plain(gap.mean)} dB {interval(gap)}{many}", f"PSNR test {test.mean:.2f} dB"]
+    for what, steps in (("PSNR test peaks", onsets.peaks(series.runs)), ("the membership gap opens", onsets.openings(series.runs))):
+        said += [f"{what} at step {fmean(steps.values()):,.0f} ({min(steps.values()):,.0f} to {max(steps.values()):,.0f})"] if steps else []
+    return "; ".join(said)
 
 
 def _by_seed(run: Record, seed: int, others: dict[str, dict[int, float]]) -> dict[str, Any]:
