@@ -70,8 +70,8 @@ def test_scores_join_the_record_and_a_kill_changes_nothing(bench: Bench, home: P
         (["--metrics", "fiid"], 2, "Did you mean 'fid'"),
         (["--metrics", ","], 2, "--metrics is empty"),
         (["--metrics", "fid", "--samples", "600"], 2, "--allow-small"),
-        (["--metrics", "fd_randconv", "--samples", "0"], 2, "--samples = 0"),
-        (["--metrics", "fd_randconv", "--batch", "0"], 2, "--batch 0"),
+        (["--metrics", "fd_randconv", "--samples", "0"], 2, "argument --samples: 0 must be from 1"),
+        (["--metrics", "fd_randconv", "--batch", "0"], 2, "argument --batch: 0 must be from 1"),
         (["--metrics", "fid", "--samples", "600", "--allow-small", "--inception-weights", "none.pth"], 2, "none.pth cannot be read"),
     ],
 )
