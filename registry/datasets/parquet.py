@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 HELD_ROWS = 2048  # at least what all threads of the packing are at together
-BATCH = 256  # rows that are in memory at once
 TRAIN = "**/train-*.parquet"
 
 
@@ -165,7 +164,7 @@ class ParquetSource:
     def _row_group(self, key: str) -> _Rows:
         name, _, group = key.rpartition(":")
         try:
-            return _Rows(self._shards[name].batches(int(group), BATCH))
+            return _Rows(self._shards[name].batches(int(group)))
         except OSError as problem:
             if problem.errno is None:  # of pyarrow: a damaged page
                 raise ImageError(f"{name}, row group {group}: damaged: {problem}") from None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NUMBER = re.compile(r"-(\d{5})-of-(\d{5})")
 SPLIT = re.compile(r"(?:partial-)?(train|training|valid|validation|val|dev|test)(?:[-_.].*)?", re.IGNORECASE)
+ROWS, BYTES = 256, 64 << 20  # of a batch that is in memory at once, about
 COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes")  # where several columns hold bytes
 
 
@@ -55,10 +56,12 @@ class Shard:
         """The number of rows."""
         return int(self.ends[-1])
 
-    def batches(self, group: int, size: int) -> Iterator[pa.Array]:
-        """Yield the encoded images of a row group, `size` rows at a time: no batch is near the 2 GiB that Arrow can address."""
+    def batches(self, group: int) -> Iterator[pa.Array]:
+        """Yield the encoded images of a row group, some rows at a time: no batch is near the 2 GiB that Arrow can address."""
         wanted = f"{self.column}.bytes" if self.nested else self.column
         with _file(self.path) as file:
+            held = file.metadata.row_group(group)
+            size = max(1, min(ROWS, held.num_rows * BYTES // max(1, held.total_byte_size)))
             for batch in file.iter_batches(batch_size=size, row_groups=[group], columns=[wanted], use_threads=False):
                 yield _bytes(batch.column(0), self.nested)
 

@@ -11,8 +11,10 @@ from PIL import Image
 from benchmark.contract import FieldError, ImageError
 from benchmark.errors import BenchError
 from benchmark.images import datasets
+from registry.datasets import shards
 from registry.datasets.decode import to_pixels
 from registry.datasets.parquet import HELD_ROWS, Parquet
+from registry.datasets.shards import Shard
 from registry.datasets.sources import Recent
 from tests.pictures import JPEGS, everything, noise, parquet, stored
 
@@ -100,3 +102,19 @@ def test_what_was_read_is_held_by_rows_and_read_once() -> None:
         with pytest.raises(ImageError, match="damaged"):
             recent("bad")
     assert read == ["a", "b", "c", "a", "bad"]
+
+
+def test_a_row_group_is_read_in_batches_of_few_rows_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [stored(Image.fromarray(noise(16, 16, seed))) for seed in range(40)]
+    root = parquet(tmp_path / "root", images, shards=1, group=40)
+    shard = Shard.opened(next((root / "data").iterdir()), "image")
+    assert [len(batch) for batch in shard.batches(0)] == [40]
+    monkeypatch.setattr(shards, "ROWS", 16)
+    assert [len(batch) for batch in shard.batches(0)] == [16, 16, 8]
+    monkeypatch.setattr(shards, "BYTES", 4 * max(map(len, images)))
+    sizes = [len(batch) for batch in shard.batches(0)]
+    assert sum(sizes) == 40 and 2 <= max(sizes) <= 4  # as many rows as hold so many bytes
+    found = [value.as_py() for batch in shard.batches(0) for value in batch]
+    assert found == images
+    monkeypatch.setattr(shards, "BYTES", 1)
+    assert [len(batch) for batch in shard.batches(0)] == [1] * 40
