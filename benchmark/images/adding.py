@@ -16,6 +16,7 @@ from benchmark.images.enough import too_few
 from benchmark.images.loading import lock, opened, packed_here, verify
 from benchmark.images.manifest import Manifest
 from benchmark.images.packing import Note, Progress, open_images, pack
+from benchmark.images.partial import discard
 from benchmark.images.reading import read, read_all
 from benchmark.images.subsets import order
 
@@ -77,6 +78,7 @@ def add(
             and (skip_corrupt or not here.skipped)
         )
         if here is not None and same and not verify(name, home=home) and not _other_content(name, dataset, source, here, home):
+            discard(manifest.packed_folder(home, name))  # of a packing that was killed when all was in place
             return Added(here, "unchanged", _unchanged(here) + _remarks(here, dataset, source, left_out), left_out)
         if keep:
             stock.check_ids(keep, chosen)  # at once: a packing may take hours

@@ -13,6 +13,7 @@ from benchmark.images import distributions, manifest
 from benchmark.images.derived import PackedSource, is_made_from, parent
 from benchmark.images.manifest import Manifest
 from benchmark.images.packing import Packed, Progress, digest, open_images, pack, way_out
+from benchmark.images.partial import discard
 
 
 def load(name: str, dataset: Dataset, *, home: Path, progress: Progress | None = None) -> Packed:
@@ -35,6 +36,9 @@ def load(name: str, dataset: Dataset, *, home: Path, progress: Progress | None =
             if not _is_current(here, dataset, pinned, home):
                 with opened(name, dataset, None, home) as (source, made_of):
                     here = pack(name, dataset, source, home=home, made_of=made_of, progress=progress)
+    elif dataset.embedded and any(manifest.packed_folder(home, name).glob("*.tmp")):
+        with lock(home, name):
+            discard(manifest.packed_folder(home, name))  # of a packing that was killed when all was in place
     if here is None:
         raise UsageError(distributions.missing(name, dataset))
     if difference := here.difference(dataset):

@@ -1,0 +1,198 @@
+"""The storm: kills at file operations, ten processes on one row, a server that dies, a clock that jumps, a long sweep.
+
+    python -m tests.storm.storm              all of it: 300 kills (make storm)
+    python -m tests.storm.storm --short      a minute of CPU time at most, without the sweeps and the server
+    --only kills,clock   --rows 100   --write docs/reliability.md
+
+Every result is compared with that of an undisturbed run: what varies is how long it took. Ends with 1 where one differs.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmark.declaring import registry
+from tests.conftest import ENTRIES
+from tests.storm import scenarios as told
+from tests.storm.lives import DEFECT, begin, import_everything, live
+
+BEGIN, END = "<!-- the storm's figures: `make storm` writes them -->", "<!-- end of the storm's figures -->"
+LIVES = 6  # in which a command that is no longer killed must end
+
+
+class Row(NamedTuple):
+    """What one part of the storm found."""
+
+    what: str
+    disturbed: str
+    kept: str
+    seconds: float
+
+
+def kills(scenario: told.Scenario, points: int, room: Path) -> Row:
+    """Kill a command twice at each of so many places, spread over its file operations; finish it and compare what it leaves."""
+    began, before, calm = time.monotonic(), room / "before", room / "calm"
+    before.mkdir(parents=True)
+    scenario.prepare(before)
+    shutil.copytree(before, calm)
+    operations = told.finished(scenario.words(calm), calm).operations
+    wanted = scenario.result(calm)
+    killed = differ = 0
+    drawn = random.Random(scenario.name)
+    for point in range(points):
+        home = room / f"at {point}"
+        shutil.copytree(before, home)
+        words = scenario.words(home)
+        for place in (1 + point * operations // points, drawn.randint(1, operations)):
+            ended = live(words, home, kill_at=place)
+            assert ended.code != DEFECT, ended.said
+            killed += ended.code == -signal.SIGKILL
+        told.finished(words, home)
+        differ += scenario.result(home) != wanted
+        shutil.rmtree(home)
+    return Row(
+        f"kills: {scenario.name}", f"{killed} kills at {operations} file operations", _kept(differ, points), time.monotonic() - began
+    )
+
+
+def clock(room: Path) -> Row:
+    """Train a row under a wall clock that jumps a week back and forth."""
+    began = time.monotonic()
+    (room / "calm").mkdir(parents=True)
+    (room / "jumping").mkdir()
+    told.finished(told.RUN, room / "calm")
+    ended = live(told.RUN, room / "jumping", jump=7 * 86_400.0)
+    assert ended.code == 0, ended.said
+    differ = told.run_result(room / "calm") != told.run_result(room / "jumping")
+    return Row("clock", "jumps of a week, back and forth, from call to call", _kept(differ, 1), time.monotonic() - began)
+
+
+def crowd(room: Path, processes: int) -> Row:
+    """Begin one row in many processes at once: one works, the others say so or wait, and one record comes out."""
+    began, home, calm = time.monotonic(), room / "home", room / "calm"
+    home.mkdir(parents=True)
+    calm.mkdir()
+    told.finished(told.RUN, calm)
+    words = [[*told.RUN, "--wait"] if number % 2 else told.RUN for number in range(processes)]
+    pids = [begin(word, home, number) for number, word in enumerate(words)]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    assert set(codes) <= {0, 2} and all(code == 0 for code in codes[1::2]), codes  # 2: in progress in another process
+    differ = told.run_result(home) != told.run_result(calm)
+    return Row("crowd", f"{processes} processes on one row, half of them waiting", _kept(differ, 1), time.monotonic() - began)
+
+
+def server(room: Path) -> Row:
+    """Track a run on a server that answers a few requests and dies: the run ends well, and says what the mirror lacks."""
+    began, home, calm = time.monotonic(), room / "home", room / "calm"
+    home.mkdir(parents=True)
+    calm.mkdir()
+    told.finished(told.RUN, calm)
+    dying = HTTPServer(("127.0.0.1", 0), _Dying)
+    threading.Thread(target=dying.serve_forever, daemon=True).start()
+    store = f"http://user:s3cret@127.0.0.1:{dying.server_port}"
+    ended = live([word for word in told.RUN if word != "--no-track"] + ["--store", store], home)
+    dying.shutdown()
+    assert ended.code == 0 and "s3cret" not in ended.said, ended.said
+    left = [path for path in home.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
+    assert not left, left
+    differ = told.run_result(home) != told.run_result(calm)
+    return Row("server", "answers with errors, then not at all", _kept(differ, 1), time.monotonic() - began)
+
+
+class _Dying(BaseHTTPRequestHandler):
+    """Answers with an error that repeats the address, as servers do."""
+
+    def do_GET(self) -> None:
+        self.send_error(500, self.path)
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def sweep(room: Path, rows: int) -> Row:
+    """Run a suite of many rows, and hold the sweep's memory and open files after its tenth row against those at its end."""
+    began, home = time.monotonic(), room / "home"
+    home.mkdir(parents=True)
+    told.write_suite(home, rows)
+    words = ["sweep", "stormy", "--jobs", "2", "--registry", str(home / "mine"), "--device", "cpu", "--no-track"]
+    pid, seen = begin(words, home, 0), list[tuple[int, int, int]]()
+    while os.waitpid(pid, os.WNOHANG)[0] == 0:
+        done = len(list((home / "leaderboard" / "records").rglob("*.json")))
+        seen.append((done, _resident(pid), len(os.listdir(f"/proc/{pid}/fd"))))
+        time.sleep(0.5)
+    done = len(list((home / "leaderboard" / "records").rglob("*.json")))
+    assert done == rows, (done, (room / "home.said0").read_text())
+    early = next(one for one in seen if one[0] >= min(10, rows // 2))
+    late = seen[-2]
+    figures = (
+        f"memory {early[1] / 1e6:.0f} MB after {early[0]} rows, {late[1] / 1e6:.0f} MB at the end; open files {early[2]} and {late[2]}"
+    )
+    assert late[1] < 1.1 * early[1] and late[2] <= early[2] + 2, figures
+    return Row("long sweep", f"{rows} rows, two at a time", figures, time.monotonic() - began)
+
+
+def main() -> int:
+    """Let the storm loose, print what it found, and write it into a page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--only", default="kills,clock,crowd,server,sweep")
+    parser.add_argument("--rows", type=int, default=100)
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args()
+    import_everything(registry.roots([ENTRIES]))
+    with tempfile.TemporaryDirectory(prefix="storm-") as name:
+        found = _all(options, Path(name))
+    total = sum(int(row.disturbed.split()[0]) for row in found if row.what.startswith("kills"))
+    lines = ["| what | disturbed by | what came out | seconds |", "|---|---|---|---|"]
+    lines += [f"| {row.what} | {row.disturbed} | {row.kept} | {row.seconds:.0f} |" for row in found]
+    text = "\n".join([*lines, "", f"{total} kills in all; {time.strftime('%Y-%m-%d')}, Python {sys.version.split()[0]}."])
+    print(text)
+    if options.write:
+        head, _, rest = options.write.read_text(encoding="utf-8").partition(BEGIN)
+        options.write.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    return int(any("DIFFER" in row.kept for row in found))
+
+
+def _all(options: argparse.Namespace, room: Path) -> list[Row]:
+    parts: list[Callable[[], Row]] = []
+    only = options.only.split(",")
+    for number, one in enumerate(told.scenarios()):
+        if "kills" in only and (points := one.points[0 if options.short else 1]):
+            parts.append(lambda one=one, points=points, number=number: kills(one, points, room / f"kills{number}"))  # type: ignore[misc]
+    parts += [lambda: clock(room / "clock")] * ("clock" in only)
+    parts += [lambda: crowd(room / "crowd", 3 if options.short else 10)] * ("crowd" in only)
+    if not options.short:
+        parts += [lambda: server(room / "server")] * ("server" in only)
+        parts += [lambda: sweep(room / "sweep", options.rows)] * ("sweep" in only)
+    found = []
+    for part in parts:
+        found.append(part())
+        print(*found[-1][:3], sep="; ", file=sys.stderr, flush=True)
+    return found
+
+
+def _kept(differ: int | bool, of: int) -> str:
+    return f"DIFFER {int(differ)} of {of}" if differ else f"the same digest, {of} of {of}"
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):  # it has ended meanwhile
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
