@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STAMP := .venv/installed
 
-.PHONY: setup demo check test bench cluster lock study-natural32 site verify-changed
+.PHONY: setup demo check test bench storm cluster lock study-natural32 site verify-changed
 
 setup: $(STAMP)
 
@@ -37,6 +37,11 @@ site: setup
 BASE ?= origin/main
 verify-changed: setup
 	.venv/bin/bench verify --changed $(BASE)
+
+# 300 kills at file operations, a crowd on one row, a server that dies, a clock that jumps, a sweep of 100 rows: half an hour.
+# It writes what came out into docs/reliability.md.
+storm: setup
+	OMP_NUM_THREADS=1 .venv/bin/python -m tests.storm.storm --write docs/reliability.md
 
 # Side-by-side measurements, interleaved, medians; slow, and no part of the tests. The first line writes docs/performance.md.
 bench: setup
