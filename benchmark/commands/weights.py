@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.commands.flags import whole
 from benchmark.commands.words import typed
 from benchmark.errors import BenchError, UsageError
 
@@ -44,7 +45,7 @@ def weights_flags(parser: argparse.ArgumentParser) -> None:
         help="how it takes image and time, where not as its format's release: noisy images of the linear schedule and its steps (here), "
         "the straight path of SiT or of REPA and DiverseDiT, improved-diffusion's cosine schedule",
     )
-    group.add_argument("--cosine-steps", type=int, default=4000, metavar="T", help="of improved_cosine (default: 4000)")
+    group.add_argument("--cosine-steps", type=whole(1, 1_000_000), default=4000, metavar="T", help="of improved_cosine (default: 4000)")
     for axis in ("model", "layout", "dataset"):
         group.add_argument(f"--{axis}", metavar="NAME", help=f"a name from `bench list {axis}s`")
     group.add_argument("--recipe", metavar="NAME", default="paper", help="whose evaluation is taken (default: paper)")

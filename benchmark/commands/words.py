@@ -62,6 +62,7 @@ FLAGS = {
     "keep": "force",  # None: whatever was pinned before
     "label": "label",
     "layout": "layout",
+    "leading": "leading",
     "limit": "limit",
     "metrics": "metrics",
     "micro_batch": "micro-batch",
