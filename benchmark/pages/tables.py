@@ -23,6 +23,7 @@ from benchmark.recording.marks import NONE as UNMARKED
 from benchmark.recording.marks import Mark, Marks
 from benchmark.recording.record import Record
 
+OF_A_NETWORK = ("prediction", "noise_schedule", "convention", "cosine_steps")  # fields of `External` that are no part of its evaluation
 BASELINE = "global"  # the layout that every other layout of the same model is compared with
 
 
@@ -143,14 +144,16 @@ def check_names(records: Sequence[Record]) -> None:
     """Refuse records in which one name stands for two configurations: they would be averaged or compared in silence.
 
     A field that only some of the records have is no conflict: an entry may gain a field whose default means what was
-    before.
+    before. What a network trained elsewhere estimates is told by its recipe and is its own: it may differ from one model to another.
     """
-    known: dict[tuple[str, str, str, str], tuple[Any, Record]] = {}
+    known: dict[tuple[str, str, str, str, str], tuple[Any, Record]] = {}
     for record in records:
         for axis in AXES:
             name, kind, config = (record.spec[axis][key] for key in ("name", "kind", "config"))
-            for field, mine in {"kind": kinds.named(kind), **config}.items():
-                theirs, other = known.setdefault((record.metric_version, axis, name, field), (mine, record))
+            own = {field: config.get(field) for field in OF_A_NETWORK} if kinds.named(kind) == "external" else {}
+            for field, mine in {"kind": kinds.named(kind), **config, **own}.items():
+                whose = record.row.model if field in own else ""
+                theirs, other = known.setdefault((record.metric_version, axis, name, whose, field), (mine, record))
                 if mine != theirs:
                     raise BenchError(
                         f"The {axis} '{name}' means two things: {field} = {theirs!r} in {_place(other)}, {mine!r} in "

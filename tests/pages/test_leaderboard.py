@@ -294,6 +294,29 @@ def test_an_entry_may_gain_a_field() -> None:
         tabulate([before, after, other])
 
 
+def test_networks_from_elsewhere_may_estimate_what_they_will() -> None:
+    """Rows of one table, scored alike; under one name of a model two conventions are two networks."""
+
+    def elsewhere(model: str, seed: int = 0, **words: object) -> Record:
+        one = made(1.0, model=model, seed=seed, recipe="mini_external")
+        entry = {"name": "mini_external", "kind": "external", "config": {"psnr_steps": 20, "psnr_images": 128, "ranked": True} | words}
+        spec = one.spec | {"recipe": entry}
+        return replace(one, id=spec_id(spec), spec=spec)
+
+    rows = [
+        elsewhere("dit"),
+        elsewhere("sit", convention="sit"),
+        elsewhere("diverse", convention="repa"),
+        elsewhere("x0", prediction="data"),
+    ]
+    assert [len(table.rows) for table in tabulate(rows)] == [4]
+    for words in ({}, {"convention": "repa"}):
+        with pytest.raises(BenchError, match="'mini_external' means two things: convention = 'sit'"):
+            tabulate([elsewhere("sit", convention="sit"), elsewhere("sit", 1, **words)])
+    with pytest.raises(BenchError, match="means two things: psnr_images"):
+        tabulate([elsewhere("dit"), elsewhere("sit", psnr_images=64)])
+
+
 def test_hostile_text_is_escaped(tmp_path: Path) -> None:
     score = Score(value=1.0, sd=None, samples=512, extractor=HOSTILE, weights_digest=None, reference_digest="0", version=HOSTILE)
     records = [
