@@ -106,7 +106,7 @@ def _reported(path: Path, bench: Bench, made: list[Record]) -> str:
         raise BenchError(f"It was changed by overrides ({', '.join(one.overrides)}): such a run has no row.")
     notes = [
         _noted(check_record.check_images, one, bench.place.home),
-        _noted(check_record.check_code, one, bench.search),
+        _noted(check_record.check_code, check_record.Codes(bench.search).standing(one)),
         _noted(check_record.check_errors, one, path),
     ]
     return "; ".join(["the record agrees with itself and the schema", *notes])
