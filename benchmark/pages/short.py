@@ -9,6 +9,7 @@ from benchmark.pages import prose
 from benchmark.pages.capped import capped_words
 from benchmark.pages.columns import marked
 from benchmark.pages.experiments import told
+from benchmark.pages.objectives import Line, Siblings, siblings
 from benchmark.pages.page import experiment
 from benchmark.pages.statistics import Paired
 from benchmark.pages.tables import BASELINE, Row, Table, tabulate
@@ -21,6 +22,7 @@ from benchmark.recording.record import METRIC_VERSION, Record
 from benchmark.recording.style import Picture
 
 TITLES = ("N", "rank", "row", "gap, dB", f"gap − {BASELINE}", "test PSNR", "seeds")
+OF_OBJECTIVES = ("recipe", "gap, dB", "not clipped", "gap − first", "equal fit", "test PSNR", "seeds")
 MOST = 12  # rows of one N; the site and the whole tables have the others
 
 
@@ -47,6 +49,7 @@ def write_short(
         )
     for _, group in groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset)):
         parts.append(_section(list(group)))
+    parts += map(_siblings, siblings(standing))
     experiments = told(standing, numbers)
     parts += [experiment(one, drawn=place == 0) for place, one in enumerate(experiments)]  # one picture: the whole tables have the others
     if not experiments and (shown := next((p for kind in ("gap", "paired", "curves") for p in pictures if p.kind == kind), None)):
@@ -63,6 +66,26 @@ def _section(tables: Sequence[Table]) -> str:
     left = f"\n\n{more} more rows are in the whole tables." if more else ""
     right = [True, False, False, True, True, True, True]
     return f"## {escaped(first.recipe)} on {escaped(first.dataset)}{version}\n\n{markdown_table(TITLES, rows, right)}{left}"
+
+
+def _siblings(one: Siblings) -> str:
+    """Return the recipes that differ in their objective alone, side by side."""
+    rows = [_line(line) for line in one.lines]
+    return f"## {escaped(one.title)}\n\n{markdown_table(OF_OBJECTIVES, rows, [False, True, True, True, True, True, True])}"
+
+
+def _line(line: Line) -> list[str]:
+    what = line.objective
+    ends = f"<br>{interval(line.psnr_gap)}" if line.psnr_gap.low is not None else ""
+    return [
+        f"{escaped(line.recipe)}<br>{escaped(what.prediction)}, {escaped(what.noise_schedule)},<br>by {escaped(what.weighed_by)}",
+        plain(line.psnr_gap.mean) + ends,
+        plain(line.unclipped.mean),
+        _paired(line.equal_steps),
+        _paired(line.equal_fit),
+        f"{line.psnr_test.mean:.2f}",
+        str(line.psnr_gap.n),
+    ]
 
 
 def _row(table: Table, row: Row) -> list[str]:

@@ -11,6 +11,7 @@ from benchmark.declaring.spec import spec_id
 from benchmark.pages import page, terminal
 from benchmark.pages.claims import declared
 from benchmark.pages.objectives import siblings
+from benchmark.pages.short import Beside, write_short
 from benchmark.pages.verdicts import judge
 from benchmark.recording.published import Published
 from benchmark.recording.record import Curves, Record
@@ -74,6 +75,10 @@ def test_page_terminal_and_json_show_them(tmp_path: Path) -> None:
     text, _ = page.write_page(records, Published(rows=()), Path("records"))
     section = text[text.index("## What is estimated: dit") :]
     assert section.index("mini_control") < section.index("mini_flow_matching") and "gap not clipped, dB" in section
+    short = write_short(records, [], Beside("tables.md", "", ""))
+    shown = short[short.index("## What is estimated: dit") :]
+    (row,) = [line for line in shown.splitlines() if line.startswith("| mini_flow")]
+    assert row.startswith("| mini_flow_matching<br>flow, straight,<br>by flow | 1.585<br>[") and row.count(" | ") == 6
     for width in (80, 120):
         console = Console(width=width, record=True, file=(tmp_path / "out").open("w"))
         for part in terminal.render(records, width=width):
