@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import ENTRIES, TINY
 
 PROJECT = Path(__file__).parents[2]
-CORE = {"torch", "numpy", "safetensors", "gin-config", "rich"}
+CORE = {"torch", "numpy", "safetensors", "gin-config", "rich", "argcomplete"}
 MODULES = {
     "pillow": "PIL",
     "scikit-learn": "sklearn",
