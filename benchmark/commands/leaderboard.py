@@ -60,8 +60,9 @@ def leaderboard(options: argparse.Namespace) -> int:
         say(f"{out / 'README.md'} is {'not what the records give' if problems else 'what the records give'}")
         return 1 if problems else 0
     columns = tuple(name.strip() for name in options.columns.split(",") if name.strip())
-    printed = board.as_json(records, columns) if options.json else board.summary(records, columns, terminal_width())
-    written = board.build(records, out, published)
+    read = board.read(records)
+    printed = board.as_json(records, columns, read) if options.json else board.summary(records, columns, terminal_width(), read)
+    written = board.build(records, out, published, read)
     if options.json:
         print_json(printed)
         return 0

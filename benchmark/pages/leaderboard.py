@@ -27,9 +27,12 @@ MARK = "by `bench leaderboard`; do not edit it"  # what every page of it says in
 MEND = "Make it again, `benchmark.pages.leaderboard.build(...)`, and commit what that writes."
 
 
-def build(records_dir: Path, out: Path, published: Path) -> list[Path]:
-    """Write both pages and their pictures under `out`, remove pictures that no longer belong, return what was written."""
-    pages, pictures = _pages(records_dir, out, published)
+def build(records_dir: Path, out: Path, published: Path, records: Sequence[Record] | None = None) -> list[Path]:
+    """Write both pages and their pictures under `out`, remove pictures that no longer belong, return what was written.
+
+    `records` are those of the folder, where they are read already.
+    """
+    pages, pictures = _pages(records_dir, out, published, records)
     _refuse_foreign(pages)
     _refuse_pictures(out / picture.path for picture in pictures)
     drawn = {out / picture.path: plots.draw(picture) for picture in pictures}
@@ -58,20 +61,22 @@ def stale(records_dir: Path, out: Path, published: Path) -> list[str]:
     return problems + [f"{path} belongs to no table any more. {MEND}" for path in sorted(_pictures_in(out) - belonging)]
 
 
-def summary(records_dir: Path, columns: Sequence[str] = (), width: int = terminal.WIDE) -> "list[RenderableType]":
+def summary(
+    records_dir: Path, columns: Sequence[str] = (), width: int = terminal.WIDE, records: Sequence[Record] | None = None
+) -> "list[RenderableType]":
     """Return tables in short, claims with their paired numbers, and what is not claimed; to be printed one by one.
 
     `columns` names numbers of the analyses beside the records, "<what>.<number>".
     """
-    records = _records(records_dir)
+    records = read(records_dir) if records is None else records
     return terminal.render(
         records, columns, _analysed(records_dir.parent, records, columns), width, marks.read(records_dir.parent, records)
     )
 
 
-def as_json(records_dir: Path, columns: Sequence[str] = ()) -> dict[str, Any]:
+def as_json(records_dir: Path, columns: Sequence[str] = (), records: Sequence[Record] | None = None) -> dict[str, Any]:
     """Return the tables and the claims as plain JSON, with the numbers of analyses that `columns` names."""
-    records = _records(records_dir)
+    records = read(records_dir) if records is None else records
     return terminal.as_json(records, columns, _analysed(records_dir.parent, records, columns), marks.read(records_dir.parent, records))
 
 
@@ -97,9 +102,11 @@ def _no_column(column: str, known: set[str], folder: Path) -> UsageError:
     return UsageError(f"No published analysis of these records gives '{column}'. {exists}")
 
 
-def _pages(records_dir: Path, out: Path, published: Path) -> tuple[dict[Path, str], list[plots.Picture]]:
+def _pages(
+    records_dir: Path, out: Path, published: Path, records: Sequence[Record] | None = None
+) -> tuple[dict[Path, str], list[plots.Picture]]:
     """Return the text of the short page and of the whole tables by their paths, and the pictures of both."""
-    records = _records(records_dir)
+    records = read(records_dir) if records is None else records
     paper = PAPER.as_posix() if (out / PAPER).is_file() else ""
     rules = RULES if (out / RULES).is_file() else ""
     numbers, marked = _analysed(records_dir.parent, records, ()), marks.read(records_dir.parent, records)
@@ -109,7 +116,8 @@ def _pages(records_dir: Path, out: Path, published: Path) -> tuple[dict[Path, st
     return {out / PAGE: short, out / TABLES: tables + (f"\n{grids}\n" if grids else "")}, pictures
 
 
-def _records(records_dir: Path) -> Sequence[Record]:
+def read(records_dir: Path) -> Sequence[Record]:
+    """Return the records that have a row of a table, in the order of their paths."""
     if records_dir.exists() and not records_dir.is_dir():
         raise BenchError(f"The records are expected in a folder, but {records_dir} is a file.")
     return [record for record in read_all(records_dir) if not record.half]  # a half is no row of a table: `bench compare` reads it

@@ -65,6 +65,31 @@ def kills(scenario: told.Scenario, points: int, room: Path) -> Row:
     )
 
 
+def moments(scenario: told.Scenario, points: int, room: Path) -> Row:
+    """Kill a command whose files are its children's at so many moments; what it began goes on without it. Finish it and compare."""
+    began, before, calm = time.monotonic(), room / "before", room / "calm"
+    before.mkdir(parents=True)
+    scenario.prepare(before)
+    shutil.copytree(before, calm)
+    lasted = time.monotonic()
+    told.finished(scenario.words(calm), calm)
+    lasted = time.monotonic() - lasted
+    wanted, differ = scenario.result(calm), 0
+    for point in range(points):
+        home = room / f"at {point}"
+        shutil.copytree(before, home)
+        pid = begin(scenario.words(home), home, 0)
+        time.sleep(lasted * (point + 1) / (points + 1))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        told.finished(scenario.words(home), home)
+        differ += scenario.result(home) != wanted
+        shutil.rmtree(home)
+    return Row(
+        f"kills: {scenario.name}", f"{points} kills at moments of its {lasted:.0f} s", _kept(differ, points), time.monotonic() - began
+    )
+
+
 def clock(room: Path) -> Row:
     """Train a row under a wall clock that jumps a week back and forth."""
     began = time.monotonic()
@@ -170,7 +195,8 @@ def _all(options: argparse.Namespace, room: Path) -> list[Row]:
     only = options.only.split(",")
     for number, one in enumerate(told.scenarios()):
         if "kills" in only and (points := one.points[0 if options.short else 1]):
-            parts.append(lambda one=one, points=points, number=number: kills(one, points, room / f"kills{number}"))  # type: ignore[misc]
+            kill = moments if one.name == "bench sweep" else kills
+            parts.append(lambda kill=kill, one=one, points=points, number=number: kill(one, points, room / f"kills{number}"))  # type: ignore[misc]
     parts += [lambda: clock(room / "clock")] * ("clock" in only)
     parts += [lambda: crowd(room / "crowd", 3 if options.short else 10)] * ("crowd" in only)
     if not options.short:
