@@ -100,7 +100,8 @@ def opened(name: str, dataset: Dataset, root: Path | None, home: Path) -> Iterat
             source = dataset.open(root)
     except ImageError as problem:
         pointed = "" if dataset.embedded else f" {distributions.pointer(name)}."
-        raise BenchError(f"The images of the dataset '{name}' cannot be opened: {str(problem).rstrip('.')}.{pointed}") from None
+        kind = UsageError if root is not None and not root.exists() else BenchError  # a wrong path is a wrong word
+        raise kind(f"The images of the dataset '{name}' cannot be opened: {str(problem).rstrip('.')}.{pointed}") from None
     try:
         yield source, made_of
     finally:

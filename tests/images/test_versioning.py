@@ -22,3 +22,8 @@ def test_packing_succeeds_where_dvc_refuses_and_says_why_once(home: Path, tmp_pa
     printed = capsys.readouterr()
     assert "packed 3 images" in printed.out and (packed := packed_here("mine", home)) and packed.count == 3
     assert printed.err.count("not versioned: `dvc add packed/mine` failed") == 1 and "not a git repository" in printed.err
+
+
+def test_a_root_that_is_not_there_is_wrong_usage(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["data", "add", "celeba", "--root", str(home / "nowhere")]) == 2
+    assert "nowhere does not exist" in capsys.readouterr().err
