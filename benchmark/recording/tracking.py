@@ -1,7 +1,7 @@
 """MLflow beside the runs: start a mirror, replay what it missed, open its pages.
 
 No run ever waits for MLflow or imports it: metrics.jsonl and the record are the truth, and a process of its own
-(benchmark/recording/mirror.py) copies them.
+(benchmark/recording/mirror) copies them.
 """
 
 import contextlib
@@ -21,7 +21,8 @@ from typing import IO
 
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import importing, install
-from benchmark.recording.mirror import PREPARED, SQLITE, progress, shown
+from benchmark.recording.mirror.progress import PREPARED, progress, shown
+from benchmark.recording.mirror.store import SQLITE
 from benchmark.recording.said import scrubbed
 
 LOWEST_GAP_FIRST = "orderByKey=metrics.%60psnr_gap%60&orderByAsc=true"

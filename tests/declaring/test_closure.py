@@ -59,7 +59,7 @@ WORDS = [
     ("benchmark/running/progress.py", '"ETA"', '"left"'),
     ("benchmark/running/environment.py", "model name", "Model name"),
     ("benchmark/suites/sweep.py", "STOP_SECONDS = 30.0", "STOP_SECONDS = 31.0"),
-    ("benchmark/recording/mirror.py", '"""', '"""Again: '),
+    ("benchmark/recording/mirror/copy.py", '"""', '"""Again: '),
     ("benchmark/errors.py", "MANY = 40", "MANY = 41"),
     ("registry/backbones/unet.py", "32", "16"),  # another model's
     ("registry/datasets/celeba.py", "162_770", "162_771"),  # other images'

@@ -20,7 +20,8 @@ from benchmark.errors import UsageError
 from benchmark.files import install, write_text
 from benchmark.recording import analyses, tracking
 from benchmark.recording.analyses import Analysis
-from benchmark.recording.mirror import parameters, progress, shown
+from benchmark.recording.mirror.copy import parameters
+from benchmark.recording.mirror.progress import progress, shown
 from benchmark.recording.record import (
     Budget,
     Curves,

@@ -1,0 +1,1 @@
+"""Runs into MLflow: what is copied, into which store, by a process of its own. Nothing else imports mlflow."""
