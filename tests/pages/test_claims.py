@@ -19,7 +19,7 @@ from benchmark.pages.claims import (
     declared,
 )
 from benchmark.pages.quantities import apart, apart_with_interval, named
-from benchmark.pages.report.exhibits import EXHIBITS
+from benchmark.pages.report.paper import paper
 from benchmark.pages.statistics import Corrected, paired
 from benchmark.pages.verdicts import holds, judge, p_words, plain_side, side_of, verdict
 from benchmark.recording.published import VARIANTS
@@ -52,12 +52,12 @@ def pair(first: list[float], second: list[float], scores: str = "", other: Score
 
 
 def test_every_claim_is_about_an_exhibit_and_only_the_papers_recipes_count_as_its_scale() -> None:
-    names = {exhibit.name for exhibit in EXHIBITS}
+    names = {exhibit.name for exhibit in paper().exhibit}
     for one in (*declared().claim, *declared().not_claimed):
         assert set(one.shows) <= names, one.name
         assert one.of_the_paper == one.suite.startswith("paper_"), one.name
         assert {contrast.recipe in VARIANTS for contrast in one.contrasts} <= {one.of_the_paper}
-    assert all(any(exhibit.name in one.shows for one in declared().claim) for exhibit in EXHIBITS)
+    assert all(any(exhibit.name in one.shows for one in declared().claim) for exhibit in paper().exhibit)
 
 
 NEWER = ("mini_control", "mini_ladder", "natural16", "mini_real", "patches16", "mini_objectives")

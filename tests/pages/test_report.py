@@ -34,6 +34,7 @@ from benchmark.pages.report.correlation import (
     spearman,
 )
 from benchmark.pages.report.evidence import Printed, count, overall, printed_once, weigh
+from benchmark.pages.report.paper import paper
 from benchmark.pages.text import plain
 from benchmark.recording import analyses, style
 from benchmark.recording import published as reported
@@ -146,13 +147,13 @@ def test_printed_values_are_counted_as_by_hand(own: Path) -> None:
     assert glance["Fig. 2"][2] == "7 of 7 agree"  # two readings of its DiT are declared; the printed values count once
     assert glance["Table 1"][2] == "44 of 48 agree, 4 disagree"  # 4 of the 24 at N = 100,000 differ by 10% or more
     assert glance["Table 1"][3] == "not run"
-    assert [row[0] for row in table(text, "## At a glance")[2:]] == [f"[{one.name}](#{one.anchor})" for one in exhibits.EXHIBITS]
-    assert all(f'<a id="{one.anchor}"></a>' in text for one in exhibits.EXHIBITS)
+    assert [row[0] for row in table(text, "## At a glance")[2:]] == [f"[{one.name}](#{one.anchor})" for one in paper().exhibit]
+    assert all(f'<a id="{one.anchor}"></a>' in text for one in paper().exhibit)
 
 
 def test_equal_flops_are_said_as_counted() -> None:
     """The note and the claim of Fig. 2 hold what torch counts of the three entries, and both ratios."""
-    (two,) = (one for one in exhibits.EXHIBITS if one.name == "Fig. 2")
+    (two,) = (one for one in paper().exhibit if one.name == "Fig. 2")
     note = next(note for note in two.notes if "printed as equal flops" in note.lower())
     counted = {}
     for name in ("unet", "dit_480", "dit_480_p2"):
@@ -214,7 +215,7 @@ def test_the_page_lists_every_choice_that_the_papers_rows_rest_on(own: Path) -> 
 
 def test_the_doubtful_bars_of_figure_6_are_marked_and_no_others() -> None:
     published = reported.load(PUBLISHED)
-    (six,) = (one for one in exhibits.EXHIBITS if one.name == "Fig. 6")
+    (six,) = (one for one in paper().exhibit if one.name == "Fig. 6")
     assert "in 12 of 12 pairs" in exhibits.doubt(six, published) and "at smaller N in 0" in exhibits.doubt(six, published)
     moved = replace(
         published,
@@ -224,7 +225,7 @@ def test_the_doubtful_bars_of_figure_6_are_marked_and_no_others() -> None:
         ),
     )
     assert exhibits.doubt(six, moved) == ""
-    assert [one.name for one in exhibits.EXHIBITS if exhibits.doubt(one, published)] == ["Fig. 6"]
+    assert [one.name for one in paper().exhibit if exhibits.doubt(one, published)] == ["Fig. 6"]
 
 
 # ------------------------------------------------------------------------------------------------------------- evidence
@@ -533,7 +534,7 @@ def test_the_html_opens_by_itself_and_says_what_the_markdown_says(own: Path) -> 
     assert reader.open == [] and len(reader.sources) == 5
     assert all(source.startswith("data:image/svg+xml;base64,") for source in reader.sources)
     inside = [link[1:] for link in reader.links if link.startswith("#")]
-    assert len(inside) == len(exhibits.EXHIBITS) and set(inside) <= reader.anchors
+    assert len(inside) == len(paper().exhibit) and set(inside) <= reader.anchors
     assert "local_3x3_head < global, N=16; dead_leaves8" in reader.text and "Local*" in reader.text
 
 
@@ -610,7 +611,7 @@ def test_the_command_writes_the_page_and_prints_the_glance(bench: Bench, home: P
     save(suites(), home / "leaderboard" / "records")
     done = bench("report", "paper", "--json")
     found = json.loads(done.stdout)
-    assert [one["exhibit"] for one in found["at_a_glance"]] == [one.name for one in exhibits.EXHIBITS]
+    assert [one["exhibit"] for one in found["at_a_glance"]] == [one.name for one in paper().exhibit]
     mini = next(one for one in found["comparisons"] if one["claim"] == "mini-2")
     assert mini["verdict_at_equal_steps"] == "agrees" and mini["at_equal_steps"]["by_seed"].keys() == {"0", "1", "2"}
     assert (home / "leaderboard" / "paper" / "README.md").is_file()

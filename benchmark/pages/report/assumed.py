@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from benchmark.declaring import registry
 from benchmark.declaring.entries import load_suite
 from benchmark.declaring.spec import AXES
-from benchmark.pages.report.exhibits import EXHIBITS
+from benchmark.pages.report.paper import paper
 from benchmark.pages.text import escaped
 
 
 def assumed() -> str:
     """Return the section: one line for each choice, under the names of the entries that make it."""
-    suites = sorted({exhibit.suite for exhibit in EXHIBITS if exhibit.suite})
+    suites = sorted({exhibit.suite for exhibit in paper().exhibit if exhibit.suite})
     lines = [f"- {axis} {escaped(names)}: **{escaped(field)}**: {escaped(why)}" for axis, names, field, why in choices(suites)]
     return (
         "## What the text leaves open\n\nThe rows at the paper's scale rest on these choices of this project; each is marked as assumed "

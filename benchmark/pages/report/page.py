@@ -20,7 +20,8 @@ from benchmark.pages.report.evidence import (
     printed_once,
     weigh,
 )
-from benchmark.pages.report.exhibits import EXHIBITS, Exhibit, doubt
+from benchmark.pages.report.exhibits import DRAW, TABLE, doubt
+from benchmark.pages.report.paper import Exhibit, paper
 from benchmark.pages.report.pictures import Bank
 from benchmark.pages.text import escaped
 from benchmark.pages.verdicts import Numbers
@@ -86,7 +87,7 @@ def write_page(material: Material, from_page: "Links") -> tuple[str, list[Pictur
     """Return the page and its pictures."""
     shown: list[Picture] = []
     parts = [OPENING, standing(material), glance(material)]
-    for exhibit in EXHIBITS:
+    for exhibit in paper().exhibit:
         text, pictures = section(exhibit, material, from_page)
         parts.append(text)
         shown += pictures
@@ -147,9 +148,9 @@ def glance(material: Material) -> str:
 def glance_rows(material: Material) -> list[tuple[Exhibit, str, list[Sum], list[Sum]]]:
     """Return for each exhibit the printed comparisons in words, and the verdicts at the paper's scale and of our stand-ins."""
     found = []
-    for exhibit in EXHIBITS:
-        paper, own = material.of(exhibit, paper_scale=True), material.of(exhibit, paper_scale=False)
-        found.append((exhibit, printed_words(paper), verdict_words(paper), verdict_words(own)))
+    for exhibit in paper().exhibit:
+        printed, own = material.of(exhibit, paper_scale=True), material.of(exhibit, paper_scale=False)
+        found.append((exhibit, printed_words(printed), verdict_words(printed), verdict_words(own)))
     return found
 
 
@@ -183,7 +184,7 @@ def _bold(sums: Sequence[Sum]) -> str:
 
 def section(exhibit: Exhibit, material: Material, from_page: Links) -> tuple[str, list[Picture]]:
     """Return one exhibit: what the paper says, the pictures or the table, the claims, and what is not claimed."""
-    pictures = exhibit.draw(material.bank, material.published) if exhibit.draw else []
+    pictures = DRAW[exhibit.name](material.bank, material.published) if exhibit.name in DRAW else []
     more, others = inside.exhibit(exhibit.name, material.analyses, from_page.analyses)
     pictures += others
     parts = [
@@ -192,8 +193,8 @@ def section(exhibit: Exhibit, material: Material, from_page: Links) -> tuple[str
         scale_words(exhibit, material),
     ]
     parts += [f"![{escaped(picture.alt)}]({quote(picture.path.as_posix())})" for picture in pictures]
-    if exhibit.table:
-        parts.append(exhibit.table(material.bank, material.published))
+    if exhibit.name in TABLE:
+        parts.append(TABLE[exhibit.name](material.bank, material.published))
     parts += [doubt(exhibit, material.published), more, *exhibit.notes]
     parts.append(claims_table([*material.of(exhibit, paper_scale=True), *material.of(exhibit, paper_scale=False)]))
     parts.append(not_claimed(exhibit))
@@ -205,7 +206,7 @@ def scale_words(exhibit: Exhibit, material: Material) -> str:
     if exhibit.suite is None:
         return "**Ours:** no suite at the paper's scale."
     rows = set(load_suite(exhibit.suite).rows())
-    done = {one.row for one in material.bank.records if exhibit.table is None or "fid" in one.scores} & rows
+    done = {one.row for one in material.bank.records if exhibit.name not in TABLE or "fid" in one.scores} & rows
     state = "not run" if not done else "run" if done == rows else "run in part"
     return (
         f"**Ours at paper scale:** {state}, {len(done)} of {len(rows)} rows of the suite `{exhibit.suite}` "

@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from benchmark.pages.report.evidence import value_of
+from benchmark.pages.report.paper import paper
 from benchmark.pages.statistics import estimate
 from benchmark.pages.tables import Series, gather, other_images
 from benchmark.recording.curves import mean_curves
@@ -12,25 +13,8 @@ from benchmark.recording.published import Published
 from benchmark.recording.record import METRIC_VERSION, Record
 from benchmark.recording.style import COLOURS, Picture, drawn, short
 
-PAPER_SUBSETS = (1_000, 10_000, 100_000)
-DATASETS = {
-    "celeba": "CelebA",
-    "imagenet": "ImageNet",
-    "lsun_church": "Church",
-    "lsun_bedroom": "Bedroom",
-    "lsun_bridge": "Bridge",
-    "lsun_tower": "Tower",
-    "dead_leaves8": "dead leaves 8×8",
-    "natural8": "photographs 8×8",
-}
-MODELS = {"dit_xs1": "DiT-XS/1", "dit_s1": "DiT-S/1", "dit_480": "DiT", "dit_480_p2": "DiT, patch 2", "unet": "UNet"}
 TEXTURED = {"label": "global attention", "colour": "#999999", "hatch": "////"}  # "textured bars highlight the baselines"
 PLAIN = {"label": "local attention in the first layers", "colour": COLOURS[1], "hatch": None}
-
-
-def dataset_name(dataset: str) -> str:
-    """Return a dataset's name as the paper's tables have it."""
-    return f"LSUN {DATASETS[dataset]}" if dataset.startswith("lsun_") else DATASETS[dataset]
 
 
 class Bank:
@@ -76,7 +60,7 @@ def figure2(bank: Bank, published: Published) -> list[Picture]:
         ]
         if recipe == "paper" and not any(line["mean"] for line in sides[0]):
             continue  # the text says "not run"
-        subsets = sorted({n for line in sides[0] for n, _ in line["mean"]}) or list(PAPER_SUBSETS)
+        subsets = sorted({n for line in sides[0] for n, _ in line["mean"]}) or list(paper().subsets)
         for word, found in zip(("PSNR", "PSNR gap"), sides, strict=True):
             panels.append(
                 {
@@ -102,33 +86,32 @@ def figure6(bank: Bank, published: Published) -> list[Picture]:
     """Return bars of the gap with and without local attention: two DiTs, six datasets, three N; and our stand-ins."""
     panels: list[dict[str, Any]] = []
     for model in ("dit_xs1", "dit_s1"):
-        for subset in PAPER_SUBSETS:
+        for subset in paper().subsets:
             groups: list[dict[str, Any]] = [
                 {
-                    "label": DATASETS[dataset],
+                    "label": paper().short(dataset),
                     "bars": [
                         _bar(published, bank, look, model, layout, dataset, subset) for look, layout in enumerate(("global", "local_head"))
                     ],
                 }
-                for dataset in list(DATASETS)[:6]
+                for dataset in paper().datasets
             ]
             alike = all(len({bar["value"] for bar in group["bars"]}) == 1 for group in groups)
             words = ", doubtful" if alike else ""  # the page says why
-            panels.append({"title": f"the paper: {MODELS[model]}\nN = {subset:,}{words}", "y": "PSNR gap (dB)", "groups": groups})
-    for title, model, layout, dataset, recipe in (
-        ("ours, mini: dead leaves 8×8", "dit_mini", "local_3x3_head", "dead_leaves8", "mini"),
-        ("ours, mini: photographs 8×8", "dit_mini", "local_3x3_head", "natural8", "mini"),
-        ("ours, small: dead leaves 8×8", "dit_small", "local_3x6_head", "dead_leaves8", "small"),
-    ):
+            panels.append({"title": f"the paper: {paper().models[model]}\nN = {subset:,}{words}", "y": "PSNR gap (dB)", "groups": groups})
+    for own in paper().named("Fig. 6").stand_in:
         groups = [
             {
                 "label": f"N = {subset:,}",
-                "bars": [_own_bar(bank.series(model, one, dataset, subset, recipe), look) for look, one in enumerate(("global", layout))],
+                "bars": [
+                    _own_bar(bank.series(own.model, one, own.dataset, subset, own.recipe), look)
+                    for look, one in enumerate(("global", own.layout))
+                ],
             }
-            for subset in bank.subsets(model, "global", dataset, recipe)
+            for subset in bank.subsets(own.model, "global", own.dataset, own.recipe)
         ]
         if groups:
-            panels.append({"title": title, "y": "PSNR gap (dB)", "groups": groups})
+            panels.append({"title": own.title, "y": "PSNR gap (dB)", "groups": groups})
     return [
         Picture(
             "bars",
@@ -142,33 +125,25 @@ def figure6(bank: Bank, published: Published) -> list[Picture]:
 def figure7(bank: Bank, published: Published) -> list[Picture]:
     """Return lines of the gap by placement: the printed ones that other figures give, and our stand-in, seed by seed."""
     panels: list[dict[str, Any]] = []
-    layouts = {
-        "global": 0,
-        "local_head": 1,
-        "local_mix": 2,
-        "local_tail": 3,
-        "local_star_head": 4,
-        "local_star_mix": 5,
-        "local_star_tail": 6,
-    }
+    layouts = [line.layout for line in paper().named("Fig. 7").line]
     for dataset in ("celeba", "imagenet"):
         found = []
-        for layout, look in layouts.items():
-            values = [(n, value_of(published, "default", "psnr_gap", "dit_xs1", layout, dataset, n)) for n in PAPER_SUBSETS]
+        for look, layout in enumerate(layouts):
+            values = [(n, value_of(published, "default", "psnr_gap", "dit_xs1", layout, dataset, n)) for n in paper().subsets]
             points = [[n, value] for n, value in values if value is not None]
             if points:
                 found.append(_line(f"{layout}, the paper (Figs. 6 and 8)", look, points, dashed=True))
-            ours = [(n, bank.series("dit_xs1", layout, dataset, n, "paper")) for n in PAPER_SUBSETS]
+            ours = [(n, bank.series("dit_xs1", layout, dataset, n, "paper")) for n in paper().subsets]
             if any(series for _, series in ours):
                 found.append(_seeded(f"{layout}, ours", look, ours, "psnr_gap"))
         panels.append(
             {
-                "title": f"the paper: {DATASETS[dataset]}",
+                "title": f"the paper: {paper().short(dataset)}",
                 "x": "training images N",
                 "y": "PSNR gap (dB)",
                 "log": True,
                 "zero": True,
-                "ticks": [[n, f"{n:,}"] for n in PAPER_SUBSETS],
+                "ticks": [[n, f"{n:,}"] for n in paper().subsets],
                 "lines": found,
             }
         )
@@ -178,26 +153,24 @@ def figure7(bank: Bank, published: Published) -> list[Picture]:
 
 def figure8(bank: Bank, published: Published) -> list[Picture]:
     """Return bars of the gap before and after a change of the windows: same total size, decreased, increased."""
-    pairs = (
-        ("kept", "local_5x6", "local_3x2_5x2_7x2"),
-        ("decreased", "local_head", "local_head_smaller"),
-        ("increased", "local_star_head", "local_star_head_larger"),
-    )
     panels = [
         {
-            "title": f"the paper: {DATASETS[dataset]}\nN = {subset:,}",
+            "title": f"the paper: {paper().short(dataset)}\nN = {subset:,}",
             "y": "PSNR gap (dB)",
             "x": "window size",
             "groups": [
                 {
-                    "label": word,
-                    "bars": [_bar(published, bank, look, "dit_xs1", layout, dataset, subset) for look, layout in enumerate(layouts)],
+                    "label": change.name,
+                    "bars": [
+                        _bar(published, bank, look, "dit_xs1", layout, dataset, subset)
+                        for look, layout in enumerate((change.after or "global", change.layout))
+                    ],
                 }
-                for word, *layouts in pairs
+                for change in paper().named("Fig. 8").line
             ],
         }
         for dataset in ("celeba", "imagenet")
-        for subset in PAPER_SUBSETS
+        for subset in paper().subsets
     ]
     series = [TEXTURED | {"label": "before: 5×6, Local, Local*"}, PLAIN | {"label": "after: (3,3,5,5,7,7), smaller Local, larger Local*"}]
     return [
@@ -239,7 +212,7 @@ def _over_subsets(
     name, model, look = network
     label, dashed = f"{name}, {kind.removeprefix('psnr_')}", kind == "psnr_test"
     if recipe is None:
-        values = [(n, value_of(published, "default", kind, model, "global", dataset, n)) for n in PAPER_SUBSETS]
+        values = [(n, value_of(published, "default", kind, model, "global", dataset, n)) for n in paper().subsets]
         return _line(label, look, [[n, value] for n, value in values if value is not None], dashed=dashed)
     subsets = bank.subsets(model, "global", dataset, recipe)
     return _seeded(label, look, [(n, bank.series(model, "global", dataset, n, recipe)) for n in subsets], kind, dashed=dashed)

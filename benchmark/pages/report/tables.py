@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from benchmark.pages.columns import reference_words
 from benchmark.pages.report.evidence import value_of
-from benchmark.pages.report.pictures import DATASETS, MODELS, Bank, dataset_name
+from benchmark.pages.report.paper import Line, paper
+from benchmark.pages.report.pictures import Bank
 from benchmark.pages.statistics import estimate
 from benchmark.pages.text import NONE, escaped
 from benchmark.pages.verdicts import percent
 from benchmark.recording.markdown import markdown_table
 from benchmark.recording.published import Published
 
-SUBSETS = (10_000, 100_000)
 RECIPES = {"default": "paper", "dagger": "paper_dagger"}
 
 
@@ -19,8 +19,8 @@ def table1(bank: Bank, published: Published) -> str:
     """Return FID without -> with local attention, and the change: two DiTs, six datasets, two batch sizes."""
     columns = [(model, variant) for model in ("dit_xs1", "dit_s1") for variant in RECIPES]
     rows = []
-    for dataset in list(DATASETS)[:6]:
-        for subset in SUBSETS:
+    for dataset in paper().datasets:
+        for subset in paper().fid_subsets:
             cells = [
                 _lines(
                     *(
@@ -30,48 +30,34 @@ def table1(bank: Bank, published: Published) -> str:
                 )
                 for model, variant in columns
             ]
-            rows.append([dataset_name(dataset), f"{subset:,}", *cells])
-    titles = ["dataset", "N", *(f"{MODELS[model]}{'†' if variant == 'dagger' else ''}" for model, variant in columns)]
-    return markdown_table(titles, rows, [False, True, *[False] * len(columns)]) + _against(bank, list(DATASETS)[:6])
+            rows.append([paper().dataset(dataset), f"{subset:,}", *cells])
+    titles = ["dataset", "N", *(f"{paper().models[model]}{'†' if variant == 'dagger' else ''}" for model, variant in columns)]
+    return markdown_table(titles, rows, [False, True, *[False] * len(columns)]) + _against(bank, list(paper().datasets))
 
 
 def table2(bank: Bank, published: Published) -> str:
     """Return FID by placement, of two layouts on two datasets."""
-    layouts = (
-        ("DiT-XS/1", "global"),
-        ("Local, head", "local_head"),
-        ("Local, mix", "local_mix"),
-        ("Local, tail", "local_tail"),
-        ("Local*, head", "local_star_head"),
-        ("Local*, mix", "local_star_mix"),
-        ("Local*, tail", "local_star_tail"),
-    )
-    return _by_layout(bank, published, [(name, layout, None) for name, layout in layouts])
+    return _by_layout(bank, published, paper().named("Table 2").line)
 
 
 def table3(bank: Bank, published: Published) -> str:
     """Return FID before and after a change of the windows, with the change in percent."""
-    layouts = (
-        ("(5,5,5,5,5,5)", "local_5x6", None),
-        ("(3,3,5,5,7,7)", "local_3x2_5x2_7x2", "local_5x6"),
-        ("Local", "local_head", None),
-        ("Local, smaller windows", "local_head_smaller", "local_head"),
-        ("Local*", "local_star_head", None),
-        ("Local*, larger windows", "local_star_head_larger", "local_star_head"),
-    )
-    return _by_layout(bank, published, layouts)
+    return _by_layout(bank, published, paper().named("Table 3").line)
 
 
-def _by_layout(bank: Bank, published: Published, layouts: Sequence[tuple[str, str, str | None]]) -> str:
-    columns = [(dataset, subset) for dataset in ("celeba", "imagenet") for subset in SUBSETS]
+def _by_layout(bank: Bank, published: Published, lines: Sequence[Line]) -> str:
+    columns = [(dataset, subset) for dataset in ("celeba", "imagenet") for subset in paper().fid_subsets]
     rows = [
         [
-            name,
-            *(_lines(*(_with_change(side, layout, before, dataset, subset) for side in (published, bank))) for dataset, subset in columns),
+            line.name,
+            *(
+                _lines(*(_with_change(side, line.layout, line.after, dataset, subset) for side in (published, bank)))
+                for dataset, subset in columns
+            ),
         ]
-        for name, layout, before in layouts
+        for line in lines
     ]
-    titles = ["layout of DiT-XS/1", *(f"{dataset_name(dataset)}, N = {subset:,}" for dataset, subset in columns)]
+    titles = ["layout of DiT-XS/1", *(f"{paper().dataset(dataset)}, N = {subset:,}" for dataset, subset in columns)]
     return markdown_table(titles, rows, [False, *[True] * len(columns)]) + _against(bank, ("celeba", "imagenet"))
 
 
@@ -99,7 +85,7 @@ def _against(bank: Bank, datasets: Sequence[str]) -> str:
     for record in bank.records:
         if record.row.recipe in RECIPES.values() and record.row.dataset in datasets and (score := record.scores.get("fid")):
             words = f"{score.samples:,} samples, {score.sampling}, against {reference_words(score)} ({score.version})"
-            said.setdefault(dataset_name(record.row.dataset), {})[words] = None
+            said.setdefault(paper().dataset(record.row.dataset), {})[words] = None
     lines = [f"- {name}: {escaped('; '.join(words))}" for name, words in sorted(said.items())]
     return "\n\nOur FID, by dataset:\n\n" + "\n".join(lines) if lines else ""
 
