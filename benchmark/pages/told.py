@@ -9,6 +9,7 @@ from benchmark.pages.statistics import Paired
 from benchmark.pages.text import NONE, interval, signed
 from benchmark.pages.verdicts import Judged, side_of
 
+MOST_ACROSS = 4  # comparisons side by side
 Table = tuple[list[str], list[list[str]]]  # titles, rows
 
 
@@ -121,7 +122,11 @@ def _differences(told: Told) -> Table:
     readings.insert(1, ("gap at equal PSNR train, dB", "psnr_gap", True))
     titles = [f"difference against {told.baseline[1]}", *(line_label(told, line) for line in lines)]
     rows = [[title, *(_difference(told.difference(line, name, equal_fit=fit)) for line in lines)] for title, name, fit in readings]
-    return titles, [row for row in rows if set(row[1:]) != {NONE}]
+    rows = [row for row in rows if set(row[1:]) != {NONE}]
+    if len(lines) <= MOST_ACROSS:
+        return titles, rows
+    head, *turned = ([*column] for column in zip(titles, *rows, strict=True))  # many comparisons: one below the other
+    return head, turned
 
 
 def _difference(found: Paired | None) -> str:

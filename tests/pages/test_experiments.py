@@ -134,6 +134,19 @@ def test_a_ladder_that_is_partly_run_rests_on_whole_seeds() -> None:
     assert "unet_mini global" not in picture(one).numbers["labels"] and "dit_mini global" in picture(one).numbers["labels"]
 
 
+def test_many_comparisons_stand_one_below_the_other() -> None:
+    gaps = {"local_head": 1.5, "local_tail": 1.6, "local_mix": 1.7, "local_star_head": 1.4, "local_5x6": 1.8, "global": 2.0}
+    rows = [row for row in load_suite("natural16").rows() if row.layout in gaps and row.model == "dit_mid" and row.subset == 16]
+    names = ("model", "layout", "dataset", "subset", "seed", "recipe")
+    records = [made(gaps[row.layout] + 0.01 * row.seed, **{name: getattr(row, name) for name in names}) for row in rows]
+    head, lines = told.table(experiment("natural16", records))
+    assert head[:2] == ["difference against global", "gap, dB"] and len(lines) == 5
+    assert {line[0]: line[1] for line in lines}["dit_mid local_tail on natural16, N = 16"] == "−0.400 [−0.400, −0.400] n=5"
+    few = [one for one in records if one.row.layout in ("local_head", "global")]
+    head, lines = told.table(experiment("natural16", few))
+    assert head == ["difference against global", "dit_mid local_head on natural16, N = 16"] and lines[0][0] == "gap, dB"
+
+
 def test_one_rung_is_no_ladder() -> None:
     """What the demo runs: windows at N = 16, global attention at 16 and 64."""
     natural = [one for one in ladder_records() if one.row.dataset == "dead_leaves8" and one.row.model == "dit_mini"]
