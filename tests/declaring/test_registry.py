@@ -53,6 +53,10 @@ def test_layout_fits_the_paper_depth(file: registry.EntryFile) -> None:
     assert len(load(file).config.place(12)) == 12
 
 
+def test_every_recipe_names_how_many_images_it_is_made_for() -> None:
+    assert [file.name for file in registry.entries("recipe").values() if not file.subset] == []
+
+
 def test_names_are_files() -> None:
     assert {file.name for file in MODELS} == {path.stem for path in (registry.STOCK / "backbones").glob("*.gin")}
     assert {"dit_xs1", "dit_s1", "dit_480", "unet", "dit_mini", "unet_mini"} <= {file.name for file in MODELS}
