@@ -9,6 +9,8 @@ from benchmark.commands.place import home
 from benchmark.commands.words import typed
 from benchmark.declaring import registry
 
+LABEL = 11  # columns of what a fact is called
+
 
 def add(actions: Any) -> None:
     """Add them to `bench data`."""
@@ -58,8 +60,11 @@ def data_where(options: argparse.Namespace) -> int:
     if options.json:
         print_json(said[0] if options.name else said)
     elif options.name:
-        rows = [(key, _text(value)) for key, value in said[0].items()]
-        print_table(options.name, ("fact", "value"), rows)
+        for key, value in said[0].items():  # line by line, so that an address can be copied whole
+            first, *others = _text(value).split("\n")
+            say(f"{key + ':':{LABEL}}{first}")
+            for other in others:
+                say(f"{'':{LABEL}}{other}")
     else:
         columns = ("name", "official", "images", "size")
         print_table("where", columns, [tuple(_text(one.get(column, "")) for column in columns) for one in said])

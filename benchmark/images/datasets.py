@@ -18,7 +18,7 @@ from benchmark.declaring.spec import Spec
 from benchmark.errors import BenchError, UsageError
 from benchmark.images import manifest
 from benchmark.images.adding import Added, add, compare
-from benchmark.images.distributions import pointer
+from benchmark.images.distributions import known
 from benchmark.images.enough import too_few_for
 from benchmark.images.loading import load, packed_here, verify
 from benchmark.images.packing import Packed
@@ -102,6 +102,6 @@ def facts(name: str, home: Path) -> dict[str, Any]:
     if found is None:
         raise UsageError(
             f"There are no images of a dataset '{name}' here. {manifest.adding(name)} adds "
-            f"them; a generated dataset makes its own on first use; {pointer(name)}."
+            f"them; a generated dataset makes its own on first use{known(name)}."
         )
     return manifest.facts(found)

@@ -9,7 +9,7 @@ from typing import Any
 from benchmark.contract import Dataset
 from benchmark.declaring import kinds
 from benchmark.declaring.fields import FieldError, Positive, added, checked, from_json, to_json
-from benchmark.declaring.registry import FOLDERS, STOCK
+from benchmark.declaring.registry import FOLDERS, STOCK, entries
 from benchmark.errors import BenchError
 from benchmark.images import manifest
 from benchmark.images.derived import parent
@@ -98,6 +98,11 @@ def missing(name: str, dataset: Dataset) -> str:
 def pointer(name: str) -> str:
     """Say what to type for all that is known of where the images are published."""
     return f"`benchmark.images.distributions.where({name!r})` says where they are published, and which files to take"
+
+
+def known(name: str) -> str:
+    """Return that pointer behind a semicolon for one of the project's own datasets, nothing for another."""
+    return f"; {pointer(name)}" if name in entries("dataset") else ""
 
 
 @cache

@@ -53,9 +53,9 @@ def verify(name: str, *, home: Path) -> list[str]:
     try:
         here, pinned = packed_here(name, home), manifest.read(manifest.pin(home, name))
         if here is None and pinned is None:
-            return [f"there are no images of that name; {manifest.adding(name)} adds them; {distributions.pointer(name)}"]
+            return [f"there are no images of that name; {manifest.adding(name)} adds them{distributions.known(name)}"]
         if here is None:
-            missing = f"pinned, but not packed here; {manifest.adding(name)} packs them; {distributions.pointer(name)}"
+            missing = f"pinned, but not packed here; {manifest.adding(name)} packs them{distributions.known(name)}"
             return [] if pinned and pinned.embedded else [missing]
         if pinned and not pinned.same_images(here):
             return [not_as_pinned(here, pinned)]

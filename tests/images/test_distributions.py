@@ -57,7 +57,7 @@ def test_every_message_that_images_are_not_here_ends_with_what_is_known(home: Pa
 def test_the_command_prints_it_and_what_it_says_next_works(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "where", "cifar10_8"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "next bench data add cifar10_8 --root PATH" in printed and "md5 c32a1d4ab5d03f1284b67883e8d87530" in printed
+    assert "next: bench data add cifar10_8 --root PATH" in printed and "md5 c32a1d4ab5d03f1284b67883e8d87530" in printed
     assert main(["data", "where", "cifar10_8", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["images"] == 60_000 and said["pages"] == ["https://www.cs.toronto.edu/~kriz/cifar.html"]
