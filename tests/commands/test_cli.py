@@ -114,7 +114,7 @@ def test_a_shell_completes_names(home: Path) -> None:
         (["list", "modles"], 2, "invalid choice"),
         (["frobnicate"], 2, "invalid choice"),
         (["data", "add", "natural32"], 2, "--root"),
-        (["data", "add", "natural32", "--root", "no/such/folder"], 1, "no/such/folder"),
+        (["data", "add", "natural32", "--root", "no/such/folder"], 2, "no/such/folder"),
         (["data", "show", "natural32"], 2, "bench data add natural32"),
         (["leaderboard"], 2, "bench sweep mini"),
         (["check", "none.gin"], 2, "There is no file none.gin"),
