@@ -30,8 +30,9 @@ RULE = (
     "that it is. p is the two-sided p-value of the t-test, and Holm's correction of it is over all comparisons that the suite's "
     "claims declare, the analyses' included and those not run yet. The verdict is by the corrected value: *shown* where it is below "
     "0.05 and the interval lies wholly on the claimed side of 0, *contradicted* where wholly on the other side, else *not separated*; "
-    "where the interval alone would say more, that is said beside it. With one seed there is no interval, and only the direction is "
-    "given. The same rule is applied twice, each time as a family of its own: to the final gaps (equal steps, the paper's comparison) "
+    "where the interval alone would say more, that is said beside it. Where seeds that a claim declares are yet to be run it is "
+    "*unfinished*, whatever the interval says. With one seed there is no interval, and only the direction is given. "
+    "The same rule is applied twice, each time as a family of its own: to the final gaps (equal steps, the paper's comparison) "
     "and to the gaps at equal PSNR train."
 )
 
@@ -110,8 +111,13 @@ def plain_side(contrast: Contrast, difference: Paired) -> int:
 
 
 def side_of(contrast: Contrast, difference: Corrected) -> int:
-    """Return plain_side where the corrected p-value is small enough for a verdict, else 0."""
-    return plain_side(contrast, difference) if separated(difference.p_holm) else 0
+    """Return plain_side where the corrected p-value is small enough for a verdict and every declared seed is run, else 0."""
+    return plain_side(contrast, difference) if separated(difference.p_holm) and not unfinished(contrast, difference) else 0
+
+
+def unfinished(contrast: Contrast, difference: Corrected) -> bool:
+    """Whether seeds that the claim declares are yet to be run: who looks before the last one may stop where it pleases."""
+    return difference.estimate.n < len(contrast.seeds)
 
 
 def agreeing(contrast: Contrast, difference: Paired) -> int:
@@ -144,6 +150,8 @@ def verdict(one: Judged, difference: Corrected | None) -> str:
     contrast, seeds = one.contrast, agreeing(one.contrast, difference)
     if difference.estimate.n == 1:
         return contrast.expected if seeds else f"not {contrast.expected}"
+    if unfinished(contrast, difference):
+        return f"unfinished, {contrast.expected} in {seeds} of {difference.estimate.n} seeds, {len(contrast.seeds)} declared"
     word, plain = VERDICTS[side_of(contrast, difference)], VERDICTS[plain_side(contrast, difference)]
     alone = "" if word == plain else f" (interval alone: {plain})"
     return f"{word}{alone}, {contrast.expected} in {seeds} of {difference.estimate.n} seeds"

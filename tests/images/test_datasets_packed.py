@@ -156,10 +156,10 @@ def test_requests_that_make_no_sense_are_refused(home: Path, pictures: Path) -> 
     for name in ("../shots", "a/b", ".hidden", "", "-x"):
         with pytest.raises(UsageError, match="cannot name a dataset"):
             datasets.load(name, LEAVES, home=home)
-    for root, said in ((pictures / "none", "does not exist"), (pictures / "a/0.png", "not a folder")):
+    for root, said, code in ((pictures / "none", "does not exist", 2), (pictures / "a/0.png", "not a folder", 1)):
         with pytest.raises(BenchError, match=said) as problem:
             add(home, root)
-        assert problem.value.exit_code == 1
+        assert problem.value.exit_code == code  # a path that is not there is wrong usage
     assert everything(home) == {}
 
 

@@ -260,6 +260,16 @@ def test_a_claim_may_count_some_seeds_only() -> None:
     assert set(one.equal_steps.differences) == {6, 8, 9}
 
 
+def test_seeds_yet_to_be_run_leave_a_claim_unfinished() -> None:
+    """Who may look before the last seed may stop where it pleases: no verdict before, whatever the interval."""
+    records = on("dead_leaves8", ([0.6, 0.5, 0.6, 0.5], [1.0, 1.0, 1.1, 1.0]))
+    (early,) = judge(records, [claim(seeds=(6, 7, 8, 9, 10))])
+    (whole,) = judge(records, [claim(seeds=(6, 7, 8, 9))])
+    assert (side_of(early.contrast, early.equal_steps), side_of(whole.contrast, whole.equal_steps)) == (0, 1)
+    assert verdict(early, early.equal_steps) == "unfinished, lower in 4 of 4 seeds, 5 declared"
+    assert verdict(whole, whole.equal_steps) == "shown, lower in 4 of 4 seeds"
+
+
 @pytest.mark.parametrize(
     ("differences", "word"),
     [([0.0, 0.01, 0.02], "shown"), ([0.5, 0.6, 0.5], "shown"), ([-0.5, -0.6, -0.5], "contradicted"), ([-0.1, 0.0, -0.07], "not separated")],

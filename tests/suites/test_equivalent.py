@@ -86,7 +86,7 @@ def test_an_edit_is_refused_until_it_is_shown_to_change_no_number(tree: Path) ->
     assert other.returncode == 1, other.stdout
     (tree / "registry/equivalent_code.toml").write_text(ledger)
     edit(tree, "benchmark/recording/record.py", "max(b - a, 0.0)", "max(a - b, 0.0)")
-    edit(tree, "benchmark/scoring/psnr.py", "math.log10(4)", "math.log10(4.0001)")
+    edit(tree, "benchmark/recording/errors.py", "math.log10(4)", "math.log10(4.0001)")
     other = bench(tree, "reproduce", "--equivalent", "one", "--json")
     (finding,) = json.loads(other.stdout)
     assert other.returncode == 1 and finding["outcome"] == "different" and "curves differ" in finding["note"]
