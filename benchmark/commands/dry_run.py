@@ -13,28 +13,43 @@ if TYPE_CHECKING:
 
 def dry_run(spec: "Spec", place: "Place", *, timed: bool, json: bool) -> int:
     """Print a spec and its cost; time a few steps where that is asked for."""
-    from benchmark import run as runs
     from benchmark.images import datasets
-    from benchmark.networks import cost
-    from benchmark.networks.attention import pairs_scored
     from benchmark.scoring import ahead
-    from benchmark.suites.cost import H100_PEAK, H100_SHARE
     from benchmark.training.beforehand import check_trainable, short_of_memory
 
     check_trainable(spec)
     ahead.check(spec, place)
-    total, trainable = cost.parameters(cost.on_meta(spec))
-    recipe = spec.recipe.config
+    facts = _facts(spec, place, timed)
+    for short in filter(None, (short_of_memory(spec), datasets.short_of_images(spec, place.home))):
+        say(typed(short), error=True)
+    if json:
+        print_json(facts | {"spec": spec.to_json()})
+        return 0
+    print_table("the spec", ("field", "value"), _fields(spec))
+    print_table("what it would cost", ("fact", "value"), _in_words(facts))
+    return 0
+
+
+def _facts(spec: "Spec", place: "Place", timed: bool) -> dict[str, Any]:
+    from benchmark import run as runs
+    from benchmark.images import datasets
+    from benchmark.networks import cost
+    from benchmark.networks.attention import pairs_scored
+    from benchmark.suites.cost import H100_PEAK, H100_SHARE
+
+    network, recipe = cost.on_meta(spec), spec.recipe.config
+    total, trainable = cost.parameters(network)
+    flops = cost.network_flops(network, spec.images)
     seconds = None
     if timed:
         say(f"timing a few steps of {spec.title} on {place.device} (--no-timing: none)", error=True)
         seconds = cost.step_seconds(spec, runs.build(spec).to(place.device), place.device)
-    training_flops = 3 * cost.forward_flops(spec) * recipe.batch * (recipe.steps if trainable else 0)
-    facts = {
+    training_flops = 3 * flops * recipe.batch * (recipe.steps if trainable else 0)
+    return {
         "id": spec.id,
         "parameters": total,
         "parameters_trainable": trainable,
-        "forward_flops": cost.forward_flops(spec),
+        "forward_flops": flops,
         "training_flops": training_flops,
         "training_memory_bytes": cost.training_memory_bytes(spec),
         "estimated_seconds": None if seconds is None else seconds * recipe.steps,
@@ -42,30 +57,13 @@ def dry_run(spec: "Spec", place: "Place", *, timed: bool, json: bool) -> int:
         "device": str(place.device),
         "data": typed(datasets.status(datasets.packed_name(spec), place.home, spec.dataset.config)[1]),
         "attention": [layer.window or (type(layer.pattern).__name__ if layer.pattern else "global") for layer in spec.attention],
-        "attention_pairs": list(pairs_scored(cost.on_meta(spec))),
+        "attention_pairs": list(pairs_scored(network)),
         "assumed": list(spec.assumed),
         "state": "finished" if runs.finished(spec, place) else "not finished",
     }
-    for short in filter(None, (short_of_memory(spec), datasets.short_of_images(spec, place.home))):
-        say(typed(short), error=True)
-    if json:
-        print_json(facts | {"spec": spec.to_json()})
-        return 0
-    said: dict[str, Any] = facts | {
-        "parameters": f"{total:,}, {trainable:,} trainable",
-        "forward_flops": f"{facts['forward_flops'] / 1e9:.3f} GFLOP an image",
-        "training_flops": f"{facts['training_flops'] / 1e15:.3g} PFLOP",
-        "training_memory_bytes": f"about {facts['training_memory_bytes'] / 2**30:.2f} GiB",
-        "estimated_seconds": "not timed"
-        if seconds is None
-        else f"about {duration(seconds * recipe.steps)} of training on {place.device}, an estimate from a few timed steps",
-        "assumed_h100_seconds": f"about {duration(facts['assumed_h100_seconds'])} of training on one H100, at {H100_SHARE:.0%} of its "
-        "peak: arithmetic, not measured",
-        "attention": " ".join(map(str, facts["attention"])) or "none that a layout addresses",
-        "assumed": "\n".join(spec.assumed) or "nothing",
-    }
-    del said["parameters_trainable"]
-    names = {"estimated_seconds": "time here", "assumed_h100_seconds": "time on a GPU", "training_memory_bytes": "training memory"}
+
+
+def _fields(spec: "Spec") -> list[tuple[str, str]]:
     from benchmark.declaring.fields import to_json
 
     rows = [
@@ -73,9 +71,29 @@ def dry_run(spec: "Spec", place: "Place", *, timed: bool, json: bool) -> int:
         for axis in ("model", "layout", "dataset", "recipe")
         for field, value in [("name", getattr(spec, axis).name), *to_json(getattr(spec, axis).config).items()]
     ]
-    rows += [("subset", str(spec.subset)), ("seed", str(spec.seed)), *([("half", spec.half)] if spec.half else [])]
-    print_table("the spec", ("field", "value"), rows)
-    print_table(
-        "what it would cost", ("fact", "value"), [(names.get(key, key.replace("_", " ")), str(value)) for key, value in said.items()]
+    return rows + [("subset", str(spec.subset)), ("seed", str(spec.seed)), *([("half", spec.half)] if spec.half else [])]
+
+
+def _in_words(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    from benchmark.suites.cost import H100_SHARE
+
+    seconds = facts["estimated_seconds"]
+    here = (
+        "not timed"
+        if seconds is None
+        else f"about {duration(seconds)} of training on {facts['device']}, an estimate from a few timed steps"
     )
-    return 0
+    said: dict[str, Any] = facts | {
+        "parameters": f"{facts['parameters']:,}, {facts['parameters_trainable']:,} trainable",
+        "forward_flops": f"{facts['forward_flops'] / 1e9:.3f} GFLOP an image",
+        "training_flops": f"{facts['training_flops'] / 1e15:.3g} PFLOP",
+        "training_memory_bytes": f"about {facts['training_memory_bytes'] / 2**30:.2f} GiB",
+        "estimated_seconds": here,
+        "assumed_h100_seconds": f"about {duration(facts['assumed_h100_seconds'])} of training on one H100, at {H100_SHARE:.0%} of its "
+        "peak: arithmetic, not measured",
+        "attention": " ".join(map(str, facts["attention"])) or "none that a layout addresses",
+        "assumed": "\n".join(facts["assumed"]) or "nothing",
+    }
+    del said["parameters_trainable"]
+    names = {"estimated_seconds": "time here", "assumed_h100_seconds": "time on a GPU", "training_memory_bytes": "training memory"}
+    return [(names.get(key, key.replace("_", " ")), str(value)) for key, value in said.items()]
