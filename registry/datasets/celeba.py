@@ -15,10 +15,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from benchmark.contract import HELD_OUT, FieldError, HeldOut, ImageError, Positive, added, entry
+from benchmark.contract import HELD_OUT, HeldOut, ImageError, Positive, added, entry
 from registry.datasets.archives import Folder, Zip
 from registry.datasets.decode import pillow, to_pixels
 from registry.datasets.parquet import ParquetSource, mirror
+from registry.datasets.partitions import check_partitions
 from registry.datasets.resize import PREPROCESSING_VERSION
 from registry.datasets.sources import Leftovers, contents, existing_folder, fingerprint, lines_of
 
@@ -44,8 +45,7 @@ class CelebA:
 
     def validate(self) -> None:
         """Refuse no partition, or one named twice."""
-        if not self.partitions or len(set(self.partitions)) != len(self.partitions):
-            raise FieldError(f"partitions = {self.partitions!r} must name one or more of {', '.join(PARTITIONS)}, each once")
+        check_partitions(self.partitions, PARTITIONS)
 
     @property
     def official_count(self) -> int:

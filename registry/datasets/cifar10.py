@@ -17,10 +17,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from benchmark.contract import HELD_OUT, FieldError, HeldOut, ImageError, LeftOut, Positive, added, entry
+from benchmark.contract import HELD_OUT, HeldOut, ImageError, LeftOut, Positive, added, entry
 from registry.datasets.decode import pillow
 from registry.datasets.image_folder import ImageFolderSource
 from registry.datasets.parquet import ParquetSource, mirror
+from registry.datasets.partitions import check_partitions
 from registry.datasets.resize import PREPROCESSING_VERSION, shrink, to_array
 from registry.datasets.sources import Leftovers, Numbered, contents, existing_folder, no_whole
 from registry.datasets.tree import COMPANIONS, Found, Search
@@ -53,8 +54,7 @@ class Cifar10:
 
     def validate(self) -> None:
         """Refuse no partition, or one named twice."""
-        if not self.partitions or len(set(self.partitions)) != len(self.partitions):
-            raise FieldError(f"partitions = {self.partitions!r} must name one or more of {', '.join(PARTITIONS)}, each once")
+        check_partitions(self.partitions, PARTITIONS)
 
     @property
     def official_count(self) -> int:
