@@ -193,18 +193,30 @@ class Experiment:
 
 
 @checked
+class Question:
+    """What a reader comes to ask, and the claims of the leaderboard that answer it."""
+
+    asks: str
+    answered_by: tuple[str, ...]
+
+
+@checked
 class Declared:
-    """The claims, what is not claimed, and the experiments that they belong to."""
+    """The claims, what is not claimed, the experiments that they belong to, and the questions that they answer."""
 
     claim: tuple[Claim, ...]
     not_claimed: tuple[Claim, ...] = ()
     experiment: tuple[Experiment, ...] = ()
+    question: tuple[Question, ...] = ()
 
     def validate(self) -> None:
-        """Refuse one name for two claims."""
+        """Refuse one name for two claims, and a question that a claim of the leaderboard by that name does not answer."""
         names = [claim.name for claim in (*self.claim, *self.not_claimed)]
         if doubled := next((name for name in names if names.count(name) > 1), None):
             raise FieldError(f"two claims are called '{doubled}'")
+        known = {claim.name for claim in self.own}
+        if absent := next((name for one in self.question for name in one.answered_by if name not in known), None):
+            raise FieldError(f"a question names the claim '{absent}', which is none of the leaderboard's: {', '.join(sorted(known))}")
 
     @property
     def own(self) -> tuple[Claim, ...]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from benchmark.pages import prose
+from benchmark.pages.answers import in_short
 from benchmark.pages.capped import capped_words
 from benchmark.pages.columns import marked
 from benchmark.pages.experiments import told
@@ -47,6 +48,7 @@ def write_short(
             f"[Every table, how to read them, and where they ran]({beside.tables})"
             + (f"; [the rules of the board]({beside.rules})." if beside.rules else ".")
         )
+    parts.append(in_short(standing, numbers))
     for _, group in groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset)):
         parts.append(_section(list(group)))
     parts += map(_siblings, siblings(standing))

@@ -157,6 +157,16 @@ def verdict(one: Judged, difference: Corrected | None) -> str:
     return f"{word}{alone}, {contrast.expected} in {seeds} of {difference.estimate.n} seeds"
 
 
+def verdict_word(one: Judged) -> str:
+    """Return the verdict at equal steps alone: shown, contradicted, not separated, unfinished, one seed, or not run."""
+    difference = one.equal_steps
+    if difference is None:
+        return "not run"
+    if unfinished(one.contrast, difference):
+        return "unfinished"
+    return "one seed" if difference.estimate.n == 1 else VERDICTS[side_of(one.contrast, difference)]
+
+
 def p_words(difference: Corrected) -> str:
     """Return the two p-values of a comparison in words; '' where there is no test."""
     return "" if difference.p is None else f"p {p_value_words(difference.p)}, Holm {p_value_words(difference.p_holm)}"

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark.errors import BenchError, UsageError
 from benchmark.pages import plots, prose
+from benchmark.pages.answers import in_short
 from benchmark.pages.experiment_pictures import picture
 from benchmark.pages.experiments import told
 from benchmark.pages.page import experiment
@@ -184,6 +185,7 @@ class _Site:
         drawn = {(shown := picture(one)).path.as_posix(): shown for one in experiments}
         parts = [
             "# Claims",
+            in_short(records, numbers),
             *(experiment(one, listed=True) for one in experiments),
             prose.claims(records, numbers),
             prose.not_claimed(records),

@@ -1,0 +1,58 @@
+"""The questions that a reader comes with, each with the comparisons that answer it: first on the page, by the verdicts alone."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from benchmark.pages.claims import Question, declared
+from benchmark.pages.quantities import apart_with_interval, named
+from benchmark.pages.text import NONE, escaped
+from benchmark.pages.verdicts import Judged, Numbers, judge, of_the_board, verdict_word
+from benchmark.recording.markdown import markdown_table
+from benchmark.recording.record import Record
+
+TITLES = ("what was compared", "statistic", "difference, 95% interval", "seeds", "verdict", "at equal PSNR train")
+ORDER = ("shown", "contradicted", "not separated", "unfinished", "one seed", "not run")
+
+
+def in_short(records: Sequence[Record], numbers: Numbers | None = None) -> str:
+    """Return the section of questions and answers; '' where these records answer none."""
+    judged = of_the_board(judge(records, numbers=numbers))
+    parts = [part for question in declared().question if (part := _answer(question, _of(question, judged)))]
+    if not parts:
+        return ""
+    said = (
+        "Each verdict is by the rule below *Claims*: on seeds that nobody had seen where the claim says so, corrected for every comparison "
+        "of its suite. A number holds at its own scale: 8×8 pixels and six or twelve layers, 16×16 pixels for the datasets called 16."
+    )
+    return "\n\n".join(["## In short", said, *parts])
+
+
+def counted(judged: Sequence[Judged]) -> str:
+    """Return how many comparisons ended how, as "shown in 2 of 3 comparisons, not separated in 1"."""
+    counts = Counter(verdict_word(one) for one in judged)
+    first, *others = [(word, counts[word]) for word in ORDER if counts[word]]
+    many = "comparison" if len(judged) == 1 else "comparisons"
+    return ", ".join([f"{first[0]} in {first[1]} of {len(judged)} {many}", *(f"{word} in {count}" for word, count in others)])
+
+
+def _of(question: Question, judged: Sequence[Judged]) -> list[Judged]:
+    return [one for name in question.answered_by for one in judged if one.claim.name == name]
+
+
+def _answer(question: Question, judged: Sequence[Judged]) -> str:
+    """Return a question, how many comparisons answer it how, and those that were run; '' where none was."""
+    run = [one for one in judged if one.equal_steps]
+    if not run:
+        return ""
+    rows = [[*map(escaped, _cells(one))] for one in run]
+    return f"**{escaped(question.asks)}** {counted(judged).capitalize()}.\n\n{markdown_table(TITLES, rows)}"
+
+
+def _cells(one: Judged) -> list[str]:
+    if one.equal_steps is None:
+        raise ValueError("a comparison that was not run has no cells")
+    found = one.equal_steps.estimate
+    of = f" of {len(one.contrast.seeds)}" if found.n < len(one.contrast.seeds) else ""
+    what = f"{one.contrast.title}; {one.contrast.dataset}"
+    fit = apart_with_interval(one.contrast, one.equal_fit.estimate) if one.equal_fit else NONE
+    return [what, named(one.contrast.quantity), apart_with_interval(one.contrast, found), f"{found.n}{of}", verdict_word(one), fit]
