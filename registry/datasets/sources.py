@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
@@ -28,16 +29,12 @@ class Sized(Protocol):
 T = TypeVar("T", bound=Sized)
 
 
-class Numbered(Sequence[str]):
-    """The ids 'part:row' of the rows of several parts, made when they are asked for: millions of them cost nothing."""
+class Ids(Sequence[str], ABC):
+    """Ids that are made when they are asked for, each by its place."""
 
-    def __init__(self, rows: dict[str, int]) -> None:
-        self._parts = list(rows)
-        self._rows = rows
-        self._starts = [0, *accumulate(rows.values())]
-
-    def __len__(self) -> int:
-        return self._starts[-1]
+    @abstractmethod
+    def at(self, index: int) -> str:
+        """Return the id at a place counted from 0."""
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -49,6 +46,22 @@ class Numbered(Sequence[str]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
+        return self.at(range(len(self))[index])
+
+
+class Numbered(Ids):
+    """The ids 'part:row' of the rows of several parts, made when they are asked for: millions of them cost nothing."""
+
+    def __init__(self, rows: dict[str, int]) -> None:
+        self._parts = list(rows)
+        self._rows = rows
+        self._starts = [0, *accumulate(rows.values())]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def at(self, index: int) -> str:
+        """Return the id at a place counted from 0."""
         part = bisect_right(self._starts, index) - 1
         return f"{self._parts[part]}:{index - self._starts[part]}"
 
@@ -60,7 +73,7 @@ class Numbered(Sequence[str]):
         return part, int(row)
 
 
-class Keys(Sequence[str]):
+class Keys(Ids):
     """ASCII ids in one run of bytes, about 50 bytes each instead of 100."""
 
     def __init__(self) -> None:
@@ -76,16 +89,8 @@ class Keys(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
+    def at(self, index: int) -> str:
+        """Return the id at a place counted from 0."""
         return self._bytes[self._ends[index] : self._ends[index + 1]].decode("ascii")
 
 

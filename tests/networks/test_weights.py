@@ -17,26 +17,11 @@ from benchmark.declaring.spec import Spec, resolve
 from benchmark.errors import BenchError, UsageError
 from benchmark.networks import weights, weights_file
 from benchmark.recording import record
-from tests.conftest import ENTRIES, Bench
+from tests.conftest import ENTRIES, TINY, Bench
 
 SEARCH = registry.roots([ENTRIES])
 NAMES = {"model": "dit_tiny", "layout": "global", "dataset": "leaves_tiny", "recipe": "tiny"}
-FLAGS = [
-    "--layout",
-    "global",
-    "--dataset",
-    "leaves_tiny",
-    "--recipe",
-    "tiny",
-    "--subset",
-    "6",
-    "--registry",
-    str(ENTRIES),
-    "--device",
-    "cpu",
-    "--threads",
-    "1",
-]
+FLAGS = TINY[2:]  # all but the model
 
 
 def spec_of(*overrides: str, model: str = "dit_tiny") -> Spec:
