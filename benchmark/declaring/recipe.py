@@ -11,7 +11,7 @@ Beta = Annotated[float, Range(least=0, below=1)]
 Prediction = Literal["noise", "data", "velocity", "flow"]
 Weighting = Literal["noise", "data", "velocity", "flow", "min_snr"]  # the quantity whose squared error has the weight 1 at every level
 NoiseSchedule = Literal["linear", "cosine", "straight"]
-Convention = Literal["here", "sit", "repa", "improved_cosine"]
+Convention = Literal["here", "sit", "repa", "improved_cosine", "edm", "sigma", "residual"]
 
 
 @entry(kind="recipe")
@@ -80,8 +80,11 @@ class External:
     """The evaluation of a recipe alone, for a network trained elsewhere: its budget is not known here.
 
     `convention` tells how the network wants its noisy image and its time: as one trained here; as SiT, whose time is the share of
-    the image on the straight path; as REPA and DiverseDiT, whose time is the share of the noise; or as improved-diffusion under
-    its cosine schedule of `cosine_steps` steps. `prediction` and `noise_schedule` are those of a network as trained here.
+    the image on the straight path; as REPA and DiverseDiT, whose time is the share of the noise; as improved-diffusion under
+    its cosine schedule of `cosine_steps` steps; as the network F that EDM preconditions by `sigma_data` (Karras et al. 2022); as
+    a denoiser of image + sigma noise that is told sigma and returns the image; or as one of images in [0, 1], in the same way,
+    that returns the residual, noisy less clean. `prediction` and `noise_schedule` are those of a network as trained here.
+    `peers` and `peer_images` are the recipe's: with them the membership gap is measured as of its own rows.
     """
 
     psnr_steps: Positive
@@ -91,3 +94,6 @@ class External:
     noise_schedule: NoiseSchedule = added("linear")
     convention: Convention = added("here")
     cosine_steps: Positive = added(4000)
+    sigma_data: Annotated[float, Range(above=0)] = added(0.5)  # the standard deviation of the images in [-1, 1], as EDM was told
+    peers: tuple[Count, ...] = added(())
+    peer_images: Positive = added(64)

@@ -17,7 +17,7 @@ from benchmark.contract import (
 from benchmark.declaring import closure, equivalence, kinds, registry
 from benchmark.declaring.entries import brief, load, rebuild
 from benchmark.declaring.fields import from_json, hints, to_json
-from benchmark.declaring.recipe import Recipe
+from benchmark.declaring.recipe import External, Recipe
 from benchmark.declaring.row import Row
 from benchmark.errors import UsageError, unknown
 
@@ -94,7 +94,7 @@ class Spec:
     def peers(self) -> tuple[int, ...]:
         """The seeds that score each other's training images; none where this run is not one of them."""
         recipe = self.recipe.config
-        return recipe.peers if isinstance(recipe, Recipe) and self.seed in recipe.peers and not self.half else ()
+        return recipe.peers if isinstance(recipe, Recipe | External) and self.seed in recipe.peers and not self.half else ()
 
     @property
     def attention(self) -> tuple[Attention, ...]:

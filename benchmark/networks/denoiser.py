@@ -96,17 +96,72 @@ class ImprovedCosineEstimate(NoiseEstimate):
         self.times = 1000 * (share - 1 / steps)
 
 
+class SigmaEstimate(NoiseEstimate):
+    """A denoiser D(image + sigma noise; sigma) that returns the image, as EDM's and k-diffusion's do (Karras et al. 2022).
+
+    The noisy image is x / a, of the same signal-to-noise ratio as x, with sigma = s / a: x = (x / a) / sqrt(1 + sigma^2).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network, "data", "linear")
+
+    def output(self, x: Tensor, t: Tensor, level: Levels, y: Tensor | None) -> Tensor:
+        """Return x_0, by what the network makes of the noisy image, of sigma: (N, 1, 1, 1), and of the classes."""
+        labels = () if y is None else (y,)
+        return self.denoised(x / level.signal, level.sigma / level.signal, labels).to(x.dtype)
+
+    def denoised(self, noisy: Tensor, sigma: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
+        """Return D(noisy; sigma): the network is one."""
+        return self.network(noisy, sigma.flatten(), *labels)
+
+
+class EdmEstimate(SigmaEstimate):
+    """A network F within EDM's preconditioning, D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (Karras et al. 2022, Table 1)."""
+
+    def __init__(self, network: nn.Module, sigma_data: float) -> None:
+        super().__init__(network)
+        self.sigma_data = sigma_data
+
+    def denoised(self, noisy: Tensor, sigma: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
+        """Return D(noisy; sigma); with r^2 = sigma^2 + sigma_data^2, c_in is 1 / r and c_noise ln(sigma) / 4."""
+        root = (sigma.square() + self.sigma_data**2).sqrt()
+        found = self.network(noisy / root, (sigma.log() / 4).flatten(), *labels)
+        return (self.sigma_data / root).square() * noisy + sigma * self.sigma_data / root * found
+
+
+class ResidualEstimate(SigmaEstimate):
+    """A denoiser of images in [0, 1] that returns the residual sigma z of y = image + sigma z, told sigma or blind to it.
+
+    Kadkhodaie et al. 2024, section 2. Half of x / a and a half is such a y, whose sigma is half of that of images in [-1, 1].
+    """
+
+    def denoised(self, noisy: Tensor, sigma: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
+        """Return the image in [-1, 1]."""
+        y = (noisy + 1) / 2
+        return 2 * (y - self.network(y, (sigma / 2).flatten(), *labels)) - 1
+
+
 def noise_estimate(network: nn.Module, recipe: Recipe | External) -> nn.Module:
     """Return a network that was trained by a recipe as one that estimates the noise; it itself where it does so already."""
     if isinstance(network, ClosedForm | NoiseEstimate):  # what is fitted has no objective but its own
         return network
-    if isinstance(recipe, External) and recipe.convention == "improved_cosine":
-        return ImprovedCosineEstimate(network, recipe.cosine_steps)
     if isinstance(recipe, External) and recipe.convention != "here":
-        return InterpolantEstimate(network, toward_image=recipe.convention == "sit")
+        return _of_convention(network, recipe)
     if recipe.prediction == "noise" and recipe.noise_schedule == "linear":
         return network
     return NoiseEstimate(network, recipe.prediction, recipe.noise_schedule)
+
+
+def _of_convention(network: nn.Module, asked: External) -> NoiseEstimate:
+    if asked.convention == "improved_cosine":
+        return ImprovedCosineEstimate(network, asked.cosine_steps)
+    if asked.convention == "edm":
+        return EdmEstimate(network, asked.sigma_data)
+    if asked.convention == "sigma":
+        return SigmaEstimate(network)
+    if asked.convention == "residual":
+        return ResidualEstimate(network)
+    return InterpolantEstimate(network, toward_image=asked.convention == "sit")
 
 
 def as_network(estimate: Estimate) -> Denoiser:

@@ -42,6 +42,7 @@ def external(
     prediction: Prediction | None = None,
     convention: Convention = "here",
     cosine_steps: int = 4000,
+    sigma_data: float = 0.5,
 ) -> Spec:
     """Return the spec of a network trained elsewhere: the recipe's evaluation without its training, under its own name.
 
@@ -56,7 +57,7 @@ def external(
                 f"`publish={publish!r}`: `overrides={other[:1]}` changes what the other rows of the table share; only model.FIELD may be."
             )
     recipe = spec.recipe.config
-    config = _evaluation(recipe, prediction, convention, cosine_steps)
+    config = _evaluation(recipe, prediction, convention, cosine_steps, sigma_data)
     said = f"recipe.training: trained elsewhere, by a budget not known here; {origin}"
     kept = tuple(line for line in spec.assumed if not line.startswith("recipe."))
     return dataclasses.replace(
@@ -67,7 +68,7 @@ def external(
     )
 
 
-def _evaluation(recipe: Recipe, prediction: Prediction | None, convention: Convention, cosine_steps: int) -> External:
+def _evaluation(recipe: Recipe, prediction: Prediction | None, convention: Convention, cosine_steps: int, sigma_data: float) -> External:
     """Return the evaluation of a recipe for a network of this convention."""
     official = convention != "here"
     if official and prediction is not None:
@@ -80,6 +81,9 @@ def _evaluation(recipe: Recipe, prediction: Prediction | None, convention: Conve
         noise_schedule="linear" if official else recipe.noise_schedule,
         convention=convention,
         cosine_steps=cosine_steps if convention == "improved_cosine" else 4000,
+        sigma_data=sigma_data if convention == "edm" else 0.5,
+        peers=recipe.peers,
+        peer_images=recipe.peer_images,
     )
 
 

@@ -23,7 +23,8 @@ from benchmark.recording.marks import NONE as UNMARKED
 from benchmark.recording.marks import Mark, Marks
 from benchmark.recording.record import Record
 
-OF_A_NETWORK = ("prediction", "noise_schedule", "convention", "cosine_steps")  # fields of `External` that are no part of its evaluation
+# Fields of `External` that are no part of how PSNR is taken: what a network estimates, and for whom the membership gap is measured.
+OF_A_NETWORK = ("prediction", "noise_schedule", "convention", "cosine_steps", "sigma_data", "peers", "peer_images")
 BASELINE = "global"  # the layout that every other layout of the same model is compared with
 
 
