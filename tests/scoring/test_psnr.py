@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from benchmark.networks.diffusion import random_key
 from benchmark.recording.record import mean
 from benchmark.scoring.partial import PartialScores
-from benchmark.scoring.psnr import psnr, splits
+from benchmark.scoring.psnr import BATCH, batch_for, psnr, splits
 
 
 class Toy(nn.Module):
@@ -181,6 +181,14 @@ def test_a_partial_turn_of_several_processes_is_taken_again(tmp_path: Path) -> N
     resumed.write()
     final = PartialScores(tmp_path / "file", "x")
     assert torch.equal(final.errors("train", 0, 8), torch.cat([*parts, parts[0]], dim=1))
+
+
+def test_a_batch_on_a_cpu_holds_as_many_pixels_whatever_their_size_where_the_network_is_of_linear_layers() -> None:
+    """64 images of 8 x 8, which is what the committed rows of that size were scored with; convolutions take all at once."""
+    linear = nn.Linear(4, 4)
+    sizes = {side: batch_for(linear, torch.zeros(1, 3, side, side, dtype=torch.uint8)) for side in (2, 8, 16, 32, 64)}
+    assert sizes == {2: BATCH, 8: 64, 16: 16, 32: 8, 64: 8}
+    assert batch_for(Toy(), torch.zeros(1, 3, 16, 16)) == batch_for(linear, torch.zeros(1, 3, 16, 16, device="meta")) == BATCH
 
 
 def test_a_batch_that_does_not_fit_is_scored_in_halves(sides: tuple[Tensor, Tensor]) -> None:
