@@ -179,6 +179,10 @@ class Backbone(Protocol):
         y: (N,) class labels or None, and returns the estimated noise (N, C, R, R), or what the recipe's `prediction` names
         in its place. The steps are whole numbers under the linear noise schedule, real ones under another.
 
+        A backbone with a field `num_classes` above 0 is given labels in 0 ... num_classes - 1. Where it has a field
+        `class_dropout` above 0 as well, the label num_classes is "no class": training puts it in the place of that share of
+        the labels (the network itself drops none), and PSNR is taken with the images' own labels and with no class.
+
         Three methods are optional. `estimate_with_loss(x, t, y=None)` returns that estimate and a scalar loss of the
         network's own, weighted already, which training adds to Eq. 1. `fit(images)`, with images (N, C, R, R) uint8 of
         the training subset, makes a network that is not trained but fitted in closed form: it is called once, the
@@ -252,7 +256,8 @@ class Source(Protocol):
     read any more; `in_parts = True` says that images come in large parts that should be unpacked once, for threads alone;
     `left_out: Sequence[LeftOut]` is what lies there and is not taken; `newest: Sequence[str]` the ids of what was
     changed last; `distribution: str` what it was read from, where that is not the official distribution;
-    `only(ids) -> Source` the same source with these images alone.
+    `only(ids) -> Source` the same source with these images alone; `label(image_id) -> int` the class of an image, where its
+    dataset has classes.
     """
 
     @property
@@ -273,10 +278,12 @@ class Dataset(Protocol):
     `official_count`, how many images the official distribution holds (a source with another number is remarked on);
     `follows`, the name of the dataset whose order this one takes (with the same ids it has the same subsets);
     `held_out`, how many images are for testing (300 unless said); `held_out_from`, how the ids of those images begin
-    that are for testing alone: the held-out images are taken from them, and none of the others of them is trained on.
+    that are for testing alone: the held-out images are taken from them, and none of the others of them is trained on;
+    `classes`, how many classes the labels of its images tell apart.
 
     A dataset made from another one has a field `of: Entry` and a method `derive(images: Source) -> Source`, which is
-    called with the packed images of that dataset in place of `open`; it is `embedded`: what it needs is here.
+    called with the packed images of that dataset in place of `open`; it is `embedded`: what it needs is here, and its images
+    have the labels of those of the same ids.
     """
 
     resolution: int

@@ -34,7 +34,7 @@ from benchmark.scoring.measure import digests, on_device
 from benchmark.scoring.result import record_of, rescored, save, score
 from benchmark.scoring.trajectory import train_measured
 from benchmark.training import checkpoint
-from benchmark.training.beforehand import check_trainable, short_of_memory
+from benchmark.training.beforehand import check_labels, check_trainable, short_of_memory
 from benchmark.training.state import Trained
 
 
@@ -144,7 +144,9 @@ def publish(result: Record, spec: Spec, place: Place) -> Record:
 
 def load_subset(spec: Spec, place: Place, display: Display) -> datasets.Subset:
     """Load the images of a spec: its training subset and the held-out test images."""
-    packed = datasets.load(datasets.packed_name(spec), spec.dataset.config, home=place.home, progress=display.bar("packing"))
+    check_labels(spec)
+    name, config = datasets.packed_name(spec), spec.dataset.config
+    packed = datasets.load(name, config, home=place.home, labelled=spec.classes > 0, progress=display.bar("packing"))
     taken = datasets.subset(packed, spec.dataset.name, spec.subset, spec.seed, spec.half)
     if not spec.peers:
         return taken

@@ -26,8 +26,8 @@ NO_NUMBER = frozenset(
         "declaring.closure", "declaring.equivalence", "declaring.imports", "declaring.kinds", "declaring.registry", "declaring.row",
         "declaring.suite", "recording.analyses", "recording.curves", "recording.grids", "recording.mirror", "recording.published",
         "recording.style", "recording.tracking", "running.description", "running.environment", "running.hold", "running.leftovers",
-        "running.lease", "running.progress", "running.signals", "scoring.ahead", "images.datasets", "images.manifest", "images.packing",
-        "images.partial", "images.preview", "images.reading", "images.versioning",
+        "running.lease", "running.progress", "running.signals", "scoring.ahead", "images.datasets", "images.labels", "images.manifest",
+        "images.packing", "images.partial", "images.preview", "images.reading", "images.versioning",
     )
 )  # fmt: skip
 SPOKEN = frozenset({"note", "warn", "print"})  # calls whose arguments are words for a person

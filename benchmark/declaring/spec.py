@@ -91,6 +91,16 @@ class Spec:
         return ImageShape(self.dataset.config.channels, self.dataset.config.resolution)
 
     @property
+    def classes(self) -> int:
+        """How many classes the labels tell apart that the network takes; 0 where it takes none."""
+        return getattr(self.model.config, "num_classes", 0)
+
+    @property
+    def no_class(self) -> int | None:
+        """The label of no class, None where the network has none."""
+        return self.classes if self.classes and getattr(self.model.config, "class_dropout", 0) else None
+
+    @property
     def peers(self) -> tuple[int, ...]:
         """The seeds that score each other's training images; none where this run is not one of them."""
         recipe = self.recipe.config

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmark.contract import Dataset, ImageError, LeftOut, Source
+from benchmark.contract import Dataset, Derived, ImageError, LeftOut, Source
 from benchmark.errors import UsageError
-from benchmark.images import manifest, stock
+from benchmark.images import labels, manifest, stock
 from benchmark.images.distributions import sentence
 from benchmark.images.enough import too_few
 from benchmark.images.loading import lock, opened, packed_here, verify
@@ -79,7 +79,8 @@ def add(
         )
         if here is not None and same and not verify(name, home=home) and not _other_content(name, dataset, source, here, home):
             discard(manifest.packed_folder(home, name))  # of a packing that was killed when all was in place
-            return Added(here, "unchanged", _unchanged(here) + _remarks(here, dataset, source, left_out), left_out)
+            said = _unchanged(here) + _remarks(here, dataset, source, left_out) + _labelled(here, dataset, source, home)
+            return Added(here, "unchanged", said, left_out)
         if keep:
             stock.check_ids(keep, chosen)  # at once: a packing may take hours
         made = pack(
@@ -96,8 +97,16 @@ def add(
             progress=progress,
             note=note,
         )
+        labelled = _labelled(made, dataset, source, home)
     left_out = _with_unreadable(left_out, made)
-    return _added(made, pinned or here, _remarks(made, dataset, source, left_out), left_out)
+    return _added(made, pinned or here, _remarks(made, dataset, source, left_out) + labelled, left_out)
+
+
+def _labelled(made: Manifest, dataset: Dataset, source: Source, home: Path) -> str:
+    """Write the labels of packed images beside them, where their dataset has classes, and say so; those made from others have theirs."""
+    if not (classes := labels.classes_of(dataset)) or isinstance(dataset, Derived):
+        return ""
+    return f" {labels.sentence(labels.write(home, made, manifest.read_ids(home, made), source, classes, pinned=True))}"
 
 
 def compare(name: str, dataset: Dataset, *, home: Path, root: Path | None, progress: Progress | None = None) -> list[str]:

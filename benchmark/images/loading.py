@@ -3,21 +3,22 @@
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from benchmark.contract import Dataset, Derived, ImageError, Source
 from benchmark.errors import BenchError, UsageError
-from benchmark.images import distributions, manifest
+from benchmark.images import distributions, labels, manifest
 from benchmark.images.derived import PackedSource, is_made_from, parent
 from benchmark.images.manifest import Manifest
 from benchmark.images.packing import Packed, Progress, digest, open_images, pack, way_out
 from benchmark.images.partial import discard
 
 
-def load(name: str, dataset: Dataset, *, home: Path, progress: Progress | None = None) -> Packed:
-    """Return the packed images of a dataset, every byte checked against the manifest and the pin.
+def load(name: str, dataset: Dataset, *, home: Path, labelled: bool = False, progress: Progress | None = None) -> Packed:
+    """Return the packed images of a dataset, with their labels where asked for, every byte checked against manifest and pin.
 
     An embedded dataset is generated where it is not there yet, or where what is there was made otherwise. Hashing the
     array costs about a second per GB. Raise UsageError saying how to add images that are not there, BenchError
@@ -45,7 +46,30 @@ def load(name: str, dataset: Dataset, *, home: Path, progress: Progress | None =
         raise UsageError(f"The packed images are not those of the dataset '{name}' ({difference}). {_add_again(name, dataset)}.")
     if pinned and not pinned.same_images(here):
         raise BenchError(not_as_pinned(here, pinned))
-    return Packed(_checked_images(home, here), here, manifest.read_ids(home, here))
+    packed = Packed(_checked_images(home, here), here, manifest.read_ids(home, here))
+    return replace(packed, labels=_labels(packed, dataset, home)) if labelled else packed
+
+
+def _labels(packed: Packed, dataset: Dataset, home: Path) -> np.ndarray:
+    """Return the labels (N,) of packed images: as they lie beside them, made where their dataset is, or those of its parent."""
+    here, name, classes = packed.manifest, packed.manifest.name, labels.classes_of(dataset)
+    if not classes:
+        raise UsageError(f"The images of the dataset '{name}' have no class labels.")
+    if of := parent(dataset):
+        whole = load(of.name, of.config, home=home, labelled=True)
+        assert whole.labels is not None
+        label_of = dict(zip(whole.ids, whole.labels.tolist(), strict=True))
+        if strange := next((image_id for image_id in packed.ids if image_id not in label_of), None):
+            raise BenchError(f"The image '{strange}' of the dataset '{name}' has no label: it is none of '{of.name}'.")
+        return labels.checked_labels(name, packed.ids, [label_of[image_id] for image_id in packed.ids], classes)
+    found = labels.read(home, here)
+    if found is None and dataset.embedded:
+        with lock(home, name), opened(name, dataset, None, home) as (source, _):
+            labels.write(home, here, packed.ids, source, classes, pinned=False)
+        found = labels.read(home, here)
+    if found is None:
+        raise UsageError(f"The images of '{name}' are packed without their labels. {manifest.adding(name)} writes them beside the images.")
+    return found
 
 
 def verify(name: str, *, home: Path) -> list[str]:
@@ -61,6 +85,7 @@ def verify(name: str, *, home: Path) -> list[str]:
             return [not_as_pinned(here, pinned)]
         _checked_images(home, here)
         manifest.read_ids(home, here)
+        labels.read(home, here)
     except BenchError as problem:
         return [str(problem)]
     return []

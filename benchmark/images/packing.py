@@ -28,11 +28,12 @@ NAMED = 10  # unreadable images that an error names
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """The images of a dataset, uint8 (N, C, R, R), mapped from disk, their manifest and their ids."""
+    """The images of a dataset, uint8 (N, C, R, R), mapped from disk, their manifest and their ids; their labels where asked for."""
 
     images: np.ndarray
     manifest: Manifest
     ids: Sequence[str]  # in the order of the array
+    labels: np.ndarray | None = None  # uint16 (N,)
 
 
 def pack(

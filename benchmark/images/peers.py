@@ -24,8 +24,9 @@ def peers_of(packed: Packed, dataset_name: str, size: int, seeds: Sequence[int],
     made = []
     for seed in seeds:
         own = [i for i, content in zip(indices[seed], contents[seed], strict=True) if holders[content] == 1]
-        images = np.asarray(packed.images[own[:most] if len(own) >= least(size) else []])
-        made.append(Peer(seed, len(own), images, digest(images)))
+        taken = own[:most] if len(own) >= least(size) else []
+        images = np.asarray(packed.images[taken])
+        made.append(Peer(seed, len(own), images, digest(images), None if packed.labels is None else packed.labels[taken]))
     return tuple(made)
 
 

@@ -29,6 +29,7 @@ class Peer:
     left: int  # how many images are its own, of which `images` are the first
     images: np.ndarray
     digest: str  # sha256 of the bytes of `images`
+    labels: np.ndarray | None = None  # uint16 (K,), where they were asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,15 @@ class Subset:
     manifest_digest: str
     dropped_duplicates: int  # left the pool: copies of a test image; of halves also copies of another image of the pool
     peers: tuple[Peer, ...] = ()  # of the seeds that score each other's images, its own among them
+    train_labels: np.ndarray | None = None  # uint16 (N,), where they were asked for
+    test_labels: np.ndarray | None = None
+
+    @property
+    def labels_digest(self) -> str | None:
+        """The sha256 of the labels of the training images and then of the test images, None where there are none."""
+        if self.train_labels is None or self.test_labels is None:
+            return None
+        return hashlib.sha256(self.train_labels.tobytes() + self.test_labels.tobytes()).hexdigest()
 
 
 def order(dataset_name: str, seed: int, ids: Sequence[str]) -> list[int]:
@@ -92,6 +102,8 @@ def subset(packed: Packed, dataset_name: str, size: int, seed: int, half: Half |
         test_digest=digest(test_images),
         manifest_digest=described.digest,
         dropped_duplicates=dropped,
+        train_labels=None if packed.labels is None else packed.labels[train],
+        test_labels=None if packed.labels is None else packed.labels[test],
     )
 
 

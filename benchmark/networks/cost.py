@@ -45,13 +45,13 @@ def forward_flops(spec: Spec) -> int:
 
     Local attention counts as a masked product over all keys, whatever its window leaves out and whichever kernel computes it.
     """
-    return network_flops(on_meta(spec), spec.images)
+    return network_flops(on_meta(spec), spec.images, spec.classes)
 
 
-def network_flops(network: nn.Module, images: ImageShape) -> int:
-    """Return the FLOPs of one image's forward pass through a network on meta."""
+def network_flops(network: nn.Module, images: ImageShape, classes: int = 0) -> int:
+    """Return the FLOPs of one image's forward pass through a network on meta, which takes labels of so many classes."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network.eval()(*_inputs(images, 1, torch.device("meta")))
+        network.eval()(*_inputs(images, 1, torch.device("meta"), classes))
     return counter.get_total_flops()
 
 
@@ -85,7 +85,7 @@ def saved_bytes(config: Backbone, images: ImageShape, attention: tuple[Attention
         network = config.build(images, attention).train()
         own = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
         with saved_tensors_hooks(count, lambda tensor: tensor), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            network(*_inputs(images, batch, torch.device("cpu")))
+            network(*_inputs(images, batch, torch.device("cpu"), getattr(config, "num_classes", 0)))
     return sum(storage.nbytes() for storage in kept.values())
 
 
@@ -99,12 +99,12 @@ def step_seconds(spec: Spec, network: nn.Module, device: torch.device) -> float:
         return 0.0
     batch = spec.recipe.config.batch
     few = min(2, batch) if forward_flops(spec) > 1e9 else batch
-    x, t = _inputs(spec.images, few, device)
+    given = _inputs(spec.images, few, device, spec.classes)
     times: list[float] = []
     while len(times) <= TIMED and sum(times[1:]) < TIMED_SECONDS:  # the first warms up
         synchronize(device)
         began = time.perf_counter()
-        network(x, t).square().mean().backward()
+        network(*given).square().mean().backward()
         synchronize(device)
         times.append(time.perf_counter() - began)
     return median(times[1:]) * batch / few
@@ -118,6 +118,8 @@ def peak_memory_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _inputs(images: ImageShape, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _inputs(images: ImageShape, batch: int, device: torch.device, classes: int) -> tuple[torch.Tensor, ...]:
+    """Return images and steps, and labels where there are classes."""
     shape = (batch, images.channels, images.resolution, images.resolution)
-    return torch.zeros(shape, device=device), torch.full((batch,), diffusion.STEPS // 2, device=device)
+    given = torch.zeros(shape, device=device), torch.full((batch,), diffusion.STEPS // 2, device=device)
+    return (*given, torch.zeros(batch, dtype=torch.long, device=device)) if classes else given

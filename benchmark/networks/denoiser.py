@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from benchmark.contract import ClosedForm
 from benchmark.declaring.recipe import External, NoiseSchedule, Prediction, Recipe
+from benchmark.declaring.spec import Spec
 from benchmark.errors import UsageError
 from benchmark.networks.diffusion import alphas_cumprod, levels, times
 from benchmark.networks.objective import Levels, clean
@@ -139,6 +140,32 @@ class ResidualEstimate(SigmaEstimate):
         """Return the image in [-1, 1]."""
         y = (noisy + 1) / 2
         return 2 * (y - self.network(y, (sigma / 2).flatten(), *labels)) - 1
+
+
+class OneLabel(nn.Module):
+    """A network that takes labels, given the same one always."""
+
+    def __init__(self, network: nn.Module, label: int) -> None:
+        super().__init__()
+        self.network, self.label = network, label
+        self.training = network.training
+        if stages := getattr(network, "stages", None):
+            self.stages = stages
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.network(x, t, torch.full((len(x),), self.label, device=x.device))
+
+
+def without_labels(network: nn.Module, spec: Spec) -> nn.Module:
+    """Return the network of a spec as a function of image and step alone, given no class where it takes labels; refuse one without that."""
+    if not spec.classes:
+        return network
+    if spec.no_class is None:
+        raise UsageError(
+            f"The model '{spec.model.name}' takes class labels and has none for no class (class_dropout = 0): this is computed of a "
+            "network without labels. Train it with `overrides=['model.class_dropout=0.1']`, where the model has that field."
+        )
+    return OneLabel(network, spec.no_class)
 
 
 def noise_estimate(network: nn.Module, recipe: Recipe | External) -> nn.Module:

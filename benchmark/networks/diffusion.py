@@ -73,14 +73,18 @@ def noised(x0: Tensor, noise: Tensor, level: Levels) -> Tensor:
     return level.signal * x0 + level.sigma * noise
 
 
-def loss(network: nn.Module, x0: Tensor, t: Tensor, noise: Tensor, abar: Tensor, objective: Objective = NOISE) -> Tensor:
+def loss(
+    network: nn.Module, x0: Tensor, t: Tensor, noise: Tensor, abar: Tensor, objective: Objective = NOISE, y: Tensor | None = None
+) -> Tensor:
     """Return the mean squared error of the estimate (Eq. 1 where it is of the noise), plus the network's own loss where it has one.
 
-    x0, noise: (N, C, R, R); t: (N,), the steps of the schedule whose abar is given. In fp32, and wider where the images are.
+    x0, noise: (N, C, R, R); t: (N,), the steps of the schedule whose abar is given; y: (N,) labels, where the network takes
+    them. In fp32, and wider where the images are.
     """
     level = levels(abar, t, x0.dtype)
     xt = noised(x0, noise, level)
-    estimate, own = network.estimate_with_loss(xt, t) if isinstance(network, OwnLoss) else (network(xt, t), 0.0)
+    given = (xt, t) if y is None else (xt, t, y)
+    estimate, own = network.estimate_with_loss(*given) if isinstance(network, OwnLoss) else (network(*given), 0.0)
     error = (estimate.to(noise.dtype) - target(x0, noise, level, objective.prediction)).square()
     weighted = error if objective.plain else error * weights(objective, level)
     return weighted.mean() + own

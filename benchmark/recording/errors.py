@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -17,7 +18,7 @@ from safetensors.numpy import save
 
 from benchmark.errors import BenchError
 from benchmark.files import write_bytes
-from benchmark.recording.record import Curves, Membership, Record
+from benchmark.recording.record import Curves, Membership, Record, Unlabelled
 
 FILE = "errors.safetensors"  # in the run's folder
 # 100 dB: an error of a 400th of the step between two uint8 values, and what single precision leaves of a perfect noise
@@ -25,6 +26,7 @@ FILE = "errors.safetensors"  # in the run's folder
 SMALLEST_MSE = 4e-10
 SLACK = 1e-9  # dB: of sums and logarithms in float64
 
+Scores = TypeVar("Scores", Record, Unlabelled)
 Range = tuple[float, float]  # the least and the most that a number can have been
 
 
@@ -69,6 +71,8 @@ def psnr_ranges(matrix: np.ndarray) -> list[Range]:
 def disagreements(of: Record, matrices: Mapping[str, np.ndarray]) -> list[str]:
     """Say which curves of a record the matrices cannot have given."""
     curves = {"train": of.psnr.clipped.train, "test": of.psnr.clipped.test}
+    if of.unlabelled:
+        curves |= {f"{side} unlabelled": getattr(of.unlabelled.psnr.clipped, side) for side in ("train", "test")}
     curves |= {f"peer {peer.seed}": peer.psnr for peer in (of.membership.peers if of.membership else ()) if peer.psnr}
     if matrices.keys() != curves.keys():
         return [f"they are of {', '.join(sorted(matrices)) or 'nothing'}, the record has {', '.join(sorted(curves))}"]
@@ -92,15 +96,17 @@ def recomputed(of: Record, matrices: Mapping[str, np.ndarray]) -> Record:
 
     The other readings of Eq. 3 and the trajectory, of other passes, stay what they are.
     """
-    measured = replace(of.psnr, clipped=Curves(train=tuple(psnr(matrices["train"])), test=tuple(psnr(matrices["test"]))))
+    found = _with_curves(of, *(psnr(matrices[side]) for side in ("train", "test")))
     return replace(
-        of,
-        psnr=measured,
-        psnr_train=measured.psnr_train,
-        psnr_test=measured.psnr_test,
-        psnr_gap=measured.psnr_gap,
+        found,
         membership=of.membership and _of_peers(of.membership, matrices),
+        unlabelled=of.unlabelled and _with_curves(of.unlabelled, *(psnr(matrices[f"{side} unlabelled"]) for side in ("train", "test"))),
     )
+
+
+def _with_curves(of: Scores, train: list[float], test: list[float]) -> Scores:
+    measured = replace(of.psnr, clipped=Curves(train=tuple(train), test=tuple(test)))
+    return replace(of, psnr=measured, psnr_train=measured.psnr_train, psnr_test=measured.psnr_test, psnr_gap=measured.psnr_gap)
 
 
 def _of_peers(membership: Membership, matrices: Mapping[str, np.ndarray]) -> Membership:

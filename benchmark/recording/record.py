@@ -19,6 +19,8 @@ from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_text
 
 METRIC_VERSION = "psnr-1"
+LABELS_VERSION = "psnr-1-labels"  # the network is given the label of every image
+NO_CLASS_VERSION = "psnr-1-no_class"  # a network that takes labels is given that of no class
 MEMBERSHIP_VERSION = "membership-1"
 CAP = 100.0  # dB: the largest PSNR of a step (recording/errors.py says why)
 RECORDS = Path("leaderboard/records")
@@ -127,6 +129,20 @@ class Membership:
 
 
 @checked
+class Unlabelled:
+    """PSNR of a network that takes labels, given that of no class: the same images and noise as with labels; means in dB."""
+
+    metric_version: str
+    psnr_train: float
+    psnr_test: float
+    psnr_gap: NonNegative
+    psnr: Psnr
+
+    def validate(self) -> None:
+        _check_means(self, self.psnr)
+
+
+@checked
 class Point:
     """Training loss (mean since the point before) and mean PSNR, clipped reading, at one training step; dB."""
 
@@ -195,6 +211,7 @@ class Data:
     train_sha256: str
     test_sha256: str
     dropped_duplicates: Count
+    labels_sha256: str | None = added(None)  # of the training and the test images' labels (uint16), where the network takes them
 
 
 @checked
@@ -242,6 +259,7 @@ class Record:
     created: str
     membership: Membership | None = added(None)
     code: str = added("")  # digest of the code that the numbers rest on (declaring/closure.py)
+    unlabelled: Unlabelled | None = added(None)  # beside the numbers with labels, which have a metric version of their own
 
     def validate(self) -> None:
         """Refuse a record that contradicts itself."""
@@ -255,10 +273,7 @@ class Record:
             conform(self.spec["half"], Half, "spec.half")
         if self.id != spec_id(self.spec):
             raise FieldError(f"id = {self.id} is not the id of its spec ({spec_id(self.spec)})")
-        means = {"psnr_train": self.psnr.clipped.train, "psnr_test": self.psnr.clipped.test, "psnr_gap": self.psnr.clipped.gap}
-        for name, values in means.items():
-            if abs(getattr(self, name) - sum(values) / len(values)) > 1e-6:
-                raise FieldError(f"{name} = {getattr(self, name)} is not the mean of its curve ({sum(values) / len(values)})")
+        _check_means(self, self.psnr)
 
     @cached_property
     def row(self) -> Row:
@@ -275,6 +290,14 @@ class Record:
     def ranked(self) -> bool:
         """Whether the record may be compared with others."""
         return bool(self.spec["recipe"]["config"].get("ranked", True))
+
+
+def _check_means(of: Unlabelled | Record, curves: Psnr) -> None:
+    """Refuse a headline that is not the mean of its curve."""
+    means = {"psnr_train": curves.clipped.train, "psnr_test": curves.clipped.test, "psnr_gap": curves.clipped.gap}
+    for name, values in means.items():
+        if abs(getattr(of, name) - sum(values) / len(values)) > 1e-6:
+            raise FieldError(f"{name} = {getattr(of, name)} is not the mean of its curve ({sum(values) / len(values)})")
 
 
 def path_of(records: Path, row: Row, half: Half | None = None) -> Path:

@@ -84,7 +84,7 @@ def check_record(spec: Spec, network: nn.Module) -> None:
     if bad := [name for name, value in network.state_dict().items() if not isinstance(value, Tensor)]:
         raise BenchError(f"The model '{spec.model.name}' has a state that no checkpoint holds: '{bad[0]}' is no tensor.")
     with foreign(f"The model '{spec.model.name}' cannot be counted"):
-        flops = network_flops(network, spec.images)
+        flops = network_flops(network, spec.images, spec.classes)
     try:
         record.parsed(json.dumps(_imagined(spec, network, flops), indent=1, allow_nan=False))
     except (ValueError, RecursionError) as problem:
@@ -154,7 +154,7 @@ def _imagined(spec: Spec, network: nn.Module, flops: int) -> dict[str, Any]:
     return {
         "schema": 1,
         "id": spec.id,
-        "metric_version": record.METRIC_VERSION,
+        "metric_version": record.LABELS_VERSION if spec.classes else record.METRIC_VERSION,
         "spec": spec.to_json(),
         "overrides": list(spec.overrides),
         "assumed": list(spec.assumed),

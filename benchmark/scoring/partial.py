@@ -90,7 +90,7 @@ def depends_on(network: nn.Module, subset: Subset, spec: Spec, steps: int, image
         "pairs": peer_pairs,
         "peers": ",".join(peer.digest for peer in subset.peers),
         "version": METRIC_VERSION,
-    }
+    } | ({"labels": subset.labels_digest} if subset.labels_digest else {})
     return " ".join(f"{name}={facts[name]}" for name in sorted(facts))
 
 

@@ -38,6 +38,8 @@ class Split(NamedTuple):
     images: Tensor  # (K, C, R, R) uint8
     draws: int
     seed: int
+    labels: Tensor | None = None  # (K,), where the network takes them
+    noise_of: str = ""  # the name of the side whose noise it gets, where that is another
 
 
 def splits(train: Tensor, test: Tensor, images: int, seed: int) -> tuple[Split, Split]:
@@ -173,12 +175,13 @@ def _of_batch(network: nn.Module, side: Split, chunk: list[tuple[int, int, int]]
     noise = torch.stack([_noise(shape, side, i, d, timesteps[p]) for i, d, p in chunk]).to(device)
     x0, level = scaled(side.images[index]), levels(alphas_cumprod().to(device), t)
     xt = noised(x0, noise, level)
-    estimate = fitting.over(len(chunk), lambda part: network(xt[part], t[part]).float(), device)
+    given = (xt, t) if side.labels is None else (xt, t, side.labels[index])
+    estimate = fitting.over(len(chunk), lambda part: network(*(one[part] for one in given)).float(), device)
     targets = [(image, x0) for image in denoised(xt, estimate, level)] + [(estimate, noise)]
     return torch.stack([(a.double() - b.double()).square().mean(dim=(1, 2, 3)) for a, b in targets]).cpu()
 
 
 def _noise(shape: tuple[int, ...], side: Split, image: int, draw: int, t: int) -> Tensor:
     """Return the noise (C, R, R) of one pair, drawn on the CPU so that every device scores the same."""
-    generator = torch.Generator().manual_seed(random_key("psnr", side.seed, side.name, image, draw, t))
+    generator = torch.Generator().manual_seed(random_key("psnr", side.seed, side.noise_of or side.name, image, draw, t))
     return torch.randn(shape, generator=generator)

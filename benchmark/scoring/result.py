@@ -15,7 +15,7 @@ from benchmark.images.datasets import Subset
 from benchmark.networks.cost import forward_flops, parameters, peak_memory_bytes
 from benchmark.networks.denoiser import noise_estimate
 from benchmark.recording import curves, errors, record
-from benchmark.recording.record import METRIC_VERSION, Budget, Data, Psnr, Record
+from benchmark.recording.record import LABELS_VERSION, METRIC_VERSION, Budget, Data, Psnr, Record
 from benchmark.running import environment
 from benchmark.running.place import Place
 from benchmark.running.progress import Display
@@ -57,6 +57,7 @@ def score(spec: Spec, place: Place, display: Display, network: nn.Module, subset
             steps=recipe.psnr_steps,
             most=recipe.psnr_images,
             peer_pairs=pairs,
+            no_class=spec.no_class,
             progress=progress,
             processes=processes,
             partial=partial,
@@ -90,11 +91,12 @@ def record_of(spec: Spec, place: Place, trained: Trained, scored: Scored, subset
         train_sha256=subset.digest,
         test_sha256=subset.test_digest,
         dropped_duplicates=subset.dropped_duplicates,
+        labels_sha256=subset.labels_digest,
     )
     fields: dict[str, Any] = {
         "schema": 1,
         "id": spec.id,
-        "metric_version": METRIC_VERSION,
+        "metric_version": LABELS_VERSION if spec.classes else METRIC_VERSION,
         "spec": spec.to_json(),
         "overrides": spec.overrides,
         "assumed": spec.assumed,
@@ -141,7 +143,8 @@ def save(result: Record, folder: Path, display: Display, scored: Scored) -> None
 
 
 def _with_measured(fields: dict[str, Any], measured: Measured) -> Record:
-    return Record(**fields | {"psnr": measured.psnr, "membership": measured.membership} | headline(measured.psnr))
+    found = {"psnr": measured.psnr, "membership": measured.membership, "unlabelled": measured.unlabelled}
+    return Record(**fields | found | headline(measured.psnr))
 
 
 def _draw(result: Record, path: Path, display: Display) -> None:

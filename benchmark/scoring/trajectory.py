@@ -24,7 +24,7 @@ from benchmark.scoring.result import headline, sitting_in
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.loop import Hooks, start, train
 from benchmark.training.state import Training
-from benchmark.training.step import Work
+from benchmark.training.step import Labels, Work
 
 
 def train_measured(spec: Spec, place: Place, display: Display, network: nn.Module, subset: Subset, lease: Lease | None) -> Training:
@@ -84,7 +84,10 @@ def train_measured(spec: Spec, place: Place, display: Display, network: nn.Modul
         hooks = Hooks(
             resumes=resumes, report=report, measure=point, warn=display.note, stop=stopping, checkpoint_seconds=place.checkpoint_seconds
         )
-        work = Work(recipe, spec.seed, processes, place.micro_batch, warn=display.note)
+        labels = None
+        if images.train_labels is not None:
+            labels = Labels(images.train_labels, spec.no_class, getattr(spec.model.config, "class_dropout", 0.0))
+        work = Work(recipe, spec.seed, processes, place.micro_batch, labels=labels, warn=display.note)
         training = start(network, recipe)
         training.code, training.here, training.images = spec.code, sitting_in(place), digests(subset)
         if place.recompute:

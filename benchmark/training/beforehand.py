@@ -10,16 +10,27 @@ from benchmark.networks.cost import on_meta
 
 
 def check_trainable(spec: Spec) -> None:
-    """Raise UsageError where a model wants class labels, which no dataset here has, or cannot be scored along its noise schedule."""
-    if classes := getattr(spec.model.config, "num_classes", 0):
-        raise UsageError(
-            f"The model '{spec.model.name}' takes class labels (num_classes = {classes}), and no dataset here has any, so it "
-            "cannot be trained. Train it without: `overrides=['model.num_classes=0']`. Weights trained elsewhere with labels are "
-            "scored with one of them: `benchmark.networks.weights.unlabelled(..., path=FILE, form='dit', label=K)`."
-        )
+    """Raise UsageError where a model wants other class labels than its dataset has, or cannot be scored along its noise schedule."""
+    check_labels(spec)
     recipe = spec.recipe.config
     if isinstance(recipe, Recipe) and recipe.noise_schedule != "linear":
         _check_real_steps(spec, recipe.noise_schedule)
+
+
+def check_labels(spec: Spec) -> None:
+    """Raise UsageError where a model takes labels of other classes than those of its dataset."""
+    wanted, there = spec.classes, getattr(spec.dataset.config, "classes", 0)
+    if wanted and not there:
+        raise UsageError(
+            f"The model '{spec.model.name}' takes class labels (num_classes = {wanted}), and the images of '{spec.dataset.name}' have "
+            "none. Take a dataset that has them, or train it without: `overrides=['model.num_classes=0']`. Weights trained elsewhere "
+            "with labels are scored with one of them: `benchmark.networks.weights.unlabelled(..., path=FILE, form='dit', label=K)`."
+        )
+    if wanted and wanted != there:
+        raise UsageError(
+            f"The model '{spec.model.name}' takes labels of {wanted:,} classes, and those of '{spec.dataset.name}' tell {there:,} apart. "
+            f"Take `overrides=['model.num_classes={there}']`."
+        )
 
 
 def _check_real_steps(spec: Spec, schedule: str) -> None:
@@ -30,7 +41,8 @@ def _check_real_steps(spec: Spec, schedule: str) -> None:
     try:
         with torch.no_grad():
             shape = (1, images.channels, images.resolution, images.resolution)
-            network.eval()(torch.zeros(shape, device="meta"), torch.full((1,), 0.5, device="meta"))
+            given = torch.zeros(shape, device="meta"), torch.full((1,), 0.5, device="meta")
+            network.eval()(*given, *([torch.zeros(1, dtype=torch.long, device="meta")] if spec.classes else []))
     except Exception as problem:  # an entry is foreign code
         said = " ".join(str(problem).split())
         raise UsageError(

@@ -21,12 +21,21 @@ if TYPE_CHECKING:
 Mark = Callable[[str], None]  # told after each part of a step: data, forward, backward, optimizer, ema
 
 
+class Labels(NamedTuple):
+    """The class of every training image, and the label of no class that takes its place in a share of the draws."""
+
+    classes: Tensor  # (N,) int64, on the device of the images
+    no_class: int | None
+    dropout: float
+
+
 class Batch(NamedTuple):
-    """This process's share of a batch: images in [-1, 1] and noise (n, C, R, R), steps (n,), its first place in it."""
+    """This process's share of a batch: images in [-1, 1] and noise (n, C, R, R), steps and labels (n,), its first place in it."""
 
     x0: Tensor
     t: Tensor
     noise: Tensor
+    y: Tensor | None
     first: int
 
 
@@ -39,6 +48,7 @@ class Work:
     processes: Processes = ALONE
     micro_batch: int | None = None  # images at a time in each process, None: all; halved when memory runs out
     compiled: str = "none"
+    labels: Labels | None = None  # where the network takes them
     warn: Callable[[str], None] = print
     notes: list[str] = field(default_factory=list)
     abar: Tensor = field(init=False)
@@ -160,7 +170,8 @@ def _accumulated(network: nn.Module, images: Tensor, step: int, work: Work, mark
                 _seed(images.device, diffusion.random_key("train", work.seed, step, "from", place))
             numerics.new_step(work.compiled)
             with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=work.recipe.precision == "bf16"):
-                loss = diffusion.loss(network, batch.x0[part], batch.t[part], batch.noise[part], work.abar, work.objective)
+                y = None if batch.y is None else batch.y[part]
+                loss = diffusion.loss(network, batch.x0[part], batch.t[part], batch.noise[part], work.abar, work.objective, y)
             if (weight := len(batch.t[part]) / whole) != 1:
                 loss = loss * weight
             mark("forward")
@@ -181,7 +192,16 @@ def draw(images: Tensor, step: int, work: Work) -> Batch:
     if work.recipe.flips:  # drawn last: the images, steps and noise are those of the same step without flips
         turned = torch.rand(size, device=device)[share] < 0.5
         drawn = torch.where(turned[:, None, None, None], drawn.flip(3), drawn)
-    return Batch(diffusion.scaled(drawn), t[share], noise[share], share.start)
+    y = _labels(index, work.labels)  # after them, for the same reason
+    return Batch(diffusion.scaled(drawn), t[share], noise[share], None if y is None else y[share], share.start)
+
+
+def _labels(index: Tensor, labels: Labels | None) -> Tensor | None:
+    """Return the labels (batch,) of the images drawn, a share of them dropped."""
+    if labels is None or labels.no_class is None:
+        return None if labels is None else labels.classes[index]
+    dropped = torch.rand(len(index), device=index.device) < labels.dropout
+    return labels.classes[index].masked_fill(dropped, labels.no_class)
 
 
 def _seed(device: torch.device, key: int) -> None:

@@ -31,8 +31,8 @@ class DiT:
     """A diffusion transformer, declared.
 
     `num_classes` = 0 is unconditional, without a label table. From 1 on there is a table with one row per class and,
-    if `class_dropout` > 0, the official extra row for "no class" (label `num_classes`), which replaces that fraction
-    of the labels in training. `learned_variance` doubles the output channels, as in the official checkpoints;
+    if `class_dropout` > 0, the official extra row for "no class" (label `num_classes`), which training puts in the place of
+    that fraction of the labels. `learned_variance` doubles the output channels, as in the official checkpoints;
     `forward` returns the noise estimate alone, so that the variance half is never trained here.
     """
 
@@ -85,7 +85,8 @@ class DiffusionTransformer(nn.Module):
         side = images.resolution // spec.patch
         self.x_embedder = PatchEmbedder(images.channels, spec.hidden, spec.patch)
         self.t_embedder = TimestepEmbedder(spec.hidden)
-        self.y_embedder = LabelEmbedder(spec.num_classes, spec.hidden, spec.class_dropout) if spec.num_classes else None
+        rows = spec.num_classes + (spec.class_dropout > 0)
+        self.y_embedder = LabelEmbedder(rows, spec.hidden) if spec.num_classes else None
         self.pos_embed = nn.Parameter(positions(spec.hidden, side), requires_grad=False)
         mlp_hidden = int(spec.hidden * spec.mlp_ratio)
         self.blocks, before = nn.ModuleList(), list[AttentionLayer]()
@@ -117,8 +118,7 @@ class DiffusionTransformer(nn.Module):
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Return the estimated noise (N, C, R, R) in x: (N, C, R, R) at steps t: (N,), of classes y: (N,) or None.
 
-        Raise FieldError where labels are missing or not wanted. In training mode labels are dropped at random, drawn
-        from torch's global generator.
+        Raise FieldError where labels are missing or not wanted.
         """
         tokens, condition = self.embed(x, t, y)
         for block in self.blocks:
@@ -185,18 +185,14 @@ class TimestepEmbedder(nn.Module):
 
 
 class LabelEmbedder(nn.Module):
-    """Class labels to condition vectors; drops labels in training, for classifier-free guidance."""
+    """Class labels to condition vectors; what drops labels is the training, not this module, whose official twin does it itself."""
 
-    def __init__(self, num_classes: int, hidden: int, dropout: float) -> None:
+    def __init__(self, rows: int, hidden: int) -> None:
         super().__init__()
-        self.num_classes, self.dropout = num_classes, dropout
-        self.embedding_table = nn.Embedding(num_classes + (dropout > 0), hidden)
+        self.embedding_table = nn.Embedding(rows, hidden)
 
     def forward(self, y: Tensor) -> Tensor:
         """Return (N, hidden) for labels y: (N,)."""
-        if self.training and self.dropout > 0:
-            dropped = torch.rand(len(y), device=y.device) < self.dropout
-            y = torch.where(dropped, self.num_classes, y)
         return self.embedding_table(y)
 
 

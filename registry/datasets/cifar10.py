@@ -29,6 +29,7 @@ from registry.datasets.tree import COMPANIONS, Found, Search
 PARTITIONS = {"train": 50_000, "test": 10_000}  # and the images of each
 BATCHES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 ALL = sum(map(len, BATCHES.values()))
+CLASSES = 10  # airplane to truck: their official order is that of the alphabet, as class folders are sorted
 SIDE, ROW = 32, 1 + 3 * 32 * 32  # a row is the class, then the red plane, the green and the blue
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # of cifar-10-binary.tar.gz, as its page publishes it
 ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-binary.tgz", "cifar-10-binary.tar")  # the last: unpacked once by a browser
@@ -51,6 +52,7 @@ class Cifar10:
     channels: ClassVar[int] = 3
     embedded: ClassVar[bool] = False
     preprocessing: ClassVar[str] = PREPROCESSING_VERSION
+    classes: ClassVar[int] = CLASSES
 
     def validate(self) -> None:
         """Refuse no partition, or one named twice."""
@@ -70,7 +72,8 @@ class Cifar10:
         if rows := mirror(root, self.partitions, self.channels, self.resolution):
             return rows
         if tree := _tree(root, self.partitions):
-            return ImageFolderSource(tree, self.channels, self.resolution, _images(tree, self.partitions), "image files, one a photograph")
+            images = _images(tree, self.partitions)
+            return ImageFolderSource(tree, self.channels, self.resolution, images, "image files, one a photograph", above=1)
         raise ImageError(f"{root} holds no batch of CIFAR-10; it should be {LAYOUT}; {contents(root)}{_pickled(root)}")
 
 
@@ -109,6 +112,11 @@ class BatchesSource:
         if self.config.resolution == SIDE:
             return planes
         return to_array(shrink(Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0))), self.config.resolution))
+
+    def label(self, image_id: str) -> int:
+        """Return the class, which is the first byte of the row."""
+        name, row = self.ids.split(image_id)
+        return int(self._rows[name][row, 0])
 
     def close(self) -> None:
         """Remove what was unpacked."""
@@ -150,7 +158,7 @@ def _rows(path: Path) -> np.ndarray:
     if not size or size % ROW:
         raise no_whole(path, "batch of CIFAR-10", f"{size:,} bytes are no whole number of rows of {ROW:,}")
     rows = np.memmap(path, np.uint8, "r").reshape(-1, ROW)
-    if (most := int(rows[:, 0].max())) > 9:
+    if (most := int(rows[:, 0].max())) >= CLASSES:
         raise ImageError(f"{path} is no batch of CIFAR-10, or damaged: it has a class {most}, and there are ten from 0")
     return rows
 

@@ -30,6 +30,7 @@ class Digits:
 
     resolution: ClassVar[int] = 8
     count: ClassVar[int] = 1797
+    classes: ClassVar[int] = 10
     embedded: ClassVar[bool] = True
     preprocessing: ClassVar[str] = "digits-1"
 
@@ -41,18 +42,26 @@ class Digits:
 
 
 class DigitsSource:
-    """The rows of the file: 64 counts from 0 to 16, and the digit, which is not used."""
+    """The rows of the file: 64 counts from 0 to 16, and the digit."""
 
     fingerprint: ClassVar[str] = DIGITS.sha256
 
     def __init__(self, packed: bytes, channels: int) -> None:
-        rows = np.array([line.split(b",")[:64] for line in gzip.decompress(packed).split()]).astype(np.float64).astype(np.int64)
+        table = np.array([line.split(b",") for line in gzip.decompress(packed).split()]).astype(np.float64).astype(np.int64)
+        rows, self._labels = table[:, :64], table[:, 64]
         grey = ((rows * 255 + LEVELS // 2) // LEVELS).astype(np.uint8).reshape(-1, 1, 8, 8)
         self._pixels = np.repeat(grey, channels, axis=1)
         self.ids: Sequence[str] = tuple(map(str, range(len(rows))))
 
     def read(self, image_id: str) -> np.ndarray:
         """Return the digit as uint8 (C, 8, 8)."""
+        return self._pixels[self._row(image_id)]
+
+    def label(self, image_id: str) -> int:
+        """Return which digit it is."""
+        return int(self._labels[self._row(image_id)])
+
+    def _row(self, image_id: str) -> int:
         if not (image_id.isascii() and image_id.isdecimal()) or int(image_id) >= len(self.ids):
             raise ImageError(f"there is no image '{image_id}': the rows end at {len(self.ids) - 1}")
-        return self._pixels[int(image_id)]
+        return int(image_id)

@@ -38,6 +38,7 @@ class ImageNet:
     embedded: ClassVar[bool] = False
     preprocessing: ClassVar[str] = PREPROCESSING_VERSION
     official_count: ClassVar[int] = 1_281_167
+    classes: ClassVar[int] = 1000
 
     def open(self, root: Path | None) -> ImageFolderSource | ParquetSource:
         """Find the class folders in `root`, or where the distribution puts them below it."""

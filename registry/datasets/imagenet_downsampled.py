@@ -39,6 +39,7 @@ class DownsampledImageNet:
     embedded: ClassVar[bool] = False
     preprocessing: ClassVar[str] = "as-distributed-1"
     official_count: ClassVar[int] = 1_281_167
+    classes: ClassVar[int] = 1000
 
     def open(self, root: Path | None) -> DownsampledSource | ParquetSource:
         """Find the batches in `root` or in their zip; raise ImageError where one is missing, pickled, or of another resolution."""
@@ -151,6 +152,8 @@ class DownsampledSource:
         self.ids = Numbered({name: rows for name, (rows, _, _) in headers.items()})
         self.fingerprint = fingerprint((f"{name} {rows} {crc}", self._batches[name].size) for name, (rows, crc, _) in headers.items())
         self._offsets = {name: offset for name, (_, _, offset) in headers.items()}
+        self._shapes = {name: (rows,) for name, (rows, _, _) in headers.items()}
+        self._labels: dict[str, np.ndarray] = {}
         self._rows: Recent[np.ndarray] = Recent(self._unpack, 0)
         left_out = Leftovers()
         for name in store.pickled:
@@ -163,6 +166,25 @@ class DownsampledSource:
         """Return the image as uint8 (3, R, R): a row holds the red plane, then the green, then the blue."""
         name, row = self.ids.split(image_id)
         return np.array(self._rows(name)[row]).reshape(3, self.config.resolution, self.config.resolution)
+
+    def label(self, image_id: str) -> int:
+        """Return the class of an image, 0 to 999: the archives count from 1, in an order of their own."""
+        name, row = self.ids.split(image_id)
+        if name not in self._labels:
+            self._labels[name] = self._labels_of(name)
+        return int(self._labels[name][row]) - 1
+
+    def _labels_of(self, name: str) -> np.ndarray:
+        try:
+            with self._batches[name].opened() as archive, archive.open("labels.npy") as member:
+                found = np.lib.format.read_array(member, allow_pickle=False)
+        except KeyError:
+            raise ImageError(f"{name}.npz holds no array 'labels'") from None
+        except Exception as problem:  # zipfile.BadZipFile, zlib.error, ValueError: a damaged member
+            raise ImageError(f"{name}.npz is damaged: {problem}. Download it again") from None
+        if found.shape != self._shapes[name]:
+            raise ImageError(f"{name}.npz holds labels of shape {found.shape}, not one for each of its images")
+        return found
 
     def _header(self, batch: Batch) -> tuple[int, int, int]:
         """Return the number of a batch's images, their checksum, and where their bytes begin in the member."""

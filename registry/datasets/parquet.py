@@ -123,6 +123,7 @@ class ParquetSource:
         self._numbered = Numbered(rows)
         self.ids: Sequence[str] = self._numbered
         self._places: dict[str, int] = {}
+        self._labels: dict[str, list[int | None]] = {}
         self.fingerprint = fingerprint((f"{name}\0{shard.footer}", shard.path.stat().st_size) for name, shard in shards.items())
         self._images: Recent[_Rows] = Recent(self._row_group, HELD_ROWS)
 
@@ -139,15 +140,27 @@ class ParquetSource:
 
     def read(self, image_id: str) -> np.ndarray:
         """Return the image as uint8 (C, R, R); raise ImageError naming shard and row where it is missing or damaged."""
-        if self._places and image_id not in self._places:
-            raise ImageError(f"there is no image '{image_id}'")
-        shard, row = self._numbered.split(self._numbered[self._places[image_id]] if self._places else image_id)
+        shard, row = self._place(image_id)
         ends = self._shards[shard].ends
         group = int(np.searchsorted(ends, row, side="right"))
         value = self._images(f"{shard}:{group}").content(row - (int(ends[group - 1]) if group else 0))
         if value is None:
             raise ImageError(f"{image_id}: the row holds no image bytes, at most a path: embed the images in the shards")
         return self._exactly(image_id, value) if self._exact else to_pixels(image_id, value, self._channels, self._resolution)
+
+    def label(self, image_id: str) -> int:
+        """Return the class that the row's column of labels says; raise ImageError where there is none."""
+        shard, row = self._place(image_id)
+        if shard not in self._labels:
+            self._labels[shard] = list(self._shards[shard].labels())
+        if (found := self._labels[shard][row]) is None:
+            raise ImageError(f"{image_id}: the row has no label")
+        return found
+
+    def _place(self, image_id: str) -> tuple[str, int]:
+        if self._places and image_id not in self._places:
+            raise ImageError(f"there is no image '{image_id}'")
+        return self._numbered.split(self._numbered[self._places[image_id]] if self._places else image_id)
 
     def _exactly(self, image_id: str, value: bytes) -> np.ndarray:
         try:

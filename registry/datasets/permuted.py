@@ -41,6 +41,11 @@ class Permuted:
         return self.of.config.channels
 
     @property
+    def classes(self) -> int:
+        """How many classes the labels of the other dataset tell apart."""
+        return getattr(self.of.config, "classes", 0)
+
+    @property
     def preprocessing(self) -> str:
         """The version of the permutation, and of what it permutes."""
         return f"permuted-1 {self.of.config.preprocessing}"

@@ -24,6 +24,8 @@ SPLIT = re.compile(r"(?:partial-)?(train|training|valid|validation|val|dev|test)
 ROWS, BYTES = 256, 64 << 20  # of a batch that is in memory at once, about
 COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes")  # where several columns hold bytes
 
+LABELS = ("label", "labels")  # columns that hold classes as whole numbers
+
 
 @dataclass(frozen=True, eq=False)
 class Shard:
@@ -74,6 +76,20 @@ class Shard:
                 return
             for batch in file.iter_batches(columns=[f"{self.column}.path"], use_threads=False):
                 yield from (value.as_py() for value in _field(batch.column(0), "path"))
+
+    def labels(self) -> Iterator[int | None]:
+        """Yield the class of every row; raise ImageError where no column of whole numbers is called 'label' or 'labels'."""
+        import pyarrow as pa
+
+        with _file(self.path) as file:
+            schema = file.schema_arrow
+            named = [name for name in LABELS if name in schema.names and pa.types.is_integer(schema.field(name).type)]
+            if not named:
+                raise ImageError(
+                    f"{self.path.name} has no column of labels ({' or '.join(LABELS)}); its columns are {', '.join(schema.names)}"
+                )
+            for batch in file.iter_batches(columns=named[:1], use_threads=False):
+                yield from batch.column(0).to_pylist()
 
 
 def of_splits(root: Path, every: Sequence[Path], splits: Sequence[str], *, named: bool = False) -> list[Path]:
