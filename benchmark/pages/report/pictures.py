@@ -82,6 +82,12 @@ def figure2(bank: Bank, published: Published) -> list[Picture]:
     return [means, *_curves(bank, "mini", "dead_leaves8", ("dit_mini", "unet_mini"))]
 
 
+PLACED = (  # title, model, windows, dataset, N and recipe of our rows that stand beside Fig. 7
+    ("ours, small: dead leaves\n8×8, N = 8", "dit_small", "local_3x6", "dead_leaves8", 8, "small"),
+    ("ours, mid: photographs\n16×16, N = 16", "dit_mid", "local", "natural16", 16, "mid"),
+)
+
+
 def figure6(bank: Bank, published: Published) -> list[Picture]:
     """Return bars of the gap with and without local attention: two DiTs, six datasets, three N; and our stand-ins."""
     panels: list[dict[str, Any]] = []
@@ -184,25 +190,26 @@ def figure8(bank: Bank, published: Published) -> list[Picture]:
 
 
 def _placements(bank: Bank) -> list[dict[str, Any]]:
-    """Return our stand-in for Fig. 7: one line per seed over the placements, at one N."""
-    places = [("none", "global"), ("head", "local_3x6_head"), ("mix", "local_3x6_mix"), ("tail", "local_3x6_tail")]
-    found = {word: bank.series("dit_small", layout, "dead_leaves8", 8, "small") for word, layout in places}
-    if not all(found.values()):
-        return []
-    values = [series.values("psnr_gap") for series in found.values() if series]
-    seeds = sorted(set.intersection(*(set(one) for one in values)))
-    by_seed = [[[place, short(one[seed])] for place, one in enumerate(values)] for seed in seeds]
-    mean = [[place, short(estimate(list(one.values())).mean)] for place, one in enumerate(values)]
-    line = _line("", 0, mean) | {"seeds": by_seed}
-    return [
-        {
-            "title": "ours, small: N = 8",
-            "x": "placement (thin: a seed)",
-            "y": "PSNR gap (dB)",
-            "ticks": list(enumerate(found)),
-            "lines": [line],
-        }
-    ]
+    """Return our stand-ins for Fig. 7: one line per seed over the placements that were run, at one N."""
+    panels = []
+    for title, model, windows, dataset, subset, recipe in PLACED:
+        places = {"none": "global"} | {place: f"{windows}_{place}" for place in ("head", "mix", "tail")}
+        found = {word: one for word, layout in places.items() if (one := bank.series(model, layout, dataset, subset, recipe))}
+        values = [one.values("psnr_gap") for one in found.values()]
+        if len(found) < 3 or not (seeds := sorted(set.intersection(*(set(one) for one in values)))):
+            continue
+        by_seed = [[[place, short(one[seed])] for place, one in enumerate(values)] for seed in seeds]
+        mean = [[place, short(estimate([one[seed] for seed in seeds]).mean)] for place, one in enumerate(values)]
+        panels.append(
+            {
+                "title": title,
+                "x": "placement (thin: a seed)",
+                "y": "PSNR gap (dB)",
+                "ticks": list(enumerate(found)),
+                "lines": [_line("", 0, mean) | {"seeds": by_seed}],
+            }
+        )
+    return panels
 
 
 def _over_subsets(
