@@ -8,7 +8,7 @@ from benchmark.commands.found import print_record, ran
 from benchmark.commands.place import place_of, run_folder
 from benchmark.commands.quality import quality_flags, wanted
 from benchmark.commands.row import row_elsewhere, spec_of
-from benchmark.commands.weights import evaluate_denoiser, evaluate_weights, weights_flags
+from benchmark.commands.weights import check_name, loaded_denoiser, loaded_weights, score_loaded, weights_flags
 from benchmark.commands.words import typed
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
@@ -28,6 +28,7 @@ def add(verbs: Any) -> None:
         "bench evaluate --weights ema.pt --format dit --model dit_xs1 --layout global --dataset celeba --publish their_dit",
         "bench evaluate --weights sit.pt --format sit --model dit_xs1 --layout global --dataset celeba --label 1000",
         "bench evaluate --denoiser my_code.denoisers:best --dataset dead_leaves8 --subset 16 --recipe mini",
+        "bench evaluate --denoiser my_edm:net --convention sigma --dataset cifar10 --metrics psnr,fid,memorisation --samples 50000",
     )
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run's id, its first digits, or its folder")
     quality_flags(parser)
@@ -66,11 +67,13 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _evaluate_elsewhere(options: argparse.Namespace) -> int:
-    if options.metrics != "psnr":
-        raise UsageError("--metrics: a network from elsewhere is scored by PSNR alone.")
-    place = place_of(options)
-    result, path = (
-        evaluate_weights(options, spec_of(row_elsewhere(options)), place) if options.weights else evaluate_denoiser(options, place)
-    )
+    from benchmark.running.progress import Display
+
+    check_name(options.publish)
+    place, search = place_of(options), registry.roots(options.registry)
+    spec = spec_of(row_elsewhere(options)) if options.weights else None
+    with Display(words=typed) as display:
+        given = loaded_weights(options, spec, display) if spec else loaded_denoiser(options, display)
+        result, path = score_loaded(given, place, display, search, options)
     print_record(result, place, "scored", json=options.json, path=path)
     return 0

@@ -47,6 +47,17 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
+def above_zero(text: str) -> float:
+    """Read a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number") from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text[:40]} must be above 0")
+    return value
+
+
 def label(text: str) -> str:
     """Read a name that is kept beside a run: one line of characters that can be seen, 100 at most."""
     if not text.isprintable() or not text.strip() or len(text) > 100:

@@ -20,7 +20,7 @@ from benchmark.declaring.kinds import kind_of
 from benchmark.declaring.recipe import Convention, Prediction
 from benchmark.declaring.spec import Spec, resolve
 from benchmark.errors import UsageError
-from benchmark.networks.denoiser import as_network
+from benchmark.networks.denoiser import as_network, noise_estimate
 from benchmark.networks.weights import external
 
 NOTHING_TO_LAY_OUT = {"model": "empirical_optimal", "layout": "global"}  # a row without attention, whose model the callable becomes
@@ -69,12 +69,12 @@ def imported(function: str) -> Any:
     return found
 
 
-def tried(network: nn.Module, images: ImageShape, function: str) -> nn.Module:
-    """Call a callable once as it will be scored; raise UsageError where it does not take such images."""
-    shape = (2, images.channels, images.resolution, images.resolution)
+def tried(network: nn.Module, spec: Spec, function: str) -> nn.Module:
+    """Call a callable once as it will be scored, by the convention of its spec; raise UsageError where it does not take such images."""
+    shape = (2, spec.images.channels, spec.images.resolution, spec.images.resolution)
     try:
         with torch.no_grad():
-            network(torch.zeros(shape), torch.tensor([0, 999]))
+            noise_estimate(network, spec.recipe.config)(torch.zeros(shape), torch.tensor([0, 999]))
     except UsageError:
         raise
     except Exception as problem:  # foreign code
@@ -104,6 +104,8 @@ def spec_of(
     publish: str | None = None,
     prediction: Prediction | None = None,
     convention: Convention = "here",
+    cosine_steps: int = 4000,
+    sigma_data: float = 0.5,
     search: tuple[Path, ...] = (registry.STOCK,),
 ) -> Spec:
     """Return the spec of a callable's row: the evaluation of a recipe on the images of a dataset."""
@@ -115,4 +117,12 @@ def spec_of(
     )
     config = OutsideDenoiser(function=function, code=code_of(found))
     spec = replace(spec, model=Entry(function.replace(":", "."), kind_of(OutsideDenoiser), config))
-    return external(spec, publish=publish, origin=f"the callable {function}", prediction=prediction, convention=convention)
+    return external(
+        spec,
+        publish=publish,
+        origin=f"the callable {function}",
+        prediction=prediction,
+        convention=convention,
+        cosine_steps=cosine_steps,
+        sigma_data=sigma_data,
+    )

@@ -1,9 +1,10 @@
 """Weights from elsewhere: a checkpoint of an official release to a network here, scored and told apart from a run.
 
-The networks here have the parameter names of the official code (DiT, improved-diffusion's unet.py, and the skip_norms
-and skip_linears of DiverseDiT's), so that no name is changed. DiverseDiT's files may hold heads that only its training
-uses; they are left out. What a network estimates, of which noisy image and at which time nothing in a file says: the format
-tells it, unless a convention is named. Of a learned variance nothing is taken: it is no part of the estimate.
+The networks here have the parameter names of the official code (DiT, improved-diffusion's unet.py, the skip_norms and
+skip_linears of DiverseDiT's, the bias-free networks of Kadkhodaie et al. 2024), so that no name is changed. DiverseDiT's files
+may hold heads that only its training uses; they are left out. What a network estimates, of which noisy image and at which time
+nothing in a file says: the format tells it, unless a convention is named. Of a learned variance nothing is taken: it is no part
+of the estimate.
 """
 
 import dataclasses
@@ -21,8 +22,14 @@ from benchmark.declaring.spec import Entry, Spec
 from benchmark.errors import BenchError, UsageError
 from benchmark.networks.weights_file import Read
 
-Format = Literal["dit", "unet", "sit", "diversedit"]
-OFFICIAL: dict[Format, Convention] = {"dit": "here", "unet": "here", "sit": "sit", "diversedit": "repa"}  # of the released weights
+Format = Literal["dit", "unet", "sit", "diversedit", "bias_free"]
+OFFICIAL: dict[Format, Convention] = {  # of the released weights
+    "dit": "here",
+    "unet": "here",
+    "sit": "sit",
+    "diversedit": "repa",
+    "bias_free": "residual",
+}
 HEADS = ("module", "model")  # what may hold a whole network
 TRAINING_ONLY = ("projectors.", "multiple_projectors.", "multiple_diff_projectors.", "ap_head.", "teacher_head.")
 LABELS = {
@@ -120,7 +127,7 @@ def unlabelled(weights: Mapping[str, Tensor], form: Format, label: int | None, p
 
     Step and label enter as the sum of two embeddings, so that this is the same network given that label always.
     """
-    table, bias = LABELS[form]
+    table, bias = LABELS.get(form, ("", ""))
     if table not in weights:
         if label is not None:
             raise UsageError(f"`label={label}`: {path} has no class labels.")
@@ -139,11 +146,12 @@ def unlabelled(weights: Mapping[str, Tensor], form: Format, label: int | None, p
 def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path, model: str) -> list[str]:
     """Load weights into a network, all of them and nothing else; raise BenchError naming what does not match.
 
-    Tables that are fixed in the network (sine-cosine positions) may be missing: they stay as built, and are returned.
+    Parameters that are fixed in the network (sine-cosine positions) may be missing: they stay as built, and are returned. A
+    buffer may not: what is kept with the weights was measured in training, as the deviations of a norm.
     """
     wanted = network.state_dict()
-    learned = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-    fixed = [name for name in wanted if name not in weights and name not in learned]
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    fixed = [name for name in wanted if name not in weights and name in frozen]
     shapes = [
         f"{name} is {_shape(weights[name])}, {_shape(wanted[name])} is wanted"
         for name in wanted

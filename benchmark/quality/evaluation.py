@@ -1,13 +1,15 @@
-"""The second composition: the samples of a finished run become scores in its record; nothing is trained.
+"""The second composition: the samples of a network that is there become scores in its record; nothing is trained.
 
 record -> samples -> features of both sides -> scores -> record. Samples and features stay on disk as they are made, so
 the same command goes on where a kill ended it, and gives the same numbers.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from benchmark import run
 from benchmark.declaring.spec import Spec, from_record
@@ -22,18 +24,57 @@ from benchmark.recording import record
 from benchmark.recording.record import Record, Score
 from benchmark.running.hold import only_one
 from benchmark.running.progress import Display
-from benchmark.sampling import Request, Samples, sample_run
+from benchmark.sampling import Request, Samples, sample_loaded, sample_run
 
 
 def evaluate(
     folder: Path, wanted: Quality, request: Request, place: run.Place, display: Display, search: tuple[Path, ...], batch: int | None = None
 ) -> Record:
     """Score the samples of a finished run and put the numbers into its record, beside those that are there."""
-    spec, packed = _opened(folder, place, display, search)
+    stored = record.read(folder / "record.json")
+    spec = from_record(stored.spec, overrides=stored.overrides, assumed=stored.assumed, search=search)
+
+    def drawn() -> Samples:
+        return sample_run(folder, request, place, display, search, batch)
+
+    return run.publish(_scored(folder, spec, wanted, request, place, display, search, drawn), spec, place)
+
+
+def evaluate_loaded(
+    folder: Path,
+    spec: Spec,
+    network: nn.Module,
+    wanted: Quality,
+    request: Request,
+    place: run.Place,
+    display: Display,
+    search: tuple[Path, ...],
+    batch: int | None = None,
+) -> Record:
+    """Score the samples of a network that was trained elsewhere, whose record lies in `folder`; put the numbers into that record."""
+
+    def drawn() -> Samples:
+        return sample_loaded(folder, spec, network, request, place, display, batch)
+
+    return _scored(folder, spec, wanted, request, place, display, search, drawn)
+
+
+def _scored(
+    folder: Path,
+    spec: Spec,
+    wanted: Quality,
+    request: Request,
+    place: run.Place,
+    display: Display,
+    search: tuple[Path, ...],
+    draw: Callable[[], Samples],
+) -> Record:
+    """Score the samples that `draw` returns, made or read, and write the record of the folder with the numbers in it."""
+    packed = datasets.load(datasets.packed_name(spec), spec.dataset.config, home=place.home, progress=display.bar("packing"))
     against = reference(packed, spec.dataset.name, place.home, _trained_on(spec, packed, search))
     extractors = prepare(wanted, request.count, against, place.device)
     before = record.read(folder / "record.json")
-    drawn = sample_run(folder, request, place, display, search, batch)
+    drawn = draw()
     kept = folder / "samples" / request.key / "features"
     scores = score(wanted, extractors, drawn.images, kept, against, sampling=sampling(request), device=place.device, bars=display.bar)
     if "memorisation" in wanted.metrics:
@@ -45,7 +86,7 @@ def evaluate(
         _refuse_smaller(after, scores)
         result = replace(after, scores=after.scores | scores)
         record.write(result, folder / "record.json")
-        return run.publish(result, spec, place)
+        return result
 
 
 def sampling(request: Request) -> str:
@@ -54,13 +95,6 @@ def sampling(request: Request) -> str:
     guidance = f", guidance {request.guidance:g}" if request.guidance is not None else ""
     variance = f", variance {request.variance}" if request.variance != "beta_tilde" else ""
     return f"{request.sampler}, {request.steps} steps{eta}{variance}{guidance}, seed {request.seed}"
-
-
-def _opened(folder: Path, place: run.Place, display: Display, search: tuple[Path, ...]) -> tuple[Spec, Packed]:
-    before = record.read(folder / "record.json")
-    spec = from_record(before.spec, overrides=before.overrides, assumed=before.assumed, search=search)
-    packed = datasets.load(datasets.packed_name(spec), spec.dataset.config, home=place.home, progress=display.bar("packing"))
-    return spec, packed
 
 
 def _trained_on(spec: Spec, packed: Packed, search: tuple[Path, ...]) -> set[int]:

@@ -21,11 +21,11 @@ from benchmark.contract import (
     Range,
     checked,
 )
-from benchmark.declaring.spec import from_record
+from benchmark.declaring.spec import Spec, from_record
 from benchmark.errors import BenchError, UsageError, unknown
 from benchmark.files import check_room
 from benchmark.images.packing import digest
-from benchmark.networks.denoiser import Estimate, device_of
+from benchmark.networks.denoiser import Estimate, device_of, noise_estimate
 from benchmark.networks.diffusion import random_key
 from benchmark.recording import record
 from benchmark.running.progress import Display
@@ -100,12 +100,37 @@ def sample_run(
     def network() -> nn.Module:
         return run.trained_network(spec, place, display, None, stored.weights_sha256)
 
+    return _of_spec(folder, spec, request, stored.weights_sha256, network, place, display, batch)
+
+
+def sample_loaded(
+    folder: Path, spec: Spec, network: nn.Module, request: Request, place: "run.Place", display: Display, batch: int | None = None
+) -> Samples:
+    """Return the samples of a network that was trained elsewhere, whose record lies in `folder`, making those that are not there yet."""
+
+    def ready() -> nn.Module:
+        return noise_estimate(network.to(place.device), spec.recipe.config).eval()
+
+    return _of_spec(folder, spec, request, record.read(folder / "record.json").weights_sha256, ready, place, display, batch)
+
+
+def _of_spec(
+    folder: Path,
+    spec: Spec,
+    request: Request,
+    weights_sha256: str,
+    network: Callable[[], nn.Module],
+    place: "run.Place",
+    display: Display,
+    batch: int | None,
+) -> Samples:
+    """Return the samples of a network of a spec: of its images' shape, and of its classes where it has some."""
     classes, dropped = (getattr(spec.model.config, field, 0) for field in ("num_classes", "class_dropout"))
     return samples(
         folder,
         request,
         shape=spec.images,
-        weights_sha256=stored.weights_sha256,
+        weights_sha256=weights_sha256,
         network=network,
         classes=classes,
         null=dropped > 0,

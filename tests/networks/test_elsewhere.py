@@ -15,8 +15,8 @@ from benchmark.cli import main
 from benchmark.declaring import registry
 from benchmark.declaring.recipe import External
 from benchmark.declaring.spec import Spec, resolve
-from benchmark.errors import BenchError, UsageError
-from benchmark.networks import outside, weights, weights_file
+from benchmark.errors import UsageError
+from benchmark.networks import outside, weights
 from benchmark.networks.denoiser import NoiseEstimate, noise_estimate
 from benchmark.networks.diffusion import scaled
 from benchmark.recording import record
@@ -101,17 +101,30 @@ def test_a_flow_in_the_official_naming_is_a_row_of_its_own(home: Path, tmp_path:
     assert plain.id != made.id and abs(plain.psnr_test - made.psnr_test) > 0.1
 
 
-def test_a_flow_that_was_trained_here_is_scored_to_the_last_digit(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flow_that_was_trained_here_has_every_number_to_the_last_digit(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PSNR, what the membership gap is of, and the scores of samples: as of the run that the weights are from."""
     recipes = tmp_path / "mine" / "recipes"
     recipes.mkdir(parents=True)
-    flow = "Recipe.prediction = 'flow'\nRecipe.weighting = 'flow'\nRecipe.noise_schedule = 'straight'\n"
+    flow = "Recipe.prediction = 'flow'\nRecipe.weighting = 'flow'\nRecipe.noise_schedule = 'straight'\nRecipe.peers = (0, 1)\n"
     (recipes / "tiny_flow.gin").write_text((ENTRIES / "recipes" / "tiny.gin").read_text() + flow)
     own = benchmark.run(benchmark.resolve(**NAMES | {"recipe": "tiny_flow"}, subset=6, registry=[ENTRIES, tmp_path / "mine"]), device="cpu")
     ema = next((home / "runs" / own.id / "checkpoints").glob("*40/ema.safetensors"))
+    quality = ["--samples", "12", "--sampler", "ddim", "--sampling-steps", "3", "--allow-small"]
+    searched = ["--registry", str(ENTRIES), "--registry", str(tmp_path / "mine"), "--device", "cpu", "--threads", "1", "--json"]
+    own_scored, _ = evaluated(capsys, own.id, "--metrics", "fd_randconv,memorisation", *quality, *searched)
     words = ["--weights", str(ema), "--format", "dit", "--model", "dit_tiny", "--layout", "global", "--recipe", "tiny_flow"]
-    made, _ = evaluated(capsys, *words, *SCORED, "--registry", str(tmp_path / "mine"), "--publish", "their_flow")
-    assert made.psnr == own.psnr and made.weights_sha256 == own.weights_sha256
-    assert (made.row.model, made.id != own.id) == ("their_flow", True)
+    words += [*SCORED, "--registry", str(tmp_path / "mine"), "--publish", "their_flow"]
+    first, _ = evaluated(capsys, *words)
+    assert first.psnr == own.psnr and first.weights_sha256 == own.weights_sha256 and not first.scores
+    assert first.membership == own.membership and any(peer.psnr for peer in first.membership.peers)
+    assert (first.row.model, first.id != own.id) == ("their_flow", True)
+    made, _ = evaluated(capsys, *words, "--metrics", "fd_randconv,memorisation", *quality)
+    assert made.scores == own_scored.scores and {"fd_randconv", "memorisation"} <= made.scores.keys()
+    assert made.created == first.created  # PSNR was not asked for again
+    again, _ = evaluated(capsys, *words)
+    assert again.scores == made.scores and again.psnr == made.psnr
 
 
 def test_outputs_are_those_of_the_official_sit() -> None:
@@ -131,44 +144,6 @@ def test_outputs_are_those_of_the_official_sit() -> None:
     torch.testing.assert_close(out.flatten()[[0, 100, 300, 500]], golden, rtol=0, atol=1e-5)
     assert out.sum().item() == pytest.approx(-24.1448418, abs=1e-3)
     assert out.abs().sum().item() == pytest.approx(186.6011221, abs=1e-3)
-
-
-@pytest.mark.parametrize("name", ["ema", "model_ema", "state_dict_ema", "ema_model"])
-def test_averaged_weights_are_found_under_the_names_that_people_use(tmp_path: Path, name: str) -> None:
-    table = {"a.weight": torch.ones(2)}
-    torch.save({"state_dict": {"a.weight": torch.zeros(2)}, name: table, "optimizer": {"lr": torch.ones(1)}}, tmp_path / "w.pt")
-    read = weights_file.read(tmp_path / "w.pt")
-    assert read.weights["a.weight"].tolist() == [1, 1] and read.said == [f"of w.pt the weights under '{name}' are taken"]
-    assert weights_file.read(tmp_path / "w.pt", "state_dict").weights["a.weight"].tolist() == [0, 0]
-
-
-def test_two_tables_that_may_be_meant_are_refused_until_one_is_named(tmp_path: Path) -> None:
-    one, two = {"a.weight": torch.ones(2)}, {"a.weight": torch.zeros(2)}
-    torch.save({"ema": one, "model_ema": two, "model": two}, tmp_path / "w.pt")
-    with pytest.raises(UsageError, match="several tables of weights: ema, model_ema"):
-        weights_file.read(tmp_path / "w.pt")
-    assert weights_file.read(tmp_path / "w.pt", "model_ema").weights["a.weight"].tolist() == [0, 0]
-    with pytest.raises(UsageError, match="no such table. It has ema, model_ema, model"):
-        weights_file.read(tmp_path / "w.pt", "averaged")
-    torch.save({"model": one, "state_dict": two}, tmp_path / "v.pt")
-    with pytest.raises(UsageError, match="several tables of weights: model, state_dict"):
-        weights_file.read(tmp_path / "v.pt")
-    torch.save(one, tmp_path / "u.pt")
-    with pytest.raises(UsageError, match="one table of weights"):
-        weights_file.read(tmp_path / "u.pt", "ema")
-
-
-@pytest.mark.parametrize("prefix", ["model.", "module.model.", "model.module.model._orig_mod.", "_orig_mod.model.model.module."])
-def test_what_holds_a_network_is_taken_off_its_names(tmp_path: Path, prefix: str) -> None:
-    wanted = {"a.weight": torch.ones(2), "model.b.weight": torch.ones(3)}  # a network may have a part of that name itself
-    torch.save({f"{prefix}{name}": value for name, value in wanted.items()}, tmp_path / "w.pt")
-    read = weights_file.read(tmp_path / "w.pt")
-    found = weights.fitted(read.weights, wanted, 3, tmp_path / "w.pt")
-    assert found.weights.keys() == wanted.keys()
-    assert all(part in " ".join([*read.said, *found.said]) for part in prefix.rstrip(".").split("."))
-    twice = {"model.a.weight": torch.ones(2), "a.weight": torch.ones(2)}
-    with pytest.raises(BenchError, match=r"'a\.weight' twice"):
-        weights.fitted(twice, wanted, 3, tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize(("model", "layer"), [("dit_tiny", "final_layer.linear"), ("unet_mini", "out.2")])
@@ -201,7 +176,7 @@ def test_what_a_network_estimates_follows_format_recipe_and_convention() -> None
     assert config(convention="sit", cosine_steps=1000).cosine_steps == 4000  # no part of what it does not concern
     with pytest.raises(UsageError, match="Leave one of the two out"):
         config(prediction="data", convention="sit")
-    assert weights.OFFICIAL == {"dit": "here", "unet": "here", "sit": "sit", "diversedit": "repa"}
+    assert weights.OFFICIAL == {"dit": "here", "unet": "here", "sit": "sit", "diversedit": "repa", "bias_free": "residual"}
     assert isinstance(noise_estimate(nn.Identity(), config()), NoiseEstimate)
 
 
