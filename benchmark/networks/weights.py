@@ -135,8 +135,9 @@ def unlabelled(weights: Mapping[str, Tensor], form: Format, label: int | None, p
     rows = len(weights[table])
     if label is None or not 0 <= label < rows:
         raise UsageError(
-            f"{path} is conditioned on class labels, and no dataset here has any. Say with `label=...` which row of its "
-            f"table, 0 to {rows - 1}, every image gets; official DiT training keeps 'no class' in the last, `label={rows - 1}`."
+            f"{path} is conditioned on class labels, and this model takes none. Say with `label=...` which row of its "
+            f"table, 0 to {rows - 1}, every image gets; official DiT training keeps 'no class' in the last, `label={rows - 1}`. Or score "
+            f"every image with its own: `overrides=['model.num_classes={rows - 1}']`, on a dataset of as many classes."
         )
     if bias not in weights or weights[bias].shape != weights[table][label].shape:
         raise BenchError(f"{path} has class labels, but no bias {bias} of their width to add one to.")

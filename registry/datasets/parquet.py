@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from benchmark.contract import HELD_OUT, FieldError, HeldOut, ImageError, LeftOut, Positive, added, entry
+from benchmark.contract import HELD_OUT, Count, FieldError, HeldOut, ImageError, LeftOut, Positive, added, entry
 from registry.datasets.decode import decode, pillow, to_pixels
 from registry.datasets.resize import PREPROCESSING_VERSION, to_array
 from registry.datasets.shards import Shard, check_one_set, of_splits
@@ -33,7 +33,8 @@ TRAIN = "**/train-*.parquet"
 class Parquet:
     """The images of the shards that `shards` (a glob pattern below the root) finds; ids are 'path of the shard:row'.
 
-    The column holds structs with the field 'bytes', or the bytes themselves.
+    The column holds structs with the field 'bytes', or the bytes themselves. With `classes` above 0, the column 'label' holds
+    whole numbers below it.
     """
 
     resolution: Positive
@@ -41,6 +42,7 @@ class Parquet:
     column: str = "image"
     channels: Literal[1, 3] = 3
     held_out: HeldOut = added(HELD_OUT)  # images for testing; fewer where there are few
+    classes: Count = added(0)
 
     embedded: ClassVar[bool] = False
     preprocessing: ClassVar[str] = PREPROCESSING_VERSION
