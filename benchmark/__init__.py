@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from benchmark.images.subsets import Subset
     from benchmark.recording.record import Psnr, Record
     from benchmark.running.place import Place
+    from benchmark.sampling import Precision
     from benchmark.sampling.samplers import Variance
 
     Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -154,12 +155,13 @@ def sample(
     variance: "Variance" = "beta_tilde",
     seed: int = 0,
     batch: int = 64,
+    precision: "Precision" = "fp32",
 ) -> "np.ndarray":
     """Return `count` images drawn from a denoiser, uint8 (count, C, R, R); the k-th is a function of (seed, k).
 
     `shape` is (channels, resolution); a network from `load` knows its own. `sampler` is ancestral, ddim, dpm, euler or
     heun, `steps` its network evaluations (default: 250, 50, 20, 50, 25; heun evaluates twice a step); `eta` is the noise of ddim,
-    `variance` that of ancestral, beta_tilde or beta.
+    `variance` that of ancestral, beta_tilde or beta. `precision` of the network's passes is fp32, bf16 or, on a GPU, tf32.
     """
     from benchmark.contract import ImageShape
     from benchmark.errors import UsageError
@@ -174,7 +176,8 @@ def sample(
     if shape is None:
         raise UsageError("Which images are to be drawn? shape=(channels, resolution) says it.")
     size = shape if isinstance(shape, ImageShape) else ImageShape(*shape)
-    wanted, denoiser = request_of(count, sampler, steps, eta=eta, variance=variance, seed=seed), as_network(network)
+    wanted = request_of(count, sampler, steps, eta=eta, variance=variance, seed=seed, precision=precision)
+    denoiser = as_network(network)
     with Display() as display, reproducible(), evaluating(denoiser):
         return draw_batches(denoiser, wanted, size, batch, display.bar("sampling"))
 

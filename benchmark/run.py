@@ -21,7 +21,7 @@ from benchmark.images import datasets
 from benchmark.networks.attention import set_kernel
 from benchmark.networks.denoiser import noise_estimate
 from benchmark.networks.diffusion import random_key
-from benchmark.networks.numerics import keep_compiled, reproducible
+from benchmark.networks.numerics import compile_passes, keep_compiled, reproducible
 from benchmark.recording import errors, record
 from benchmark.recording.record import Record
 from benchmark.running.folder import clear, describe
@@ -56,7 +56,7 @@ def run(
         display.note(said)
     subset = processes.in_turn(lambda: load_subset(spec, place, display))
     network = _built(spec, place)  # what cannot be loaded or built leaves no folder behind
-    with _held(place, folder, display) as lease:
+    with _held(place, folder, display) as lease, reproducible(strict=place.deterministic):
         if force:
             processes.only_first(lambda: clear(folder))
         elif done := processes.ask_first(lambda: finished(spec, place)):  # by another process, meanwhile
@@ -87,6 +87,7 @@ def evaluate(folder: Path, place: Place, display: Display, search: tuple[Path, .
     with only_one(folder):
         subset = load_subset(spec, place, display)
         network = trained_network(spec, place, display, subset, before.weights_sha256)
+        compile_passes(network, spec.recipe.config)
         scored = score(spec, place, display, network, subset, keep=folder)
         result = rescored(before, scored)
         save(result, folder, display, scored)
@@ -98,7 +99,7 @@ def score_loaded(spec: Spec, place: Place, display: Display, network: nn.Module)
     ahead.check_names(spec)
     subset = load_subset(spec, place, display)
     network = network.to(place.device).eval()
-    set_kernel(network, place.attention_kernel)
+    set_kernel(network, place.attention_kernel, timed=not place.deterministic)
     return record_of(spec, place, Trained(network, network), score(spec, place, display, network, subset), subset)
 
 
@@ -165,7 +166,7 @@ def _fit(spec: Spec, network: nn.Module, place: Place, subset: datasets.Subset) 
 def _built(spec: Spec, place: Place) -> nn.Module:
     with foreign(f"The model '{spec.model.name}' cannot be built"):
         network = build(spec).to(place.device)
-    set_kernel(network, place.attention_kernel)
+    set_kernel(network, place.attention_kernel, timed=not place.deterministic)
     return network
 
 
@@ -193,14 +194,17 @@ class _Callable(ModuleType):
     there. So the module itself can be called.
     """
 
-    def __call__(self, spec: Spec, *, device: str = "auto", records: Path | None = None, force: bool = False) -> Record:
+    def __call__(
+        self, spec: Spec, *, device: str = "auto", records: Path | None = None, force: bool = False, deterministic: bool | None = None
+    ) -> Record:
         """Train and score a spec as `bench run` does, and return its record; the same call again resumes, or returns it at once.
 
         The record goes into `records` (default: the leaderboard's), unless the spec has overrides. `force` runs anew.
+        `deterministic` makes what torch cannot compute deterministically an error (default: on a CPU, not on a GPU).
         """
-        place = here(device, records)
+        place = here(device, records, deterministic)
         keep_compiled(place.home / "runs" / "compiled")
-        with Display() as display, reproducible():
+        with Display() as display:
             return run(spec, place, display, force=force)
 
 

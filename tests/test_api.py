@@ -105,6 +105,21 @@ def test_run_leaves_torch_as_it_was(finished: Record) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_run_says_whether_it_was_deterministic_and_what_it_began_as(finished: Record, home: Path) -> None:
+    """A run whose last point was lost, and which another sitting ends without."""
+    assert finished.training.deterministic is True  # what a CPU does where nobody asks for anything else
+    for path in (home / "runs" / finished.id / "record.json", record.path_of(home / "leaderboard" / "records", finished.row)):
+        path.unlink()
+    torch.use_deterministic_algorithms(False)
+    made = benchmark.run(tiny(), device="cpu", deterministic=False)
+    assert made.training.notes == ("began with deterministic=True",)
+    assert made.weights_sha256 == finished.weights_sha256
+    assert not torch.are_deterministic_algorithms_enabled()
+    (home / "runs" / finished.id / "record.json").unlink()
+    record.path_of(home / "leaderboard" / "records", finished.row).unlink()
+    assert benchmark.run(tiny(), device="cpu", deterministic=False, force=True).training.deterministic is False
+
+
 def test_run_writes_the_record_where_it_is_told(finished: Record, tmp_path: Path) -> None:
     benchmark.run(tiny(), device="cpu", records=tmp_path / "mine")
     assert record.read_all(tmp_path / "mine") == [finished]

@@ -100,7 +100,7 @@ def profile(
     network = build(spec).to(device)
     if isinstance(network, ClosedForm):
         raise UsageError(f"The model '{spec.model.name}' is fitted in closed form: there is no training step to profile.")
-    set_kernel(network, place.attention_kernel)
+    set_kernel(network, place.attention_kernel, timed=not place.deterministic)
     shape = (min(spec.subset, 1024), spec.images.channels, spec.images.resolution, spec.images.resolution)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
     training = start(network, recipe)

@@ -108,7 +108,7 @@ def _kernels() -> Facts:
     import torch
 
     from benchmark.contract import Attention
-    from benchmark.networks.attention.choice import KERNELS, Circumstances, choose, describe, refusal
+    from benchmark.networks.attention.choice import KERNELS, Circumstances, choose, describe, refusal, to_be_timed
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for attention in (Attention(), Attention(window=3), Attention(window=7, border="shifted")):
@@ -117,7 +117,9 @@ def _kernels() -> Facts:
             taken = choose("auto", attention, SIDE, given)
             why = {name: refusal(name, attention, SIDE, given) for name in KERNELS[1:] if name != taken}
             refused = "; ".join(f"not {name}: {reason}" for name, reason in why.items() if reason)
-            slower = [name for name, reason in why.items() if not reason]
+            if rivals := to_be_timed("auto", attention, SIDE, given):
+                taken = f"{' or '.join(rivals)}, the faster one by the clock when a run starts; masked with --deterministic"
+            slower = [name for name, reason in why.items() if not reason and name not in rivals]
             also = f"; slower by measurement: {', '.join(slower)}" if slower else ""
             yield f"{describe(attention, SIDE)}, {given.name}", f"{taken}{also}{'; ' + refused if refused else ''}"
 

@@ -117,6 +117,12 @@ def step_flags(parser: argparse.ArgumentParser) -> None:
         help="images at a time, the gradient being that of the whole batch (default: all; halved when memory runs out)",
     )
     parser.add_argument("--recompute", action="store_true", help="compute activations again in the backward pass, which saves memory")
+    parser.add_argument(
+        "--deterministic",
+        action=argparse.BooleanOptionalAction,
+        help="an error where torch has no deterministic algorithm, so that the same machine repeats the run to the last bit "
+        "(default: on a CPU; on a GPU it is slower, and the run repeats to rounding without)",
+    )
     kernel_flag(parser)
 
 

@@ -22,6 +22,7 @@ def place_of(options: argparse.Namespace) -> "Place":
     from benchmark.networks.numerics import set_up
     from benchmark.run import Place
     from benchmark.running.environment import choose_device
+    from benchmark.running.place import strict_on
     from benchmark.running.processes import own_device
 
     if options.threads is not None and not 1 <= options.threads <= MOST_THREADS:
@@ -29,16 +30,20 @@ def place_of(options: argparse.Namespace) -> "Place":
     micro_batch = getattr(options, "micro_batch", None)
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"--micro-batch {micro_batch} must be at least 1.")
-    set_up(options.threads, home() / "runs" / "compiled")
+    device = choose_device(options.device)
+    asked = getattr(options, "deterministic", None)
+    deterministic = strict_on(device) if asked is None else asked
+    set_up(options.threads, home() / "runs" / "compiled", strict=deterministic)
     return Place(
         home=home(),
         records=records_of(options),
-        device=own_device(choose_device(options.device)),
+        device=own_device(device),
         suite=getattr(options, "suite", None),
         checkpoint_seconds=getattr(options, "checkpoint_every", 60.0),
         micro_batch=micro_batch,
         recompute=getattr(options, "recompute", False),
         attention_kernel=getattr(options, "attention_kernel", "auto"),
+        deterministic=deterministic,
         wait=getattr(options, "wait", False),
         accept_old_code=getattr(options, "accept_old_code", False),
     )

@@ -17,7 +17,7 @@ DEFAULT_STEPS_SAID = "ancestral 250, ddim 50, dpm 20, euler 50, heun 25"
 
 
 def samples_flags(parser: argparse.ArgumentParser, sampler: str) -> None:
-    """Add --sampler, --sampling-steps, --noise-seed and --batch."""
+    """Add --sampler, --sampling-steps, --noise-seed, --precision and --batch."""
     parser.add_argument(
         "--sampler", choices=SAMPLERS, default=sampler, help=f"dpm is DPM-Solver++ 2M, euler and heun solve the flow (default: {sampler})"
     )
@@ -29,6 +29,12 @@ def samples_flags(parser: argparse.ArgumentParser, sampler: str) -> None:
     )
     parser.add_argument(
         "--noise-seed", type=whole(0, 10**15), default=0, metavar="K", help="of the noise that images are made from (default: 0)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "tf32", "bf16"),
+        default="fp32",
+        help="of the network's passes: part of what the samples are, and said beside their scores; tf32 on a GPU (default: fp32)",
     )
     parser.add_argument("--batch", type=whole(1, 1_000_000), metavar="B", help="images drawn at once (default: 256 on cuda, 32 on cpu)")
 
@@ -60,7 +66,14 @@ def request_of(
     steps = DEFAULT_STEPS[options.sampler] if options.sampling_steps is None else options.sampling_steps
     try:
         return Request(
-            count=count, sampler=options.sampler, steps=steps, eta=eta, variance=variance, guidance=guidance, seed=options.noise_seed
+            count=count,
+            sampler=options.sampler,
+            steps=steps,
+            eta=eta,
+            variance=variance,
+            guidance=guidance,
+            seed=options.noise_seed,
+            precision=options.precision,
         )
     except FieldError as problem:
         raise refused(problem, {"count": flag, "steps": "sampling-steps", "seed": "noise-seed"}) from None

@@ -49,6 +49,7 @@ FLAGS = {
     "compiled": "compile",
     "cpus": "cpus",
     "dataset": "dataset",
+    "deterministic": "deterministic",
     "device": "device",
     "dry_run": "dry-run",
     "force": "force",
@@ -77,6 +78,7 @@ FLAGS = {
     "overlap": "overlap",
     "overrides": "set",
     "port": "port",
+    "precision": "precision",
     "prediction": "prediction",
     "publish": "publish",
     "recipe": "recipe",
@@ -142,7 +144,7 @@ def _command(call: ast.Call) -> str | None:
 
 
 def _flags(keywords: list[ast.keyword], flags: dict[str, str]) -> str | None:
-    """Return the words of keyword arguments: a switch for True and None, a flag for each item of a list.
+    """Return the words of keyword arguments: a switch for True and None, --no- and it for False, a flag for each item of a list.
 
     None where one has no flag.
     """
@@ -152,6 +154,8 @@ def _flags(keywords: list[ast.keyword], flags: dict[str, str]) -> str | None:
     for keyword in keywords:
         flag = f"--{flags[keyword.arg or ''] or ast.unparse(keyword.value).lower()}"
         switch = flags[keyword.arg or ""] == NAMED or ast.unparse(keyword.value) in ("True", "None")
+        if ast.unparse(keyword.value) == "False":
+            flag, switch = f"--no-{flags[keyword.arg or '']}", True
         values = _values(keyword.value) if not switch else []
         words += [word for value in values for word in (flag, value)] or [flag]
     return " ".join(words)

@@ -12,7 +12,9 @@ from torch.utils import deterministic
 from torch.utils.checkpoint import checkpoint
 
 from benchmark.contract import OwnLoss
+from benchmark.declaring.recipe import External, Recipe
 from benchmark.errors import UsageError
+from benchmark.networks.denoiser import NoiseEstimate, device_of
 
 GRAPHS_SAID = "recipe.compile = 'graphs': CUDA graphs need a GPU; compiled by blocks without them."
 GRAPHS_SPLIT_SAID = (
@@ -34,12 +36,14 @@ def tf32(wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def reproducible() -> Iterator[None]:
-    """Compute as the command line does for the time of the block: deterministic algorithms, fp32 without TF32."""
+def reproducible(*, strict: bool = False) -> Iterator[None]:
+    """Compute as the command line does for the time of the block: deterministic algorithms, fp32 without TF32.
+
+    `strict`: what has none is an error, as in `set_up`.
+    """
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    _deterministic(strict)
     try:
         with tf32(False):
             yield
@@ -59,19 +63,29 @@ def blocks(network: nn.Module) -> list[nn.Module]:
     return [block for each in lists for block in within(each)] or [network]
 
 
-def set_up(threads: int | None, compiled: Path) -> None:
+def set_up(threads: int | None, compiled: Path, *, strict: bool) -> None:
     """Set torch up for reproducible numbers in the whole process, on so many CPU threads (None: its own choice).
 
-    What torch.compile makes is kept in `compiled`.
+    What torch.compile makes is kept in `compiled`. `strict`: an operation without a deterministic algorithm is an error;
+    else torch warns of it and goes on, and fused attention's backward pass on a GPU takes its faster algorithm, which is none.
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # A debugging aid, which writes every new tensor once more.
-    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    _deterministic(strict)
     # Scores are fp32, whatever the environment says (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE is set in some containers).
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     keep_compiled(compiled)
+
+
+def strict() -> bool:
+    """Tell whether torch refuses what it cannot compute deterministically."""
+    return torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def not_deterministic(problem: BaseException) -> bool:
+    """Tell whether an exception is torch's refusal of an operation without a deterministic algorithm."""
+    said = str(problem)
+    return "have a deterministic implementation" in said or "Deterministic behavior was enabled" in said
 
 
 def keep_compiled(folder: Path) -> None:
@@ -89,6 +103,10 @@ def compile_blocks(network: nn.Module, how: str, device: torch.device, split: bo
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = 64  # windows, batch sizes, training and scoring each make a version of a block
+    if device.type == "cuda" and strict():
+        import torch._inductor.config
+
+        torch._inductor.config.deterministic = True  # else some kernels are chosen by the clock
     graphs = how == "graphs" and device.type == "cuda" and not split
     for block in blocks(network):
         block.compile(mode="reduce-overhead" if graphs else None, dynamic=False)
@@ -97,10 +115,23 @@ def compile_blocks(network: nn.Module, how: str, device: torch.device, split: bo
     return GRAPHS_SPLIT_SAID if device.type == "cuda" else GRAPHS_SAID
 
 
+def compile_passes(network: nn.Module, recipe: Recipe | External) -> None:
+    """Have the blocks of a network that is scored or sampled compiled as its recipe says; there, 'graphs' counts as 'blocks'."""
+    if not isinstance(recipe, Recipe) or recipe.compile == "none" or compiled(network):
+        return
+    inner = network.network if isinstance(network, NoiseEstimate) else network
+    compile_blocks(inner, "blocks", device_of(inner), split=False)
+
+
+def compiled(network: nn.Module) -> bool:
+    """Tell whether a part of a network is compiled at its first call."""
+    return any(module._compiled_call_impl is not None for module in network.modules())
+
+
 def uncompile(network: nn.Module) -> None:
     """Go back to eager blocks."""
-    for block in blocks(network):
-        block._compiled_call_impl = None
+    for module in network.modules():
+        module._compiled_call_impl = None
 
 
 def compile_failed(problem: BaseException) -> bool:
@@ -139,6 +170,14 @@ def whole_batch_only(network: nn.Module) -> str | None:
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
         return "it normalises over the whole batch"
     return None
+
+
+def _deterministic(strict: bool) -> None:
+    if strict:  # what cuBLAS asks of its surroundings, which it reads when it is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=not strict)
+    # A debugging aid, which writes every new tensor once more.
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _twice(forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -94,7 +94,8 @@ def sampling(request: Request) -> str:
     eta = f", eta {request.eta:g}" if request.eta else ""
     guidance = f", guidance {request.guidance:g}" if request.guidance is not None else ""
     variance = f", variance {request.variance}" if request.variance != "beta_tilde" else ""
-    return f"{request.sampler}, {request.steps} steps{eta}{variance}{guidance}, seed {request.seed}"
+    precision = f", {request.precision}" if request.precision != "fp32" else ""
+    return f"{request.sampler}, {request.steps} steps{eta}{variance}{guidance}{precision}, seed {request.seed}"
 
 
 def _trained_on(spec: Spec, packed: Packed, search: tuple[Path, ...]) -> set[int]:

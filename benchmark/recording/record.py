@@ -201,6 +201,8 @@ class Budget:
     recompute: bool = added(False)  # activations were computed again in the backward pass
     kernels: dict[str, tuple[str, ...]] = added({})  # of the attention layers, by device and type
     notes: tuple[str, ...] = added(())  # what was done another way than asked
+    deterministic: bool | None = added(None)  # what torch cannot compute so was an error; None: not said, it warned and went on
+    kernel_milliseconds: dict[str, tuple[float, ...]] = added({})  # forward, and with the backward pass, where they were measured
 
 
 @checked

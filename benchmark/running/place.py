@@ -26,6 +26,7 @@ class Place:
     recompute: bool = False  # activations in the backward pass, to save memory
     attention_kernel: str = "auto"
     accept_old_code: bool = False  # resume or return what other code made
+    deterministic: bool = True  # what torch cannot compute deterministically is an error; else it is computed another way
     wait: bool = False  # for another process that works on the run, instead of refusing
 
     def folder(self, spec: Spec) -> Path:
@@ -33,9 +34,20 @@ class Place:
         return self.home / "runs" / spec.id
 
 
-def here(device: str = "auto", records: Path | None = None) -> Place:
+def here(device: str = "auto", records: Path | None = None, deterministic: bool | None = None) -> Place:
     """Return the place of a single process that a person has not described further."""
-    return Place(home=home(), records=records or home() / "leaderboard" / "records", device=choose_device(device))
+    on = choose_device(device)
+    return Place(
+        home=home(),
+        records=records or home() / "leaderboard" / "records",
+        device=on,
+        deterministic=strict_on(on) if deterministic is None else deterministic,
+    )
+
+
+def strict_on(device: torch.device) -> bool:
+    """Tell whether a run is deterministic where nobody says so: on a CPU, where it costs nothing; on a GPU it does."""
+    return device.type == "cpu"
 
 
 def check_code(what: str, code: str, spec: Spec, place: Place) -> None:

@@ -27,6 +27,8 @@ from benchmark.files import check_room
 from benchmark.images.packing import digest
 from benchmark.networks.denoiser import Estimate, device_of, noise_estimate
 from benchmark.networks.diffusion import random_key
+from benchmark.networks.numerics import compile_passes, tf32
+from benchmark.networks.passes import Passes
 from benchmark.recording import record
 from benchmark.running.progress import Display
 from benchmark.sampling.samplers import (
@@ -41,6 +43,7 @@ from benchmark.sampling.store import Store, held
 
 Progress = Callable[[int, int, str], None]
 Sampler = Literal["ancestral", "ddim", "dpm", "euler", "heun"]
+Precision = Literal["fp32", "tf32", "bf16"]
 DEFAULT_STEPS: dict[Sampler, int] = {"ancestral": 250, "ddim": 50, "dpm": 20, "euler": 50, "heun": 25}
 
 
@@ -55,6 +58,7 @@ class Request:
     variance: Variance = "beta_tilde"  # of ancestral alone
     guidance: Annotated[float, Range(least=0)] | None = None  # None: 1 where the model has classes
     seed: Count = 0
+    precision: Precision = "fp32"  # of the network's passes; the recursion between them is fp32
 
     @property
     def key(self) -> str:
@@ -62,7 +66,8 @@ class Request:
         eta = f"-eta{self.eta:g}" if self.eta else ""
         variance = f"-{self.variance}" if self.variance != "beta_tilde" else ""
         guidance = f"-guidance{self.guidance:g}" if self.guidance is not None else ""
-        return f"{self.sampler}{self.steps}{eta}{variance}{guidance}-seed{self.seed}"
+        precision = f"-{self.precision}" if self.precision != "fp32" else ""
+        return f"{self.sampler}{self.steps}{eta}{variance}{guidance}{precision}-seed{self.seed}"
 
     def validate(self) -> None:
         if self.eta and self.sampler != "ddim":
@@ -72,13 +77,20 @@ class Request:
 
 
 def request_of(
-    count: int, sampler: str, steps: int | None, *, eta: float = 0.0, variance: Variance = "beta_tilde", seed: int = 0
+    count: int,
+    sampler: str,
+    steps: int | None,
+    *,
+    eta: float = 0.0,
+    variance: Variance = "beta_tilde",
+    seed: int = 0,
+    precision: Precision = "fp32",
 ) -> Request:
     """Return a request whose steps are the sampler's usual ones where none are named; raise UsageError for another sampler."""
     if (known := next((name for name in DEFAULT_STEPS if name == sampler), None)) is None:
         raise unknown("sampler", sampler, DEFAULT_STEPS)
     taken = DEFAULT_STEPS[known] if steps is None else steps
-    return Request(count=count, sampler=known, steps=taken, eta=eta, variance=variance, seed=seed)
+    return Request(count=count, sampler=known, steps=taken, eta=eta, variance=variance, seed=seed, precision=precision)
 
 
 class Samples(NamedTuple):
@@ -98,7 +110,9 @@ def sample_run(
     spec = from_record(stored.spec, overrides=stored.overrides, assumed=stored.assumed, search=search)
 
     def network() -> nn.Module:
-        return run.trained_network(spec, place, display, None, stored.weights_sha256)
+        trained = run.trained_network(spec, place, display, None, stored.weights_sha256)
+        compile_passes(trained, spec.recipe.config)
+        return trained
 
     return _of_spec(folder, spec, request, stored.weights_sha256, network, place, display, batch)
 
@@ -156,8 +170,8 @@ def samples(
     """Return the samples of the run in `folder`, making those that are not there yet.
 
     `network()` is called only then. `classes` is the number of labels it takes (0: none), and `null` tells whether it
-    has one more for "no class". A kill loses at most the images of one batch. Up to the rounding of fp32 (one grey
-    level, rarely) an image depends on neither the batch size nor the device.
+    has one more for "no class". A kill loses at most the images of one batch; one that does not fit into memory is taken in
+    halves. Up to the rounding of fp32 (one grey level, rarely) an image depends on neither the batch size nor the device.
     """
     _check_guidance(request, classes, null)
     batch = batch or (256 if device.type == "cuda" else 32)
@@ -168,7 +182,7 @@ def samples(
             size = shape.channels * shape.resolution**2
             check_room((request.count - store.done) * size, folder, f"{request.count:,} samples of {size:,} bytes")
             store.extend(request.count)
-            denoiser = network()
+            denoiser = passes(network(), request, batch, classes)
             for start in range(store.done, request.count, batch):
                 numbers = range(start, min(start + batch, request.count))
                 store.append(draw_samples(denoiser, request, numbers, shape, device, classes, progress))
@@ -180,7 +194,7 @@ def samples(
 
 @torch.no_grad()
 def draw_samples(
-    network: nn.Module,
+    network: Estimate,
     request: Request,
     numbers: range,
     shape: ImageShape,
@@ -192,10 +206,10 @@ def draw_samples(
     """Return the samples of these numbers k as uint8 (N, C, R, R)."""
     steps = kept_steps(request.sampler, request.steps)
     draw = noise_source(request.seed, numbers, shape, device)
-    estimate: Estimate = network
+    estimate = in_precision(network, request.precision, device)
     if classes:
         estimate = guided(
-            network, labels(request.seed, numbers, classes).to(device), classes, 1.0 if request.guidance is None else request.guidance
+            estimate, labels(request.seed, numbers, classes).to(device), classes, 1.0 if request.guidance is None else request.guidance
         )
     predict = predictor(estimate, steps, clip=clip)
     way = trajectory(request.sampler, draw(), predict, signal_levels(steps), draw, request.eta, request.variance)
@@ -217,7 +231,26 @@ def draw_batches(network: nn.Module, request: Request, shape: ImageShape, batch:
     starts = range(0, request.count, batch)
     numbers = [range(start, min(start + batch, request.count)) for start in starts]
     device = device_of(network)
-    return np.concatenate([draw_samples(network, request, part, shape, device, progress=progress) for part in numbers])
+    estimate = passes(network, request, batch)
+    return np.concatenate([draw_samples(estimate, request, part, shape, device, progress=progress) for part in numbers])
+
+
+def passes(network: nn.Module, request: Request, batch: int, classes: int = 0) -> Estimate:
+    """Return a network's passes over the samples of a batch: in parts where they do not fit, of one shape where it is compiled."""
+    twice = classes and request.guidance not in (None, 1)  # with and without the class
+    return Passes(network, 2 * batch if twice else batch).over
+
+
+def in_precision(estimate: Callable[..., Tensor], precision: Precision, device: torch.device) -> Callable[..., Tensor]:
+    """Return a network's passes computed in a precision: bf16 by autocast, or fp32 with TF32 products, which only a GPU has."""
+    if precision == "tf32" and device.type != "cuda":
+        raise UsageError(f"`precision='tf32'`: {device.type} has no TF32. Take `precision='bf16'`, or none, which is fp32.")
+
+    def computed(*inputs: Tensor) -> Tensor:
+        with tf32(precision == "tf32"), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            return estimate(*inputs)
+
+    return computed
 
 
 def grey_levels(x: Tensor) -> Tensor:
@@ -256,7 +289,9 @@ def _identity(folder: Path, request: Request, weights_sha256: str) -> dict[str, 
         "guidance": request.guidance,
         "seed": request.seed,
         "weights_sha256": weights_sha256,
-    } | ({"variance": request.variance} if request.variance != "beta_tilde" else {})
+        **({"variance": request.variance} if request.variance != "beta_tilde" else {}),
+        **({"precision": request.precision} if request.precision != "fp32" else {}),
+    }
 
 
 def _check_guidance(request: Request, classes: int, null: bool) -> None:

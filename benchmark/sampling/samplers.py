@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmark.networks.denoiser import Estimate
 from benchmark.networks.diffusion import STEPS, alphas_cumprod, respaced, times
@@ -52,7 +52,7 @@ def predictor(estimate: Estimate, steps: Sequence[int], *, clip: bool = True) ->
     return predict
 
 
-def guided(network: nn.Module, labels: Tensor, null: int, scale: float) -> Estimate:
+def guided(network: Callable[..., Tensor], labels: Tensor, null: int, scale: float) -> Estimate:
     """Return eps_u + scale (eps_c - eps_u) on all channels (Ho & Salimans 2022), labels: (N,), `null` the label of no class.
 
     A scale of 1 is the conditional estimate alone, at the cost of one forward pass instead of two.

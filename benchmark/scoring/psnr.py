@@ -16,7 +16,7 @@ from benchmark.networks.diffusion import (
     respaced,
     scaled,
 )
-from benchmark.networks.memory import Fitting
+from benchmark.networks.passes import Passes
 from benchmark.recording.errors import decibel
 from benchmark.recording.record import Curves, Psnr
 from benchmark.running.processes import ALONE, Processes
@@ -148,7 +148,7 @@ def _batches(
     """Yield the mean squared errors (4, B) of the pairs, batch by batch, image by image, draw by draw, step by step."""
     pairs = [(i, d, p) for i in range(len(side.images)) for d in range(side.draws) for p in range(len(timesteps))]
     batches = [pairs[start : start + batch] for start in range(0, len(pairs), batch)]
-    fitting, done = Fitting(batch), 0
+    passes, done = Passes(network, batch), 0
     for first in range(0, len(batches), processes.size):
         turn = batches[first : first + processes.size]  # one batch for each process
         ends = [0, *accumulate(map(len, turn))]
@@ -156,7 +156,7 @@ def _batches(
         if errors is None:
             errors = torch.zeros(len(READINGS), ends[-1], dtype=torch.float64)
             if processes.rank < len(turn):
-                mine = _of_batch(network, side, turn[processes.rank], timesteps, fitting)
+                mine = _of_batch(passes, side, turn[processes.rank], timesteps)
                 errors[:, ends[processes.rank] : ends[processes.rank + 1]] = mine
             errors = processes.total(errors)  # the others' part of it is zero
             if partial:
@@ -166,7 +166,7 @@ def _batches(
 
 
 @torch.no_grad()
-def _of_batch(network: nn.Module, side: Split, chunk: list[tuple[int, int, int]], timesteps: list[int], fitting: Fitting) -> Tensor:
+def _of_batch(passes: Passes, side: Split, chunk: list[tuple[int, int, int]], timesteps: list[int]) -> Tensor:
     """Return the four mean squared errors (4, B) of a batch of pairs (image, draw, place in `timesteps`), on the CPU."""
     device = side.images.device
     shape = tuple(side.images.shape[1:])
@@ -176,7 +176,7 @@ def _of_batch(network: nn.Module, side: Split, chunk: list[tuple[int, int, int]]
     x0, level = scaled(side.images[index]), levels(alphas_cumprod().to(device), t)
     xt = noised(x0, noise, level)
     given = (xt, t) if side.labels is None else (xt, t, side.labels[index])
-    estimate = fitting.over(len(chunk), lambda part: network(*(one[part] for one in given)).float(), device)
+    estimate = passes.over(*given).float()
     targets = [(image, x0) for image in denoised(xt, estimate, level)] + [(estimate, noise)]
     return torch.stack([(a.double() - b.double()).square().mean(dim=(1, 2, 3)) for a, b in targets]).cpu()
 

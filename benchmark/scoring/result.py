@@ -12,6 +12,7 @@ from benchmark.declaring.spec import Spec
 from benchmark.errors import BenchError
 from benchmark.files import write_text
 from benchmark.images.datasets import Subset
+from benchmark.networks.attention import kernel_milliseconds
 from benchmark.networks.cost import forward_flops, parameters, peak_memory_bytes
 from benchmark.networks.denoiser import noise_estimate
 from benchmark.recording import curves, errors, record
@@ -85,6 +86,8 @@ def record_of(spec: Spec, place: Place, trained: Trained, scored: Scored, subset
         recompute=sitting.recompute,
         kernels=trained.kernels,
         notes=tuple(trained.notes),
+        deterministic=sitting.deterministic,
+        kernel_milliseconds=kernel_milliseconds(trained.network),
     )
     images = Data(
         manifest_sha256=subset.manifest_digest,
@@ -119,6 +122,7 @@ def sitting_in(place: Place) -> Sitting:
         threads=torch.get_num_threads(),
         processes=place.processes.size,
         recompute=place.recompute,
+        deterministic=place.deterministic,
     )
 
 

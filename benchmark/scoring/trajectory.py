@@ -78,6 +78,8 @@ def train_measured(spec: Spec, place: Place, display: Display, network: nn.Modul
             check_code(f"The checkpoint of run {spec.id}", code, spec, place)
             if before:  # an older checkpoint does not say
                 check_images(spec, before, digests(subset))
+            if saved.state.get("sitting") and (saved.state["sitting"].get("deterministic") or False) != place.deterministic:
+                training.notes.append(f"began {'without' if place.deterministic else 'with'} deterministic=True")
             if not spec.same_numbers(code):
                 training.notes.append(f"began with other code ({code[:12] or 'not recorded'})")
 

@@ -152,14 +152,15 @@ def _place(order: Order, records: Path) -> "Place":
     """Return where the row runs on this node: the shared directory, or the node's own."""
     from benchmark.networks.numerics import set_up
     from benchmark.running.environment import choose_device
-    from benchmark.running.place import Place
+    from benchmark.running.place import Place, strict_on
 
-    where = Path(order.home) if order.home else home()
-    set_up(order.threads, where / "runs" / "compiled")
+    where, device = Path(order.home) if order.home else home(), choose_device(order.device)
+    set_up(order.threads, where / "runs" / "compiled", strict=strict_on(device))
     return Place(
         home=where,
         records=records,
-        device=choose_device(order.device),
+        device=device,
+        deterministic=strict_on(device),
         suite=order.suite,
         checkpoint_seconds=order.checkpoint_seconds,
         wait=True,

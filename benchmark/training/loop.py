@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from benchmark.declaring.recipe import Recipe
 from benchmark.errors import BenchError
 from benchmark.networks.memory import out_of_memory
+from benchmark.networks.numerics import compile_passes, not_deterministic
 from benchmark.recording.record import Point
 from benchmark.running.environment import synchronize
 from benchmark.training import checkpoint
@@ -74,6 +75,7 @@ def train(
     processes.spread((training.network, training.ema))
     work.notes = training.notes
     prepare(training.network, work, device)
+    compile_passes(training.ema, recipe)
     losses: list[Tensor] = []  # on the device: the host looks at them only when it reports
     sitting, reported, saved_at = time.monotonic() - training.wall_seconds, time.monotonic(), time.monotonic()
 
@@ -124,6 +126,12 @@ def _step(training: Training, images: Tensor, work: Work) -> Tensor:
     try:
         return take_step(training, images, work)
     except (RuntimeError, MemoryError) as problem:  # outside the gradient, which deals with it: the optimizer, the EMA
+        if not_deterministic(problem):
+            reason = str(problem).strip().split("\n")[0][:300]
+            raise BenchError(
+                f"This network cannot be computed deterministically on {images.device}: {reason} `deterministic=False` computes it "
+                "all the same; the record says so."
+            ) from None
         if not out_of_memory(problem):
             raise
         reason = str(problem).strip().split("\n")[0]

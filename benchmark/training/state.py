@@ -29,6 +29,7 @@ class Sitting:
     threads: Positive
     processes: Positive = 1
     recompute: bool = False
+    deterministic: bool | None = None  # None: an older checkpoint does not say
 
 
 @checked

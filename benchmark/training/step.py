@@ -83,8 +83,10 @@ def prepare(network: nn.Module, work: Work, device: torch.device) -> None:
 
 def take_step(training: "Training", images: Tensor, work: Work, mark: Mark = lambda part: None) -> Tensor:
     """Take one optimiser step and return this process's part of its loss, without waiting for the device."""
-    network, optimizer = training.network, training.optimizer
+    network, optimizer, compiled = training.network, training.optimizer, work.compiled
     loss = gradient(network, [theirs for _, theirs in training.buffers], images, training.step, work, mark)
+    if work.compiled == "none" != compiled:  # the compiler failed: the EMA need not try it
+        numerics.uncompile(training.ema)
     work.processes.total_gradients(network)
     if work.recipe.clip is not None:
         nn.utils.clip_grad_norm_(network.parameters(), work.recipe.clip)

@@ -48,6 +48,7 @@ OTHERS = re.compile(r"`(?:dvc|mlflow|ray|torchrun) [^`]*`")  # commands of other
         ("`benchmark.images.datasets.add('my photos', ..., root=PATH)`", "`bench data add 'my photos' --root PATH`"),
         ("`benchmark.contributing.new.write('layout', 'a', template=CODE, root=DIR)`", "`bench new layout a --code --registry DIR`"),
         ("`benchmark.run(benchmark.resolve(model='a', overrides=['b.c=1']), force=True)`", "`bench run --model a --set b.c=1 --force`"),
+        ("`deterministic=False` computes it, `deterministic=True` not.", "--no-deterministic computes it, --deterministic not."),
         ("`benchmark.sampling.Request(count=...)` or `keep=None` it is.", "--samples or --force it is."),
         ("`git checkout`, `x == 1`, `stages()`, `resolution`, `depth=3`, `f(subset=3)`, `a.b=3`, `depth = 3` stay.", None),
     ],

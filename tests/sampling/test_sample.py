@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from benchmark.cli import main
 from benchmark.contract import Attention, ImageShape
@@ -74,6 +75,65 @@ def test_either_variance_is_kept_and_said_under_a_name_of_its_own(tmp_path: Path
     stored = [json.loads((tmp_path / "samples" / one.key / "samples.json").read_text()) for one in (small, large)]
     assert "variance" not in stored[0]  # as samples were described before there was a choice
     assert stored[1]["variance"] == "beta"
+
+
+def test_a_precision_is_part_of_what_samples_are(tmp_path: Path) -> None:
+    plain, half = Request(count=4, sampler="dpm", steps=6), Request(count=4, sampler="dpm", steps=6, precision="bf16")
+    assert (plain.key, half.key) == ("dpm6-seed0", "dpm6-bf16-seed0")
+    assert (sampling(plain), sampling(half)) == ("dpm, 6 steps, seed 0", "dpm, 6 steps, bf16, seed 0")
+    images, other = make(tmp_path, plain), make(tmp_path, half)
+    assert 0 < np.abs(images.astype(int) - other).max() < 64  # bf16 rounds to 1 part in 256
+    stored = [json.loads((tmp_path / "samples" / one.key / "samples.json").read_text()) for one in (plain, half)]
+    assert "precision" not in stored[0]  # as samples were described before there was a choice
+    assert stored[1]["precision"] == "bf16"
+    with pytest.raises(UsageError, match="cpu has no TF32"):
+        make(tmp_path, Request(count=1, precision="tf32"))
+
+
+class Greedy(nn.Module):
+    """A network that needs more memory than there is for more than `most` images."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.inner, self.most, self.sizes = network(), most, list[int]()
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.sizes.append(len(x))
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return self.inner(x, t)
+
+
+def test_a_batch_that_does_not_fit_is_sampled_in_halves(tmp_path: Path) -> None:
+    greedy = Greedy(3)
+    found = make(tmp_path / "a", Request(count=10, steps=4), batch=8, net=greedy)
+    assert np.abs(found.astype(int) - make(tmp_path / "b", Request(count=10, steps=4), batch=8)).max() <= 1
+    assert greedy.sizes[:4] == [8, 4, 2, 2]  # of 8: halved for good, in the middle of the way from noise to image
+    assert set(greedy.sizes[2:]) == {2}
+
+
+def test_a_compiled_network_is_sampled_in_one_shape(tmp_path: Path) -> None:
+    torch.compiler.reset()
+    counted = CompileCounterWithBackend("aot_eager")
+    compiled = network(num_classes=3)
+    for block in compiled.blocks:
+        block.compile(backend=counted, dynamic=False)
+    request = Request(count=10, steps=4, guidance=2.0)  # twice as many rows as images
+    images = {}
+    for name, net in (("compiled", compiled), ("plain", network(num_classes=3))):
+        images[name] = samples(
+            tmp_path / name,
+            request,
+            shape=SHAPE,
+            weights_sha256="w",
+            network=lambda net=net: net,
+            classes=3,
+            null=True,
+            device=CPU,
+            batch=4,
+        ).images
+    assert np.abs(images["compiled"].astype(int) - images["plain"]).max() <= 1
+    assert counted.frame_count == 1
 
 
 def test_noise_is_the_stream_of_each_number() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from benchmark.declaring.recipe import Recipe
 from benchmark.errors import BenchError
 from benchmark.networks.diffusion import alphas_cumprod, loss, random_key, scaled
+from benchmark.networks.numerics import reproducible
 from benchmark.recording.record import Point
 from benchmark.training.checkpoint import weights_digest
 from benchmark.training.loop import Hooks, Interrupted, learning_rate, start, train
@@ -54,6 +55,22 @@ def hooks(stop_at: int | None = None, network: list[int] | None = None, seconds:
         checkpoint_seconds=seconds,
         measure=lambda ema, step, loss: Point(step=step, loss=loss, psnr_train=2.0, psnr_test=1.0, psnr_gap=1.0),
     )
+
+
+class Putting(Tiny):
+    """With an operation that has no deterministic algorithm on any device."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        zero = torch.zeros(1).put_(torch.tensor([0]), torch.tensor([0.0]))
+        return super().forward(x, t) + zero
+
+
+def test_what_is_not_deterministic_is_refused_or_taken_with_a_warning(tmp_path: Path) -> None:
+    with reproducible(strict=True), pytest.raises(BenchError, match=r"put_.*`deterministic=False` computes it"):
+        train(start(Putting(), recipe()), IMAGES, recipe(), seed=0, folder=tmp_path, hooks=hooks())
+    with reproducible(), pytest.warns(UserWarning, match="put_"):
+        made = train(start(Putting(), recipe()), IMAGES, recipe(), seed=0, folder=tmp_path, hooks=hooks())
+    assert made.step == 20
 
 
 def trained(folder: Path, seed: int = 0, plan: Recipe | None = None) -> Training:

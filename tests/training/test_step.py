@@ -17,7 +17,6 @@ from benchmark.declaring.recipe import Recipe
 from benchmark.declaring.spec import resolve
 from benchmark.errors import BenchError, UsageError
 from benchmark.networks import diffusion, numerics
-from benchmark.networks.memory import Fitting, out_of_memory
 from benchmark.recording.record import read
 from benchmark.running.processes import Processes
 from benchmark.training.loop import start
@@ -353,15 +352,17 @@ def test_what_a_graph_overwrote_is_the_compilers_failure() -> None:
     assert not numerics.compile_failed(RuntimeError("shapes do not match")) and not numerics.compile_failed(ValueError(said))
 
 
-def test_new_memory_is_not_filled_and_tf32_is_off_whatever_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strict", [False, True])
+def test_new_memory_is_not_filled_and_tf32_is_off_whatever_it_was(tmp_path: Path, strict: bool) -> None:
     program = (
-        "import torch; from pathlib import Path; from benchmark.networks import numerics;"
-        "torch.backends.cuda.matmul.allow_tf32 = True; numerics.set_up(None, Path('x'));"
+        "import os, torch; from pathlib import Path; from benchmark.networks import numerics;"
+        f"torch.backends.cuda.matmul.allow_tf32 = True; numerics.set_up(None, Path('x'), strict={strict});"
         "print(torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32,"
-        "torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory)"
+        "torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory, numerics.strict(),"
+        "os.environ.get('CUBLAS_WORKSPACE_CONFIG'))"
     )
     done = subprocess.run([sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False", "True", "False"]
+    assert done.stdout.split() == ["False", "False", "True", "False", str(strict), ":4096:8" if strict else "None"]
 
 
 def test_tf32_is_allowed_for_the_step_alone() -> None:
@@ -379,24 +380,3 @@ def test_blocks_are_what_the_module_lists_hold() -> None:
     assert numerics.blocks(nested) == [nested["levels"][0][0], nested["levels"][1]]
     bare = nn.Linear(1, 1)
     assert numerics.blocks(bare) == [bare]
-
-
-def test_a_batch_that_does_not_fit_is_taken_in_halves_for_good() -> None:
-    sizes: list[int] = []
-
-    def attempt(part: slice) -> Tensor:
-        taken = torch.arange(10.0)[part]
-        sizes.append(len(taken))
-        if len(taken) > 3:
-            raise torch.OutOfMemoryError("no")
-        return taken * 2
-
-    fitting = Fitting(64)
-    assert torch.equal(fitting.over(10, attempt, CPU), torch.arange(10.0) * 2)
-    assert (fitting.size, sizes) == (3, [10, 5, 3, 3, 3, 1])
-    with pytest.raises(torch.OutOfMemoryError):
-        Fitting(1).over(2, lambda part: attempt(slice(0, 9)), CPU)
-    with pytest.raises(RuntimeError, match="can't allocate memory") as caught:
-        torch.empty(2**60)
-    assert out_of_memory(caught.value)
-    assert not out_of_memory(RuntimeError("shapes"))

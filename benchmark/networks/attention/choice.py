@@ -145,10 +145,30 @@ def _fastest(attention: Attention, side: int, given: Circumstances) -> str:
         return "masked"
     if given.device == "cpu":
         return _fastest_on_cpu(attention, side, given.dtype)
-    if given.device == "cuda" and not is_global(attention, side):
+    if given.device == "cuda" and not is_global(attention, side) and given.dtype != torch.float32:
         able = [name for name in ("natten", "flex") if refusal(name, attention, side, given) is None]
         return able[0] if able else "masked"
     return "masked"
+
+
+def to_be_timed(forced: str, attention: Attention, side: int, given: Circumstances) -> tuple[str, ...]:
+    """Return the kernels between which only the clock decides, () where it need not: windows in fp32 on a GPU.
+
+    FlexAttention's fp32 kernels skip what no window touches, and have no tensor cores.
+    """
+    if forced != "auto" or given.device != "cuda" or given.dtype != torch.float32:
+        return ()
+    if is_global(attention, side) or side**2 <= SMALLEST_GRID:
+        return ()
+    able = tuple(name for name in ("natten", "flex") if refusal(name, attention, side, given) is None)
+    return ("masked", *able) if able else ()
+
+
+def may_be_flex(forced: str, attention: Attention, side: int, given: Circumstances) -> bool:
+    """Tell whether FlexAttention may compute a windowed layer, in one type or another."""
+    if is_global(attention, side) or refusal("flex", attention, side, given) is not None:
+        return False
+    return forced == "flex" or (forced == "auto" and given.device == "cuda" and side**2 > SMALLEST_GRID)
 
 
 def _fastest_on_cpu(attention: Attention, side: int, dtype: torch.dtype) -> str:

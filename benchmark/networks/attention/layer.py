@@ -16,8 +16,12 @@ from benchmark.networks.attention.choice import (
     Circumstances,
     choose,
     chosen,
+    describe,
+    may_be_flex,
+    to_be_timed,
     without_flex,
 )
+from benchmark.networks.attention.timing import Milliseconds, fastest, milliseconds
 from benchmark.networks.attention.windows import is_global, pairs, visible_keys
 
 _COMPUTED_BY = {"bands": bands.attend, "natten": neighbourhood.attend}
@@ -38,6 +42,8 @@ class Attend(nn.Module):
         self.used = SimpleNamespace()  # "cpu float32" = kernel; compiled code can set an attribute of it, without a guard
         self.failed: set[str] = set()  # where FlexAttention does not compile; `set_kernel` has all layers share one
         self.blocks: BlockMask | None = None  # of FlexAttention, once `set_kernel` has seen the device
+        self.times: Milliseconds = {}  # in fp32, where `set_kernel` has measured them
+        self.timed: tuple[str, str] | None = None  # the fastest of them in fp32: without and with gradients
         mask = None if is_global(attention, side) else visible_keys(attention, side)
         self.patterned = attention.pattern is not None and mask is not None
         self.register_buffer("mask", mask, persistent=False)
@@ -54,7 +60,8 @@ class Attend(nn.Module):
         if _plain():
             return self._masked(q, k, v, scale)
         window, border = self.attention.window, self.attention.border
-        kernel, circumstances = chosen(self.kernel, window, border, self.patterned, self.side, q.device.type, q.dtype, trains)
+        forced = self.kernel if self.timed is None or q.dtype != torch.float32 else self.timed[trains]
+        kernel, circumstances = chosen(forced, window, border, self.patterned, self.side, q.device.type, q.dtype, trains)
         if circumstances:
             setattr(self.used, circumstances, kernel)
         if kernel == "masked":
@@ -93,9 +100,10 @@ class Attend(nn.Module):
         return scores.softmax(dim=3)
 
 
-def set_kernel(network: nn.Module, name: str) -> None:
+def set_kernel(network: nn.Module, name: str, *, timed: bool = False) -> None:
     """Compute every attention layer of a network with one kernel, or with the fastest for each ('auto').
 
+    `timed` lets the clock decide where nothing else does, windows in fp32 on a GPU; without it they are masked.
     Call it once the network is on its device. Raise UsageError where a layer cannot be served, with what can; a layer
     without a window is torch's own attention under 'natten'. A network without such layers is left as it is.
     """
@@ -105,11 +113,17 @@ def set_kernel(network: nn.Module, name: str) -> None:
     weight = next(network.parameters(), torch.empty(0))
     trains = any(parameter.requires_grad for parameter in network.parameters())
     given = Circumstances(weight.device.type, weight.dtype, trains)
-    kernels = [choose(name, layer.attention, layer.side, given) for layer in layers]
+    for layer in layers:
+        choose(name, layer.attention, layer.side, given)
     failed: set[str] = set()
-    for layer, kernel in zip(layers, kernels, strict=True):
+    for layer in layers:
         layer.kernel, layer.used, layer.failed = name, SimpleNamespace(), failed
-        layer.blocks = flex.block_mask(layer.attention, layer.side, weight.device) if kernel == "flex" else None
+        may = may_be_flex(name, layer.attention, layer.side, given)
+        layer.blocks = flex.block_mask(layer.attention, layer.side, weight.device) if may else None
+        layer.times, layer.timed = {}, None
+        if timed and (rivals := to_be_timed(name, layer.attention, layer.side, given)):
+            layer.times = milliseconds(rivals, layer.attention, layer.side, weight.device, weight.dtype)
+            layer.timed = fastest(layer.times, trains=False), fastest(layer.times, trains=True)
 
 
 def kernels_used(network: nn.Module) -> dict[str, tuple[str, ...]]:
@@ -120,6 +134,20 @@ def kernels_used(network: nn.Module) -> dict[str, tuple[str, ...]]:
     used = [vars(layer.used) for layer in _layers(network)]
     circumstances = sorted({one for layer in used for one in layer})
     return {one: tuple(layer.get(one, "") for layer in used) for one in circumstances}
+
+
+def kernel_milliseconds(network: nn.Module) -> dict[str, tuple[float, ...]]:
+    """Return what was measured to choose kernels: milliseconds of the forward pass and of both, by kernel and layer in words."""
+    return {
+        f"{kernel}, float32, {describe(layer.attention, layer.side)}": both
+        for layer in _layers(network)
+        for kernel, both in layer.times.items()
+    }
+
+
+def compiles(network: nn.Module) -> bool:
+    """Tell whether a layer may be computed by FlexAttention, which is compiled for every shape."""
+    return any(layer.kernel == "flex" or layer.blocks is not None for layer in _layers(network))
 
 
 def pairs_scored(network: nn.Module) -> tuple[int, ...]:
