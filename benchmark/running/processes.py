@@ -63,8 +63,10 @@ class Processes:
 
     def total_gradients(self, network: nn.Module) -> None:
         """Sum the gradients over the processes; each has weighted its own by its share of the batch."""
+        if self.size == 1:
+            return
         gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
-        if self.size == 1 or not gradients:
+        if not gradients:
             return
         joined = self.total(torch.cat([gradient.flatten() for gradient in gradients]))
         parts = joined.split([gradient.numel() for gradient in gradients])

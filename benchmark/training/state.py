@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,6 +84,11 @@ class Training(Trained):
     loss_steps: int = 0
     here: Sitting | None = None  # this one
     images: dict[str, str] = field(default_factory=dict)  # digests
+
+    @cached_property
+    def weights(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the weights of the EMA and of the network, looked up once: in a small network the search would show in a step."""
+        return list(self.ema.parameters()), list(self.network.parameters())
 
     def point_due(self, recipe: Recipe) -> bool:
         """Tell whether the trajectory lacks the point of this step."""

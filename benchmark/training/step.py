@@ -95,7 +95,7 @@ def take_step(training: "Training", images: Tensor, work: Work, mark: Mark = lam
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     mark("optimizer")
-    average(training.ema, network, training.buffers, work.recipe.ema)
+    average(training, work.recipe.ema)
     mark("ema")
     return loss
 
@@ -226,8 +226,8 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 @torch.no_grad()
-def average(ema: nn.Module, network: nn.Module, buffers: list[tuple[Tensor, Tensor]], decay: float) -> None:
+def average(training: "Training", decay: float) -> None:
     """Move the EMA weights towards the network's, and copy what is saved but is no weight (running statistics)."""
-    torch._foreach_lerp_(list(ema.parameters()), list(network.parameters()), 1 - decay)
-    for own, theirs in buffers:
+    torch._foreach_lerp_(*training.weights, 1 - decay)
+    for own, theirs in training.buffers:
         own.copy_(theirs)
