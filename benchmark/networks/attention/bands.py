@@ -178,7 +178,8 @@ def _chunked(attention: Attention, side: int, *tensors: Tensor) -> Iterator[tupl
 
 def _chunks(q: Tensor) -> list[slice]:
     """Return the images in chunks, by measurement: in bf16 a product's fixed cost counts, in fp32 what the cache holds."""
-    matrices = 32 if q.element_size() < 4 else 8 * torch.get_num_threads()
+    few = 64 if q.shape[2] <= 256 else 32  # the smaller the products, the more of them at a time
+    matrices = few if q.element_size() < 4 else 8 * torch.get_num_threads()
     step = max(1, matrices // q.shape[1])
     return [slice(first, min(first + step, q.shape[0])) for first in range(0, q.shape[0], step)]
 
