@@ -153,6 +153,7 @@ def sample(
     steps: int | None = None,
     eta: float = 0.0,
     variance: "Variance" = "beta_tilde",
+    guidance: float | None = None,
     seed: int = 0,
     batch: int = 64,
     precision: "Precision" = "fp32",
@@ -161,8 +162,12 @@ def sample(
 
     `shape` is (channels, resolution); a network from `load` knows its own. `sampler` is ancestral, ddim, dpm, euler or
     heun, `steps` its network evaluations (default: 250, 50, 20, 50, 25; heun evaluates twice a step); `eta` is the noise of ddim,
-    `variance` that of ancestral, beta_tilde or beta. `precision` of the network's passes is fp32, bf16 or, on a GPU, tf32.
+    `variance` that of ancestral, beta_tilde or beta. `precision` of the network's passes is fp32, bf16 or, on a GPU, tf32. A
+    network from `load` that takes class labels draws them evenly from all classes; `guidance` W is classifier-free: no class +
+    W (class - no class).
     """
+    from torch import nn
+
     from benchmark.contract import ImageShape
     from benchmark.errors import UsageError
     from benchmark.networks.denoiser import as_network, evaluating
@@ -170,16 +175,17 @@ def sample(
     from benchmark.running.progress import Display
     from benchmark.sampling import draw_batches, request_of
 
+    classes, null = 0, False
     if isinstance(network, Loaded):
-        shape = shape or network.spec.images
+        shape, classes, null = shape or network.spec.images, network.spec.classes, network.spec.no_class is not None
         network = network.network
     if shape is None:
         raise UsageError("Which images are to be drawn? shape=(channels, resolution) says it.")
     size = shape if isinstance(shape, ImageShape) else ImageShape(*shape)
-    wanted = request_of(count, sampler, steps, eta=eta, variance=variance, seed=seed, precision=precision)
-    denoiser = as_network(network)
+    wanted = request_of(count, sampler, steps, eta=eta, variance=variance, guidance=guidance, seed=seed, precision=precision)
+    denoiser = network if classes and isinstance(network, nn.Module) else as_network(network)
     with Display() as display, reproducible(), evaluating(denoiser):
-        return draw_batches(denoiser, wanted, size, batch, display.bar("sampling"))
+        return draw_batches(denoiser, wanted, size, batch, display.bar("sampling"), classes=classes, null=null)
 
 
 def plot_curves(curves: "Psnr | Record | Mapping[str, Psnr | Record]") -> "Figure":

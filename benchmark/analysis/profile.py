@@ -18,13 +18,14 @@ from benchmark.errors import BenchError, UsageError
 from benchmark.networks import diffusion
 from benchmark.networks.attention import kernels_used, set_kernel
 from benchmark.networks.cost import forward_flops, peak_memory_bytes
+from benchmark.networks.denoiser import OneLabel
 from benchmark.networks.numerics import recompute, tf32
 from benchmark.run import Place, build
 from benchmark.running import environment
 from benchmark.scoring.psnr import psnr
 from benchmark.training.loop import start
 from benchmark.training.state import Training
-from benchmark.training.step import Work, draw, prepare, take_step
+from benchmark.training.step import Labels, Work, draw, prepare, take_step
 
 PARTS = ("data", "forward", "backward", "optimizer", "ema")
 WARM_UP = 2  # steps that are not counted: they compile, choose kernels and make the optimizer's moments
@@ -107,7 +108,11 @@ def profile(
     if place.recompute:
         recompute(network)
     network.train()
-    work = Work(recipe, spec.seed, place.processes, place.micro_batch, warn=warn)
+    labels = None
+    if spec.classes:
+        given = torch.randint(spec.classes, (len(images),), device=device)
+        labels = Labels(given, spec.no_class, getattr(spec.model.config, "class_dropout", 0.0))
+    work = Work(recipe, spec.seed, place.processes, place.micro_batch, labels=labels, warn=warn)
     prepare(network, work, device)
     taken = _steps(training, images, work, steps, progress)
     if trace:
@@ -210,7 +215,8 @@ def _activation_bytes(network: nn.Module, images: Tensor, work: Work) -> int:
         tf32(work.recipe.tf32),
         torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=work.recipe.precision == "bf16"),
     ):
-        diffusion.loss(network, batch.x0[part], batch.t[part], batch.noise[part], work.abar, work.objective)
+        y = None if batch.y is None else batch.y[part]
+        diffusion.loss(network, batch.x0[part], batch.t[part], batch.noise[part], work.abar, work.objective, y)
     return sum(kept.values())
 
 
@@ -219,11 +225,11 @@ def _evaluation_seconds(spec: Spec, ema: nn.Module, images: Tensor) -> float:
     recipe, flops = spec.recipe.config, forward_flops(spec)
     budget = 2e13 if images.device.type == "cuda" else 5e10
     few = max(2, min(recipe.psnr_images, len(images), int(budget / (4 * flops))))
-    ema.eval()
+    ema = OneLabel(ema.eval(), 0) if spec.classes else ema.eval()
     for _ in range(2 if images.device.type == "cuda" else 1):  # the first one chooses kernels
         began = time.perf_counter()
         psnr(ema, images[:few], images[:few], seed=0, steps=2, images=few)
-    pairs = 2 * recipe.psnr_images * recipe.psnr_steps
+    pairs = (2 if spec.no_class is None else 4) * recipe.psnr_images * recipe.psnr_steps
     points = sum(step <= recipe.steps for step in recipe.trajectory)
     pairs += 2 * recipe.trajectory_psnr_images * recipe.trajectory_psnr_steps * points
     return (time.perf_counter() - began) / (4 * few) * pairs

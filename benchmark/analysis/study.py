@@ -22,6 +22,7 @@ from benchmark.contract import Count, FieldError, Positive, Range, checked
 from benchmark.declaring.spec import from_record
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_bytes, write_text
+from benchmark.networks.denoiser import without_labels
 from benchmark.networks.diffusion import (
     STEPS,
     alphas_cumprod,
@@ -183,13 +184,14 @@ def _finished(path: Path, of: Record, settings: dict[str, Any]) -> analyses.Anal
 
 
 def _subject(of: Record, request: Request, work: Work) -> tuple[torch.nn.Module, Tensor, Tensor]:
-    """Return the network of a run as it was scored, the first images (uint8) of the split that is asked for, and its training images."""
+    """Return the network of a run (no class is given to it), the first images (uint8) of the split asked for, and its training images."""
     spec = from_record(of.spec, overrides=of.overrides, assumed=of.assumed, search=work.search)
     subset = run.load_subset(spec, work.place, work.display)
     images = subset.train if request.split == "train" else subset.test
     if len(images) < request.images:
         raise UsageError(f"`images={request.images}` must be at most {len(images)}, the {request.split} images of run {of.id}.")
     network = run.trained_network(spec, work.place, work.display, subset, of.weights_sha256)
+    network = without_labels(network, spec)
     asked, train = (torch.from_numpy(some).to(work.place.device) for some in (images[: request.images], subset.train))
     return network.requires_grad_(False), asked, train
 

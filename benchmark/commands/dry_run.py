@@ -39,7 +39,7 @@ def _facts(spec: "Spec", place: "Place", timed: bool) -> dict[str, Any]:
 
     network, recipe = cost.on_meta(spec), spec.recipe.config
     total, trainable = cost.parameters(network)
-    flops = cost.network_flops(network, spec.images)
+    flops = cost.network_flops(network, spec.images, spec.classes)
     seconds = None
     if timed:
         say(f"timing a few steps of {spec.title} on {place.device} (--no-timing: none)", error=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.output import near, print_json, print_table, say
 from benchmark.commands.place import training_words
@@ -10,7 +10,7 @@ from benchmark.commands.quality import score_rows
 from benchmark.errors import BenchError
 
 if TYPE_CHECKING:
-    from benchmark.recording.record import Record
+    from benchmark.recording.record import Record, Unlabelled
     from benchmark.running.place import Place
 
 
@@ -40,29 +40,36 @@ def print_record(result: "Record", place: "Place", status: str, *, json: bool, p
                 "id": result.id,
                 "status": status,
                 "record": str(path),
+                "metric_version": result.metric_version,
                 "psnr_train": result.psnr_train,
                 "psnr_test": result.psnr_test,
                 "psnr_gap": result.psnr_gap,
+                **({"unlabelled": _headline(result.unlabelled)} if result.unlabelled else {}),
                 "weights_sha256": result.weights_sha256,
                 "scores": to_json(result.scores),
             }
         )
         return
     rows = [(str(p.step), f"{p.loss:.4f}", f"{p.psnr_train:.3f}", f"{p.psnr_test:.3f}", f"{p.psnr_gap:.3f}") for p in result.trajectory]
-    score = (
-        f"final, K={result.psnr.images_test}, {len(result.psnr.diffusion_steps)} diffusion steps",
-        "",
-        f"{result.psnr_train:.3f}",
-        f"{result.psnr_test:.3f}",
-        f"{result.psnr_gap:.3f}",
-    )
+    final = f"final, K={result.psnr.images_test}, {len(result.psnr.diffusion_steps)} diffusion steps"
+    rows.append((f"{final}{', with labels' if result.metric_version == record.LABELS_VERSION else ''}", "", *_said(result)))
+    if result.unlabelled:
+        rows.append(("the same with no class", "", *_said(result.unlabelled)))
     title = result.row.title + (f", half {result.half}" if result.half else "")
-    print_table(title, ("step", "loss", "PSNR train, dB", "PSNR test, dB", "gap, dB"), [*rows, score])
+    print_table(title, ("step", "loss", "PSNR train, dB", "PSNR test, dB", "gap, dB"), rows)
     if scores := score_rows(result):
         print_table("sample quality", ("score", "value", "samples", "reference", "extractor", "sampling", "version"), scores)
     say(f"The record: {near(path)}{_note(path == published, status, result.half)}")
     if status == "already finished" and result.training.steps and not (place.home / "runs" / result.id / "checkpoints").is_dir():
         say(f"Its weights are not here. {training_words(path, result.training.wall_seconds)}")
+
+
+def _headline(scores: "Record | Unlabelled") -> dict[str, Any]:
+    return {name: getattr(scores, name) for name in ("metric_version", "psnr_train", "psnr_test", "psnr_gap")}
+
+
+def _said(scores: "Record | Unlabelled") -> tuple[str, str, str]:
+    return f"{scores.psnr_train:.3f}", f"{scores.psnr_test:.3f}", f"{scores.psnr_gap:.3f}"
 
 
 def _note(published: bool, status: str, half: str | None) -> str:

@@ -86,10 +86,11 @@ def _components(stored: "Record", options: argparse.Namespace, place: "Place", d
     from benchmark.analysis.attention import attention_layers
     from benchmark.analysis.pca import attention_components
     from benchmark.declaring import spec as specs
+    from benchmark.networks.denoiser import without_labels
 
     spec = specs.from_record(stored.spec, overrides=stored.overrides, assumed=stored.assumed, search=registry.roots(options.registry))
     subset = runs.load_subset(spec, place, display)
-    network = runs.trained_network(spec, place, display, subset, stored.weights_sha256)
+    network = without_labels(runs.trained_network(spec, place, display, subset, stored.weights_sha256), spec)
     if not (layers := len(attention_layers(network))):
         raise UsageError(
             f"The model '{spec.model.name}' of run {stored.id} has no attention layers whose maps can be taken. Name a run of a DiT."

@@ -32,7 +32,9 @@ def weights_flags(parser: argparse.ArgumentParser) -> None:
         "denoisers of Kadkhodaie et al. 2024",
     )
     group.add_argument("--key", metavar="NAME", help="the table of weights in the file, where there are several (ema, model, …)")
-    group.add_argument("--label", type=int, metavar="K", help="the class that every image gets, where the weights have classes")
+    group.add_argument(
+        "--label", type=int, metavar="K", help="the class that every image gets, where the weights have classes and the model takes none"
+    )
     group.add_argument(
         "--denoiser",
         metavar="PACKAGE.MODULE:NAME",
@@ -162,7 +164,12 @@ def _filled(network: "nn.Module", spec: "Spec", options: argparse.Namespace, dis
 
     path = options.weights
     read = weights_file.read(path, options.key)
-    labelled = bool(getattr(spec.model.config, "num_classes", 0))
+    labelled = spec.classes > 0
+    if labelled and options.label is not None:
+        raise UsageError(
+            f"--label {options.label}: the model '{spec.model.name}' takes labels (num_classes = {spec.classes}), and every image gets its "
+            "own. Leave --label out, or give every image one label with --set model.num_classes=0."
+        )
     of_network, said = weights.fitted(weights.denoiser(read.weights, options.format), network.state_dict(), spec.images.channels, path)
     tensors = of_network if labelled else weights.unlabelled(of_network, options.format, options.label, path)
     fixed = weights.fill(network, tensors, path, spec.model.name)

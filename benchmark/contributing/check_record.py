@@ -84,17 +84,20 @@ def check_images(made: Record, home: Path) -> str:
         raise NotRun(f"the images of '{name}' are not here")
     if here.digest != said:
         raise NotRun(f"the images of '{name}' here are others ({here.digest[:12]}) than the record's ({said[:12]})")
-    from benchmark.images.packing import Packed, open_images  # numpy, which a look at records does without
+    from benchmark.images import labels  # numpy, which a look at records does without
+    from benchmark.images.packing import Packed, open_images
     from benchmark.images.subsets import subset
 
-    packed = Packed(open_images(home, here), here, manifest.read_ids(home, here))
+    found = labels.read(home, here) if made.data.labels_sha256 else None
+    packed = Packed(open_images(home, here), here, manifest.read_ids(home, here), found)
     given = subset(packed, name, made.row.subset, made.row.seed, made.half)
     for what, mine, wanted in (
-        ("training", made.data.train_sha256, given.digest),
-        ("test", made.data.test_sha256, given.test_digest),
+        ("training images", made.data.train_sha256, given.digest),
+        ("test images", made.data.test_sha256, given.test_digest),
+        ("labels", made.data.labels_sha256, given.labels_digest),
     ):
-        if mine != wanted:
+        if wanted is not None and mine != wanted:
             raise BenchError(
-                f"its {what} images ({mine[:12]}) are not those that the manifest and seed {made.row.seed} give ({wanted[:12]})."
+                f"its {what} ({str(mine)[:12]}) are not those that the manifest and seed {made.row.seed} give ({wanted[:12]})."
             )
     return f"{made.row.subset:,} training and {len(given.test)} test images, as the manifest and the seed give"

@@ -139,14 +139,23 @@ def _rebuilt(made: Record, bench: Bench) -> str:
 def _rescored(made: Record, bench: Bench, display: Display) -> str:
     spec = _spec(made, bench)
     subset = run.load_subset(spec, bench.place, display)
-    for what, ours, theirs in (("training", subset.digest, made.data.train_sha256), ("test", subset.test_digest, made.data.test_sha256)):
+    for what, ours, theirs in (
+        ("training images", subset.digest, made.data.train_sha256),
+        ("test images", subset.test_digest, made.data.test_sha256),
+        ("labels", subset.labels_digest, made.data.labels_sha256),
+    ):
         if ours != theirs:
-            raise BenchError(f"The {what} images of the record are {theirs[:12]}; the dataset and the seed give {ours[:12]}.")
+            raise BenchError(f"The {what} of the record are {str(theirs)[:12]}; the dataset and the seed give {str(ours)[:12]}.")
     network = _network(spec, made, bench, display)
     if weights_digest(network.state_dict()) != made.weights_sha256:
         raise BenchError(f"The weights are not those of the record ({made.weights_sha256[:12]}).")
-    fresh = score(spec, bench.place, display, network, subset).measured.psnr
-    if problems := curve_differences(made.psnr, fresh):
+    fresh = score(spec, bench.place, display, network, subset).measured
+    problems = curve_differences(made.psnr, fresh.psnr)
+    if made.unlabelled and fresh.unlabelled:
+        problems += [f"without labels, {one}" for one in curve_differences(made.unlabelled.psnr, fresh.unlabelled.psnr)]
+    if (made.unlabelled is None) != (fresh.unlabelled is None):
+        problems.append("one of the two has numbers without labels, the other none")
+    if problems:
         raise BenchError("The weights give other curves: " + "; ".join(problems))
     return f"every point of every curve within {RESCORED} dB"
 

@@ -2,6 +2,7 @@
 
     <home>/packed/<name>/images.npy, manifest.json    the array (uint8, N x C x R x R) and what it is
     <home>/packed/<name>/ids.json                     the ids of more images than a manifest holds itself
+    <home>/packed/<name>/labels.npy, labels.json      the class of every image, where the dataset has classes
     <home>/data/<name>.json                           the manifest again, tracked by git: what the array must be
 
 An embedded dataset is generated into packed/ on first use. `bench data add` packs any other, and pins either kind.
@@ -16,7 +17,7 @@ from benchmark.contract import Dataset
 from benchmark.declaring.fields import hints, to_json
 from benchmark.declaring.spec import Spec
 from benchmark.errors import BenchError, UsageError
-from benchmark.images import manifest
+from benchmark.images import labels, manifest
 from benchmark.images.adding import Added, add, compare
 from benchmark.images.distributions import known
 from benchmark.images.enough import too_few_for
@@ -97,11 +98,11 @@ def short_of_images(spec: Spec, home: Path) -> str:
 
 
 def facts(name: str, home: Path) -> dict[str, Any]:
-    """Return what the manifest of that name says, without its ids."""
+    """Return what the manifest of that name says, without its ids, and what labels there are."""
     found = manifest.read(manifest.beside(home, name)) or manifest.read(manifest.pin(home, name))
     if found is None:
         raise UsageError(
             f"There are no images of a dataset '{name}' here. {manifest.adding(name)} adds "
             f"them; a generated dataset makes its own on first use{known(name)}."
         )
-    return manifest.facts(found)
+    return manifest.facts(found) | labels.facts(home, found)

@@ -110,6 +110,14 @@ def read(home: Path, here: Manifest) -> np.ndarray | None:
     return found
 
 
+def facts(home: Path, here: Manifest) -> dict[str, int | str]:
+    """Return how many classes the labels of packed images are of, and their sha256; empty where there are none."""
+    found = _described(beside(home, here.name)) or _described(pin(home, here.name))
+    if found is None or found.images_sha256 != here.sha256:
+        return {}
+    return {"classes": found.classes, "labels_sha256": found.sha256}
+
+
 def digest(labels: np.ndarray) -> str:
     """Return the sha256 of the bytes of labels."""
     return hashlib.sha256(np.ascontiguousarray(labels)).hexdigest()

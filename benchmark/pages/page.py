@@ -14,6 +14,7 @@ from benchmark.pages.objectives import LEFT, TITLES, Siblings, cells, siblings
 from benchmark.pages.plots import section_pictures
 from benchmark.pages.tables import BASELINE, Row, Table, tabulate, withdrawn
 from benchmark.pages.text import NONE, amount, escaped
+from benchmark.pages.unlabelled import unlabelled_note
 from benchmark.pages.verdicts import Numbers
 from benchmark.recording.markdown import markdown_table
 from benchmark.recording.marks import NONE as UNMARKED
@@ -146,6 +147,8 @@ def _notes(table: Table) -> list[str]:
             notes.append(f"{name}: **{row.mark.state}** ({escaped(row.mark.day)}): {escaped(row.mark.reason)}")
         if capped := capped_note(row):
             notes.append(f"{name}: {escaped(capped)}")
+        if without := unlabelled_note(row.series):
+            notes.append(f"{name}: {escaped(without)}")
         if row.series.images:
             notes.append(
                 f"{name}, {escaped(row.series.images)}: of other images than the other records of this dataset, N and seed. A row of its "

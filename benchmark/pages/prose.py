@@ -12,7 +12,7 @@ from benchmark.pages.tables import BASELINE
 from benchmark.pages.text import NONE, escaped, plain, signed
 from benchmark.pages.verdicts import RULE, Judged, Numbers, agreeing, judge, left_over, of_the_board, p_words, verdict
 from benchmark.recording.markdown import markdown_table
-from benchmark.recording.record import CAP, METRIC_VERSION, Record
+from benchmark.recording.record import CAP, LABELS_VERSION, METRIC_VERSION, Record
 
 HOW_TO_READ = f"""## How to read
 
@@ -171,6 +171,8 @@ def section(record: Record) -> str:
     """Say under which budget and evaluation the rows of a section were made, from one of its records."""
     recipe, data, psnr = record.spec["recipe"]["config"], record.spec["dataset"]["config"], record.psnr
     words = [f"Metric version {escaped(record.metric_version)}."]
+    if record.metric_version == LABELS_VERSION:
+        words.append("The network is given the class label of every image that it is scored on.")
     if "resolution" in data:
         words.append(f"Images of {escaped(str(data['resolution']))}x{escaped(str(data['resolution']))} pixels.")
     if "steps" in recipe:

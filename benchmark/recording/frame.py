@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 NAMES = ("id", "metric_version", "recipe", "dataset", "subset", "model", "layout", "seed", "half")
 BUDGET = ("parameters", "forward_flops", "steps", "wall_seconds", "device")
+UNLABELLED = ("psnr_train", "psnr_test", "psnr_gap")  # of rows that take labels, given no class
 COLUMNS = (*NAMES, "psnr_train", "psnr_test", "psnr_gap", *BUDGET, "ranked", "created")
 
 
@@ -29,4 +30,5 @@ def _row(one: Record) -> dict[str, Any]:
     names = {"id": one.id, "metric_version": one.metric_version, **one.row._asdict(), "half": one.half, "ranked": one.ranked}
     numbers = {name: getattr(one, name) for name in ("psnr_train", "psnr_test", "psnr_gap", "created")}
     known = names | numbers | {name: getattr(one.training, name) for name in BUDGET}
-    return {name: known[name] for name in COLUMNS} | {name: score.value for name, score in one.scores.items()}
+    without = {f"unlabelled.{name}": getattr(one.unlabelled, name) for name in UNLABELLED} if one.unlabelled else {}
+    return {name: known[name] for name in COLUMNS} | without | {name: score.value for name, score in one.scores.items()}

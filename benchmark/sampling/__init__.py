@@ -3,6 +3,7 @@
 Asking for more images later goes on where these end; asking for fewer returns the first of them.
 """
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -23,7 +24,7 @@ from benchmark.contract import (
 )
 from benchmark.declaring.spec import Spec, from_record
 from benchmark.errors import BenchError, UsageError, unknown
-from benchmark.files import check_room
+from benchmark.files import check_room, write_bytes
 from benchmark.images.packing import digest
 from benchmark.networks.denoiser import Estimate, device_of, noise_estimate
 from benchmark.networks.diffusion import random_key
@@ -83,6 +84,7 @@ def request_of(
     *,
     eta: float = 0.0,
     variance: Variance = "beta_tilde",
+    guidance: float | None = None,
     seed: int = 0,
     precision: Precision = "fp32",
 ) -> Request:
@@ -90,7 +92,7 @@ def request_of(
     if (known := next((name for name in DEFAULT_STEPS if name == sampler), None)) is None:
         raise unknown("sampler", sampler, DEFAULT_STEPS)
     taken = DEFAULT_STEPS[known] if steps is None else steps
-    return Request(count=count, sampler=known, steps=taken, eta=eta, variance=variance, seed=seed, precision=precision)
+    return Request(count=count, sampler=known, steps=taken, eta=eta, variance=variance, guidance=guidance, seed=seed, precision=precision)
 
 
 class Samples(NamedTuple):
@@ -139,15 +141,14 @@ def _of_spec(
     batch: int | None,
 ) -> Samples:
     """Return the samples of a network of a spec: of its images' shape, and of its classes where it has some."""
-    classes, dropped = (getattr(spec.model.config, field, 0) for field in ("num_classes", "class_dropout"))
     return samples(
         folder,
         request,
         shape=spec.images,
         weights_sha256=weights_sha256,
         network=network,
-        classes=classes,
-        null=dropped > 0,
+        classes=spec.classes,
+        null=spec.no_class is not None,
         device=place.device,
         batch=batch,
         progress=display.bar("sampling"),
@@ -170,14 +171,15 @@ def samples(
     """Return the samples of the run in `folder`, making those that are not there yet.
 
     `network()` is called only then. `classes` is the number of labels it takes (0: none), and `null` tells whether it
-    has one more for "no class". A kill loses at most the images of one batch; one that does not fit into memory is taken in
+    has one more for "no class". The k-th image is of a class drawn evenly from all, a function of (seed, k): labels.npy beside
+    the images holds them. A kill loses at most the images of one batch; one that does not fit into memory is taken in
     halves. Up to the rounding of fp32 (one grey level, rarely) an image depends on neither the batch size nor the device.
     """
     _check_guidance(request, classes, null)
     batch = batch or (256 if device.type == "cuda" else 32)
     target = folder / "samples" / request.key
     with held(target):
-        store = Store(target, _identity(folder, request, weights_sha256), (shape.channels, shape.resolution, shape.resolution))
+        store = Store(target, _identity(folder, request, weights_sha256, classes), (shape.channels, shape.resolution, shape.resolution))
         if store.done < request.count or not store.complete:
             size = shape.channels * shape.resolution**2
             check_room((request.count - store.done) * size, folder, f"{request.count:,} samples of {size:,} bytes")
@@ -186,6 +188,10 @@ def samples(
             for start in range(store.done, request.count, batch):
                 numbers = range(start, min(start + batch, request.count))
                 store.append(draw_samples(denoiser, request, numbers, shape, device, classes, progress))
+            if classes:
+                content = io.BytesIO()
+                np.save(content, labels(request.seed, range(store.done), classes).numpy().astype(np.uint16), allow_pickle=False)
+                write_bytes(target / "labels.npy", content.getvalue())
             store.finish()
         images = store.images()
     taken = images[: request.count]
@@ -226,13 +232,16 @@ def draw_samples(
     return grey_levels(x).cpu().numpy()
 
 
-def draw_batches(network: nn.Module, request: Request, shape: ImageShape, batch: int, progress: Progress) -> np.ndarray:
+def draw_batches(
+    network: nn.Module, request: Request, shape: ImageShape, batch: int, progress: Progress, *, classes: int = 0, null: bool = False
+) -> np.ndarray:
     """Return the samples of a request as uint8 (count, C, R, R), drawn on the network's device and kept nowhere else."""
+    _check_guidance(request, classes, null)
     starts = range(0, request.count, batch)
     numbers = [range(start, min(start + batch, request.count)) for start in starts]
     device = device_of(network)
-    estimate = passes(network, request, batch)
-    return np.concatenate([draw_samples(estimate, request, part, shape, device, progress=progress) for part in numbers])
+    estimate = passes(network, request, batch, classes)
+    return np.concatenate([draw_samples(estimate, request, part, shape, device, classes, progress) for part in numbers])
 
 
 def passes(network: nn.Module, request: Request, batch: int, classes: int = 0) -> Estimate:
@@ -280,7 +289,7 @@ def labels(seed: int, numbers: range, classes: int) -> Tensor:
     return torch.cat([torch.randint(classes, (1,), generator=stream) for stream in streams])
 
 
-def _identity(folder: Path, request: Request, weights_sha256: str) -> dict[str, Any]:
+def _identity(folder: Path, request: Request, weights_sha256: str, classes: int) -> dict[str, Any]:
     return {
         "run": folder.name,
         "sampler": request.sampler,
@@ -289,6 +298,7 @@ def _identity(folder: Path, request: Request, weights_sha256: str) -> dict[str, 
         "guidance": request.guidance,
         "seed": request.seed,
         "weights_sha256": weights_sha256,
+        **({"labels": f"drawn evenly from {classes} classes"} if classes else {}),
         **({"variance": request.variance} if request.variance != "beta_tilde" else {}),
         **({"precision": request.precision} if request.precision != "fp32" else {}),
     }

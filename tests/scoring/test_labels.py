@@ -11,11 +11,15 @@ from torch import Tensor, nn
 
 import benchmark
 from benchmark import run, sampling
+from benchmark.analysis import study
+from benchmark.analysis.representations import stages
+from benchmark.contributing import verify
+from benchmark.declaring import registry
 from benchmark.errors import BenchError, UsageError
 from benchmark.images import datasets, labels
 from benchmark.images.subsets import Peer, Subset
 from benchmark.networks.denoiser import OneLabel, without_labels
-from benchmark.networks.diffusion import alphas_cumprod, random_key
+from benchmark.networks.diffusion import alphas_cumprod, random_key, scaled
 from benchmark.recording import errors, record
 from benchmark.recording.record import LABELS_VERSION, NO_CLASS_VERSION
 from benchmark.running.place import here
@@ -23,8 +27,7 @@ from benchmark.running.progress import Display
 from benchmark.scoring.measure import digests, measure, on_device
 from tests.conftest import ENTRIES
 
-NAMES = {"model": "dit_mini_labels", "layout": "global", "dataset": "digits8", "recipe": "tiny"}
-SMALL = ["model.depth=1", "model.hidden=16", "recipe.steps=12"]
+NAMES = {"model": "dit_tiny_labels", "layout": "global", "dataset": "digits8", "recipe": "tiny"}
 
 
 class Toy(nn.Module):
@@ -77,7 +80,7 @@ def test_every_image_is_scored_with_its_label_and_once_more_with_that_of_no_clas
 
 
 def test_a_run_with_labels_from_its_training_to_guided_samples(home: Path) -> None:
-    spec = benchmark.resolve(**NAMES, subset=16, overrides=SMALL, registry=[ENTRIES])
+    spec = benchmark.resolve(**NAMES, subset=16, registry=[ENTRIES])
     place, folder = here("cpu", None), here("cpu", None).folder(spec)
     made = benchmark.run(spec, device="cpu")
     assert (made.metric_version, made.unlabelled.metric_version) == (LABELS_VERSION, NO_CLASS_VERSION)
@@ -98,15 +101,31 @@ def test_a_run_with_labels_from_its_training_to_guided_samples(home: Path) -> No
         assert alone == made.unlabelled.psnr
         request = sampling.Request(count=5, sampler="ddim", steps=3, guidance=1.5)
         drawn, info = sampling.sample_run(folder, request, place, display, (ENTRIES,))
-    assert info["guidance"] == 1.5 and drawn.shape == (5, 1, 8, 8)
+    assert (info["guidance"], info["labels"]) == (1.5, "drawn evenly from 10 classes") and drawn.shape == (5, 1, 8, 8)
+    kept = np.load(folder / "samples" / request.key / "labels.npy")
+    assert kept.dtype == np.uint16 and kept.tolist() == sampling.labels(0, range(5), 10).tolist()
+    shown = benchmark.sample(benchmark.load(made, device="cpu", registry=[ENTRIES]), 5, sampler="ddim", steps=3, guidance=1.5)
+    assert np.array_equal(shown, drawn)
     assert isinstance(null, OneLabel) and null.label == 10
+    with Display() as display:
+        seen, asked, _ = study._subject(made, study.Request(images=4, timesteps=(500,)), study.Work(place, display, (ENTRIES,)))
+    x = scaled(asked)
+    with torch.no_grad():
+        assert torch.equal(seen(x, torch.full((4,), 500)), raw(x, torch.full((4,), 500), torch.full((4,), 10)))
+    assert [name for name, _ in stages(seen)] == ["block 1", "block 2"]
+    bench = verify.Bench(place=place, search=registry.roots([ENTRIES]))
+    assert "within 0.01 dB" in verify._rescored(made, bench, display)
+    worse = replace(made.unlabelled, psnr=made.psnr, psnr_train=made.psnr_train, psnr_test=made.psnr_test, psnr_gap=made.psnr_gap)
+    with pytest.raises(BenchError, match="other curves: without labels, PSNR train"):
+        verify._rescored(replace(made, unlabelled=worse), bench, display)
 
 
 def test_labels_of_other_digests_end_a_resumed_run(home: Path) -> None:
-    spec = benchmark.resolve(**NAMES, subset=16, overrides=SMALL, registry=[ENTRIES])
+    spec = benchmark.resolve(**NAMES, subset=16, registry=[ENTRIES])
     folder = here("cpu", None).folder(spec)
     benchmark.run(spec, device="cpu")
     (folder / "record.json").unlink()  # killed behind its last checkpoint
+    record.path_of(here("cpu", None).records, spec.row).unlink()
     packed = datasets.load("digits8", spec.dataset.config, home=home, labelled=True)
     others = (packed.labels + 1) % 10
     np.save(labels.array_file(home, "digits8"), others)
@@ -122,5 +141,5 @@ def test_a_network_that_has_no_label_for_no_class_is_not_taken_without_labels() 
     spec = benchmark.resolve(**NAMES, subset=16, overrides=["model.class_dropout=0"], registry=[ENTRIES])
     with pytest.raises(UsageError, match=r"has none for no class \(class_dropout = 0\)"):
         without_labels(run.build(spec), spec)
-    plain = benchmark.resolve(**NAMES | {"model": "dit_mini"}, subset=16, registry=[ENTRIES])
+    plain = benchmark.resolve(**NAMES | {"model": "dit_tiny"}, subset=16, registry=[ENTRIES])
     assert without_labels(network := run.build(plain), plain) is network

@@ -16,6 +16,7 @@ from benchmark.pages.standing import Standing
 from benchmark.pages.statistics import estimate
 from benchmark.pages.tables import Series
 from benchmark.pages.text import amount, escaped, interval, plain, short_text
+from benchmark.pages.unlabelled import unlabelled_note
 from benchmark.recording import analyses, errors, levels
 from benchmark.recording.curves import mean_curves
 from benchmark.recording.record import CAP, Record, Score, path_of
@@ -120,6 +121,7 @@ def _summary(series: Series) -> str:
     said = [f"Gap {plain(gap.mean)} dB {interval(gap)}{many}", f"PSNR test {test.mean:.2f} dB"]
     for what, steps in (("PSNR test peaks", onsets.peaks(series.runs)), ("the membership gap opens", onsets.openings(series.runs))):
         said += [f"{what} at step {fmean(steps.values()):,.0f} ({min(steps.values()):,.0f} to {max(steps.values()):,.0f})"] if steps else []
+    said += [without] if (without := unlabelled_note(series)) else []
     return "; ".join(said)
 
 
