@@ -39,9 +39,9 @@ verify-changed: setup
 	.venv/bin/bench verify --changed $(BASE)
 
 # 300 kills at file operations, a crowd on one row, a server that dies, a clock that jumps, a sweep of 100 rows: half an hour.
-# It writes what came out into docs/reliability.md.
+# It writes what came out into docs/reliability.md; the same command again goes on behind the last part that was done.
 storm: setup
-	OMP_NUM_THREADS=1 .venv/bin/python -m tests.storm.storm --write docs/reliability.md
+	OMP_NUM_THREADS=1 .venv/bin/python -m tests.storm.storm --keep runs/storm --write docs/reliability.md
 
 # Side-by-side measurements, interleaved, medians; slow, and no part of the tests. The first line writes docs/performance.md.
 bench: setup

@@ -2,28 +2,33 @@
 
     python -m tests.storm.storm              all of it: 300 kills (make storm)
     python -m tests.storm.storm --short      a minute of CPU time at most, without the sweeps and the server
-    --only kills,clock   --rows 100   --write docs/reliability.md
+    --only kills,clock   --rows 100   --write docs/reliability.md   --keep runs/storm
 
-Every result is compared with that of an undisturbed run: what varies is how long it took. Ends with 1 where one differs.
+Every result is compared with that of an undisturbed run: what varies is how long it took. Ends with 1 where one differs. What
+a part found is kept in the folder that `--keep` names, and not sought again while the code is the same.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import random
 import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.declaring import registry
+from benchmark.files import write_text
+from benchmark.suites.worker import identity
 from tests.conftest import ENTRIES
 from tests.storm import scenarios as told
+from tests.storm import server
 from tests.storm.lives import DEFECT, begin, import_everything, live
 
 BEGIN, END = "<!-- the storm's figures: `make storm` writes them -->", "<!-- end of the storm's figures -->"
@@ -116,34 +121,10 @@ def crowd(room: Path, processes: int) -> Row:
     return Row("crowd", f"{processes} processes on one row, half of them waiting", _kept(differ, 1), time.monotonic() - began)
 
 
-def server(room: Path) -> Row:
-    """Track a run on a server that answers a few requests and dies: the run ends well, and says what the mirror lacks."""
-    began, home, calm = time.monotonic(), room / "home", room / "calm"
-    home.mkdir(parents=True)
-    calm.mkdir()
-    told.finished(told.RUN, calm)
-    dying = HTTPServer(("127.0.0.1", 0), _Dying)
-    threading.Thread(target=dying.serve_forever, daemon=True).start()
-    store = f"http://user:s3cret@127.0.0.1:{dying.server_port}"
-    ended = live([word for word in told.RUN if word != "--no-track"] + ["--store", store], home)
-    dying.shutdown()
-    assert ended.code == 0 and "s3cret" not in ended.said, ended.said
-    left = [path for path in home.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
-    assert not left, left
-    differ = told.run_result(home) != told.run_result(calm)
-    return Row("server", "answers with errors, then not at all", _kept(differ, 1), time.monotonic() - began)
-
-
-class _Dying(BaseHTTPRequestHandler):
-    """Answers with an error that repeats the address, as servers do."""
-
-    def do_GET(self) -> None:
-        self.send_error(500, self.path)
-
-    do_POST = do_GET
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+def tracked(room: Path) -> Row:
+    """Track a run on a server that is killed under it and comes back, and one on a server that fails."""
+    began, right = time.monotonic(), server.killed(room / "killed") + server.failing(room / "failing")
+    return Row("server", "killed in a run and begun anew; answers with errors alone", _kept(2 - right, 2), time.monotonic() - began)
 
 
 def sweep(room: Path, rows: int) -> Row:
@@ -175,6 +156,7 @@ def main() -> int:
     parser.add_argument("--only", default="kills,clock,crowd,server,sweep")
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
     import_everything(registry.roots([ENTRIES]))
     with tempfile.TemporaryDirectory(prefix="storm-") as name:
@@ -186,27 +168,39 @@ def main() -> int:
     print(text)
     if options.write:
         head, _, rest = options.write.read_text(encoding="utf-8").partition(BEGIN)
-        options.write.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        write_text(options.write, f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
     return int(any("DIFFER" in row.kept for row in found))
 
 
 def _all(options: argparse.Namespace, room: Path) -> list[Row]:
-    parts: list[Callable[[], Row]] = []
-    only = options.only.split(",")
-    for number, one in enumerate(told.scenarios()):
-        if "kills" in only and (points := one.points[0 if options.short else 1]):
-            kill = moments if one.name == "bench sweep" else kills
-            parts.append(lambda kill=kill, one=one, points=points, number=number: kill(one, points, room / f"kills{number}"))  # type: ignore[misc]
-    parts += [lambda: clock(room / "clock")] * ("clock" in only)
-    parts += [lambda: crowd(room / "crowd", 3 if options.short else 10)] * ("crowd" in only)
-    if not options.short:
-        parts += [lambda: server(room / "server")] * ("server" in only)
-        parts += [lambda: sweep(room / "sweep", options.rows)] * ("sweep" in only)
-    found = []
-    for part in parts:
-        found.append(part())
-        print(*found[-1][:3], sep="; ", file=sys.stderr, flush=True)
+    code, found = _code(), []
+    for number, (name, part) in enumerate(_parts(options).items()):
+        kept = options.keep / f"{name}.json" if options.keep else room / "none.json"
+        known = json.loads(kept.read_text()) if kept.exists() else {}
+        if known.get("code") != code:
+            known = {"code": code, "row": part(room / str(number))}
+            if options.keep:
+                write_text(kept, json.dumps(known) + "\n")
+        found.append(Row(*known["row"]))
+        print(*found[-1], sep="; ", file=sys.stderr, flush=True)
     return found
+
+
+def _parts(options: argparse.Namespace) -> dict[str, Callable[[Path], Row]]:
+    """Return the parts of the storm that are asked for, the short ones first."""
+    parts: dict[str, Callable[[Path], Row]] = {"clock": clock, "crowd": partial(crowd, processes=3 if options.short else 10)}
+    if not options.short:
+        parts |= {"server": tracked, f"sweep of {options.rows}": partial(sweep, rows=options.rows)}
+    for one in told.scenarios():
+        if points := one.points[0 if options.short else 1]:
+            parts[f"kills of {one.name}"] = partial(moments if one.name == "bench sweep" else kills, one, points)
+    return {name: part for name, part in parts.items() if name.split()[0] in options.only.split(",")}
+
+
+def _code() -> str:
+    """Return the digest of the code that the storm rages over, its own among it."""
+    own = {path.name: path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))}
+    return hashlib.sha256(json.dumps([identity([ENTRIES]).files, own], sort_keys=True).encode()).hexdigest()
 
 
 def _kept(differ: int | bool, of: int) -> str:
