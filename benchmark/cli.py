@@ -29,7 +29,7 @@ from benchmark.commands import (
     sweep,
     tracking,
 )
-from benchmark.commands.faults import failure, interruptible, refuse, told
+from benchmark.commands.faults import failure, interruptible, no_silent_end, refuse, told
 from benchmark.commands.flags import examples
 from benchmark.commands.output import print_json, results_alone
 from benchmark.errors import UsageError
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = top.parse_args(words)
     as_json = getattr(options, "json", False)
     try:
-        with interruptible(), results_alone(as_json):
+        with interruptible(), results_alone(as_json), no_silent_end():
             return options.function(options)
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

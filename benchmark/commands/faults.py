@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from benchmark.commands.output import print_json, say
 from benchmark.commands.words import typed
@@ -30,6 +30,26 @@ def interruptible() -> Iterator[None]:
     finally:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def no_silent_end() -> Iterator[None]:
+    """Let `os._exit` raise for the time of the block: an entry that ends the process without a word must not look like success.
+
+    A process that this one has forked ends as it wants to.
+    """
+    end, ours = os._exit, os.getpid()
+
+    def refused(status: int) -> NoReturn:
+        if os.getpid() != ours:
+            end(status)
+        raise RuntimeError(f"os._exit({status!r}), which would have ended this command without a word")
+
+    os._exit = refused
+    try:
+        yield
+    finally:
+        os._exit = end
 
 
 def told(problem: BaseException) -> tuple[str, int]:
@@ -75,7 +95,7 @@ def _origin(problem: BaseException) -> tuple[bool, str]:
 
     Code of Python and of installed packages is passed over: it was called.
     """
-    frames = traceback.extract_tb(problem.__traceback__)
+    frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if frame.filename != __file__]
     called = (sys.prefix, sys.base_prefix, str(Path(os.__file__).parent), "<")
     ours = tuple(str(PROJECT / part) + os.sep for part in ("benchmark", "registry"))
     last = next((frame for frame in reversed(frames) if frame.filename.startswith(ours) or not frame.filename.startswith(called)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-LARGEST = 500_000_000  # pixels of an image: 1.5 GB in memory
+LARGEST = 500_000_000  # pixels of an image: Pillow holds 2 GB of it, and half as much again while it is reduced
+STRIP = 4_000_000  # pixels of a large image that are worked on at a time: a second copy of it would be held otherwise
 PNG = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # of EXIF
 TURNS = {
@@ -103,19 +105,42 @@ def _without_texts(content: bytes) -> bytes:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Return `image` with 8 bits per channel and without transparency."""
-    from PIL import Image
-
     if image.mode in SIXTEEN_BITS:
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageError("its grey values do not fit 16 bits")
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+        return _in_strips(image, "L", _scaled)
     if image.mode in TRANSPARENT or "transparency" in image.info:
-        over = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+        return _in_strips(image, "RGB", _over_white)
     if image.mode == "F":
         raise ImageError("floating-point grey values have no agreed range: convert it to 8 or 16 bits")
     return image
+
+
+def _in_strips(image: Image.Image, mode: str, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Return `change(image)`, of that mode, for a change of every pixel by itself, strip by strip where the image is large."""
+    from PIL import Image
+
+    width, height = image.size
+    if width * height <= STRIP:
+        return change(image)
+    changed, rows = Image.new(mode, image.size), max(1, STRIP // width)
+    for top in range(0, height, rows):
+        changed.paste(change(image.crop((0, top, width, min(top + rows, height)))), (0, top))
+    return changed
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError("its grey values do not fit 16 bits")
+    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    over = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
 
 
 def pillow() -> ModuleType:

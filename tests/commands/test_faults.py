@@ -1,6 +1,7 @@
 """What ends a command: never a traceback; foreign code is named; results stay readable by a program."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -83,6 +84,25 @@ def test_sys_exit_of_an_entry_is_no_success(capsys: pytest.CaptureFixture[str]) 
     except SystemExit as problem:
         message, code = faults.told(problem)
     assert code == 1 and "raised SystemExit" in message
+
+
+@pytest.mark.parametrize(
+    "where", ["import os; os._exit(0)\n" + RECIPE.format(body=""), RECIPE.format(body="import os") + "    steps: int = os._exit(3)\n"]
+)
+def test_an_entry_does_not_end_a_command_without_a_word(where: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    end = os._exit
+    entry(tmp_path, "leaving", where)
+    assert cli.main([*run_words(tmp_path, "leaving"), "--json"]) == UsageError.exit_code  # the entry cannot be loaded
+    printed = capsys.readouterr()
+    assert "leaving" in printed.err and "os._exit(" in printed.err and json.loads(printed.out)["exit_code"] == UsageError.exit_code
+    assert os._exit is end
+
+
+def test_a_forked_process_ends_as_it_wants() -> None:
+    with faults.no_silent_end():
+        if (child := os.fork()) == 0:
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_errors_are_json_where_results_are(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Every adapter on a small real distribution: the pixels and the order are golden, and every fault names its file."""
 
 import hashlib
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from benchmark.contract import Dataset, ImageError
 from benchmark.declaring import entries, registry
 from benchmark.errors import BenchError
 from benchmark.images import datasets
+from registry.datasets import decode
 from registry.datasets.resize import shrink, to_array
 from tests.conftest import Bench
 from tests.pictures import (
@@ -200,3 +202,33 @@ def test_the_command_line_names_what_is_wrong_and_adds_nothing(bench: Bench, hom
 def test_the_noise_of_these_tests_is_golden() -> None:
     digest = hashlib.sha256(noise(5, 7, 3).tobytes()).hexdigest()
     assert digest == "4768d4b09a0ce1b41c7da838552fe89edd9b654fa72323aa67cb0babde4b657a"
+
+
+MODES = ("RGB", "L", "RGBA", "LA", "I;16", "P", "RGB keyed")
+
+
+def _random(mode: str, width: int, height: int) -> Image.Image:
+    """Return an image of noise as a file may hold it: transparent, of 16 bits, with a palette, with a colour that is no colour."""
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    if mode == "I;16":
+        return Image.fromarray(noise[..., :2].copy().view(np.uint16)[..., 0])
+    image = Image.fromarray(noise).convert("RGB" if mode == "RGB keyed" else mode.replace("P", "L"))
+    if mode == "P":
+        image = image.convert("P")
+        image.info["transparency"] = 7
+    if mode == "RGB keyed":
+        image.info["transparency"] = tuple(int(value) for value in noise[0, 0, :3])
+    return image
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [(64, 48), (61, 47)])
+def test_a_large_image_is_read_in_strips_to_the_same_bytes(mode: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = io.BytesIO()
+    image = _random(mode, *size)
+    image.save(stored, "PNG", **({"transparency": found} if (found := image.info.get("transparency")) is not None else {}))
+    for channels in (1, 3):
+        whole = decode.to_pixels("one", stored.getvalue(), channels, 8)
+        with monkeypatch.context() as small:
+            small.setattr(decode, "STRIP", 7 * size[0])
+            assert (decode.to_pixels("one", stored.getvalue(), channels, 8) == whole).all()
