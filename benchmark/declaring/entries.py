@@ -27,8 +27,8 @@ def load(file: registry.EntryFile, within: tuple[str, ...] = ()) -> Entry:
 
     `within` names the entries that it is a field of.
     """
-    if file.misnamed:
-        raise UsageError(f"The {file.axis} entry {file.path} cannot be taken: {file.misnamed}")
+    if why := file.unreadable or file.misnamed:
+        raise UsageError(f"The {file.axis} entry {file.path} cannot be taken: {why}")
     statements = _statements(file)
     selector = _only_configurable(file, statements)
     folder = file.path.parent

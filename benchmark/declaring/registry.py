@@ -13,7 +13,8 @@ STOCK = PROJECT / "registry"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # names become paths, and words of a command
 LONGEST_NAME = 80  # four of them, a subset and a seed make the name of a file
 _ASSUMED = re.compile(r"#\s*assumed:\s*(\w+):\s*(.+)")
-_SUBSET = re.compile(r"#\s*subset:\s*(\d[\d_]*)")
+_SUBSET = re.compile(r"#\s*subset:\s*(\d{1,12}|\d{1,3}(?:_\d{3}){1,3})", re.ASCII)
+LARGEST_ENTRY = 1_000_000  # bytes: it is read by whoever lists the entries
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,23 @@ def find(axis: str, name: str, search: tuple[Path, ...] = (STOCK,)) -> EntryFile
 def read(axis: str, path: Path) -> EntryFile:
     """Read an entry's comment lines: the first is its description, `# assumed: field: reason` marks a field, `# subset: 16` is its N."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # of an editor that marks its text
-    except (OSError, UnicodeDecodeError) as problem:
+        lines = _text(path).splitlines()
+    except (OSError, ValueError) as problem:
         return EntryFile(axis, path.stem, path, "", unreadable=f"it cannot be read: {problem}", misnamed=misnamed(path.stem))
     comments = [line.strip() for line in lines if line.strip().startswith("#")]
     assumed = {m.group(1): m.group(2).strip() for line in comments if (m := _ASSUMED.fullmatch(line))}
     sizes = [int(m.group(1)) for line in comments if (m := _SUBSET.fullmatch(line))]
     first = lines[0].lstrip("# ").strip() if lines and lines[0].startswith("#") else ""
     return EntryFile(axis, path.stem, path, first, assumed, sizes[0] if sizes else None, misnamed=misnamed(path.stem))
+
+
+def _text(path: Path) -> str:
+    """Return the text of an entry, without the mark of an editor; raise ValueError where it is none."""
+    if path.exists() and not path.is_file():  # a pipe or a device would be read for ever
+        raise ValueError("it is no file")
+    if path.stat().st_size > LARGEST_ENTRY:
+        raise ValueError(f"it has more than {LARGEST_ENTRY:,} bytes")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def misnamed(name: str) -> str:

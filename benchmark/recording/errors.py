@@ -51,7 +51,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     try:
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError) as problem:
+    except (OSError, SafetensorError, TypeError, AttributeError) as problem:  # the last two of types that numpy does not know
         raise BenchError(f"The errors {path} cannot be read: {problem}") from None
 
 
@@ -78,10 +78,14 @@ def disagreements(of: Record, matrices: Mapping[str, np.ndarray]) -> list[str]:
         return [f"they are of {', '.join(sorted(matrices)) or 'nothing'}, the record has {', '.join(sorted(curves))}"]
     found = []
     for name, curve in curves.items():
-        if matrices[name].ndim != 2 or matrices[name].dtype != np.float16 or matrices[name].shape[1] != len(curve):
-            found.append(f"{name} is {matrices[name].dtype} {matrices[name].shape}, not one float16 for each image and diffusion step")
+        matrix = matrices[name]
+        if matrix.ndim != 2 or matrix.dtype != np.float16 or matrix.shape[1] != len(curve) or not len(matrix):
+            found.append(f"{name} is {matrix.dtype} {matrix.shape}, not one float16 for each image and diffusion step")
             continue
-        ranges = psnr_ranges(matrices[name])
+        if not np.isfinite(matrix).all():
+            found.append(f"{name} holds errors that are no finite numbers")
+            continue
+        ranges = psnr_ranges(matrix)
         if beyond := [place for place, (low, high) in enumerate(ranges) if not low <= curve[place] <= high]:
             first = beyond[0]
             found.append(

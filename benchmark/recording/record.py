@@ -332,8 +332,10 @@ def parsed(text: str) -> Record:
 def read(path: Path) -> Record:
     """Read and validate a record; raise BenchError naming the file and the field."""
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise FieldError(f"it has {path.stat().st_size:,} bytes; a record has at most {LARGEST_FILE:,}")
+        if (size := path.stat().st_size) > LARGEST_FILE:
+            raise FieldError(f"it has {size:,} bytes; a record has at most {LARGEST_FILE:,}")
+        if not path.is_file():  # a pipe or a device would be read for ever
+            raise FieldError("it is no file")
         return parsed(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"There is no record at {path}. `benchmark.records()` reads those that are there.") from None

@@ -1,5 +1,6 @@
 """registry/: every entry, without naming any: a new file is tested by being there."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,17 @@ def test_names_that_begin_with_a_dot_are_no_entries(tmp_path: Path) -> None:
     for name in ("._mine.gin", ".#mine.gin"):
         (tmp_path / "layouts" / name).write_bytes(b"\x00\x05\x16\x07")
     assert not registry.entries("layout", (tmp_path,)) and not check.check([tmp_path], (registry.STOCK,))
+
+
+def test_what_is_no_text_of_an_entry_stops_no_list(tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    os.mkfifo(tmp_path / "recipes" / "a_pipe.gin")
+    (tmp_path / "recipes" / "b_device.gin").symlink_to("/dev/zero")
+    (tmp_path / "recipes" / "c_huge.gin").write_text("#" * (registry.LARGEST_ENTRY + 1))
+    (tmp_path / "recipes" / "d_digits.gin").write_text("# D\n# subset: " + "9" * 5000 + "\n")
+    (tmp_path / "recipes" / "e_lines.gin").write_text("# E\n# subset: 1__0_\n# subset: \u0663\n")
+    found = registry.entries("recipe", (tmp_path,))
+    assert [bool(file.unreadable) for file in found.values()] == [True, True, True, False, False]
+    assert not any(file.subset for file in found.values())
+    with pytest.raises(UsageError, match="it is no file"):
+        load(found["a_pipe"])

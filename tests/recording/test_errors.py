@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmark.errors import BenchError
@@ -122,3 +123,18 @@ def test_only_what_gives_the_record_is_kept_beside_it(scored: tuple[list[Record]
     errors.beside(path).write_bytes(b"no tensors")
     with pytest.raises(BenchError, match="cannot be read"):
         errors.read(errors.beside(path))
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn])
+def test_numbers_of_a_type_that_numpy_does_not_know_are_named(kind: torch.dtype, tmp_path: Path) -> None:
+    save_file({"train": torch.ones(3, 5).to(kind)}, tmp_path / "odd.safetensors")
+    with pytest.raises(BenchError, match="odd.safetensors cannot be read"):
+        errors.read(tmp_path / "odd.safetensors")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("side", "said"), [(np.zeros((0, 5)), "not one float16"), (np.full((3, 5), np.nan), "no finite numbers")])
+def test_errors_that_are_none_are_named(side: np.ndarray, said: str, scored: tuple[list[Record], Kept]) -> None:
+    made = scored[0][0]
+    (found,) = errors.disagreements(made, scored[1][made.id] | {"test": side.astype(np.float16)})
+    assert said in found

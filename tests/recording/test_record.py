@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,13 @@ def test_what_a_record_may_not_hold_is_said_briefly(tmp_path: Path, change: Call
     assert len(str(raised.value)) < 1000
     path.write_text(record.text_of(made))
     assert record.read(path) == made
+
+
+def test_what_is_no_file_is_no_record(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "device.json").symlink_to("/dev/zero")
+    (tmp_path / "loop.json").symlink_to(tmp_path / "loop.json")
+    (tmp_path / "folder.json").mkdir()
+    for path in tmp_path.iterdir():
+        with pytest.raises(BenchError, match=path.name):
+            record.read(path)
