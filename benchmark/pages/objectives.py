@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from benchmark.declaring.recipe import Recipe
+from benchmark.pages.quantities import named
 from benchmark.pages.statistics import Estimate, Paired, estimate, paired
 from benchmark.pages.tables import Series, at_equal_fit, at_equal_steps, common_seeds, gather, other_images
 from benchmark.pages.text import NONE, estimate_lines, paired_lines
+from benchmark.pages.verdicts import Judged, verdict_word
 from benchmark.recording.record import METRIC_VERSION, Record, mean
 
 FIELDS = ("prediction", "weighting", "noise_schedule", "min_snr_gamma")
@@ -29,8 +31,11 @@ TITLES = (
     "gap − first row, equal steps",
     "not clipped, equal steps",
     "gap − first row, equal PSNR train",
+    "PSNR test − first row, equal steps",
+    "claimed, and the verdict",
 )
-LEFT = 4  # columns of words
+WORDS = (*range(4), len(TITLES) - 1)  # columns of words
+THAN = {"lower": "lower than", "higher": "higher than", "equal": "as of", "not lower": "not lower than"}
 
 
 class Objective(NamedTuple):
@@ -61,6 +66,7 @@ class Line:
     equal_steps: Paired | None
     unclipped_steps: Paired | None
     equal_fit: Paired | None
+    test_steps: Paired | None
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,21 @@ def siblings(records: Sequence[Record]) -> list[Siblings]:
     return list(found)
 
 
-def cells(line: Line) -> list[list[str]]:
-    """Return the cells of a row, each a list of lines, in plain text."""
+def verdicts(line: Line, judged: Sequence[Judged]) -> list[str]:
+    """Return the verdicts at equal steps on a recipe against others: of each claim that compares the two of this row's kind, a line."""
+    mine = next(iter(line.series.runs.values())).row
+    found = []
+    for one in judged:
+        contrast = one.contrast
+        variant, baseline = (side.recipe or contrast.recipe for side in (contrast.variant, contrast.baseline))
+        where = (contrast.dataset, contrast.model, contrast.variant.layout, contrast.variant.subset)
+        if variant == line.recipe != baseline and where == (mine.dataset, mine.model, mine.layout, mine.subset):
+            found.append(f"{named(contrast.quantity)}: {THAN[contrast.expected]} {baseline}, {verdict_word(one)}")
+    return found
+
+
+def cells(line: Line, judged: Sequence[Judged]) -> list[list[str]]:
+    """Return the cells of a row, each a list of lines, in plain text; `judged` are the comparisons of the claims."""
     objective = line.objective
     return [
         [line.recipe],
@@ -110,7 +129,8 @@ def cells(line: Line) -> list[list[str]]:
         estimate_lines(line.psnr_test),
         estimate_lines(line.psnr_gap),
         estimate_lines(line.unclipped),
-        *(paired_lines(one) if one else [NONE] for one in (line.equal_steps, line.unclipped_steps, line.equal_fit)),
+        *(paired_lines(one) if one else [NONE] for one in (line.equal_steps, line.unclipped_steps, line.equal_fit, line.test_steps)),
+        verdicts(line, judged) or [NONE],
     ]
 
 
@@ -136,6 +156,7 @@ def _line(objective: Objective, recipe: str, mine: Series, first: Series) -> Lin
         equal_steps=at_equal_steps(mine, first) if compared else None,
         unclipped_steps=paired(*open_gaps) if compared else None,
         equal_fit=at_equal_fit(mine, first) if compared else None,
+        test_steps=paired(*({seed: one.runs[seed].psnr_test for seed in same} for one in (mine, first))) if compared else None,
     )
 
 

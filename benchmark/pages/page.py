@@ -10,12 +10,12 @@ from benchmark.pages import told as words
 from benchmark.pages.capped import capped_note
 from benchmark.pages.experiment_pictures import picture
 from benchmark.pages.experiments import Told, told
-from benchmark.pages.objectives import LEFT, TITLES, Siblings, cells, siblings
+from benchmark.pages.objectives import TITLES, WORDS, cells, siblings
 from benchmark.pages.plots import section_pictures
 from benchmark.pages.tables import BASELINE, Row, Table, tabulate, withdrawn
 from benchmark.pages.text import NONE, amount, escaped
 from benchmark.pages.unlabelled import unlabelled_note
-from benchmark.pages.verdicts import Numbers
+from benchmark.pages.verdicts import Numbers, judge, of_the_board
 from benchmark.recording.markdown import markdown_table
 from benchmark.recording.marks import NONE as UNMARKED
 from benchmark.recording.marks import Marks
@@ -49,7 +49,7 @@ def write_page(
         TITLE,
         *map(experiment, experiments),
         prose.how_to_read(),
-        *map(_siblings, siblings(marks.standing(records))),
+        objectives(marks.standing(records), numbers),
         *sections,
         _not_ranked(records, records_from_page),
         prose.assumed(records),
@@ -74,15 +74,22 @@ def experiment(one: Told, *, drawn: bool = True, listed: bool = False) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def _siblings(one: Siblings) -> str:
-    """Return the section of recipes that differ in their objective alone."""
-    rows = [[_cell(cell) for cell in cells(line)] for line in one.lines]
-    right = [place >= LEFT for place in range(len(TITLES))]
+def objectives(records: Sequence[Record], numbers: Numbers | None = None) -> str:
+    """Return the tables of recipes that differ in their objective alone; '' where there are none."""
+    found = siblings(records)
+    judged = of_the_board(judge(records, numbers=numbers)) if found else []
+    right = [place not in WORDS for place in range(len(TITLES))]
     said = (
         "One budget, one set of images, the same noisy images at the same noise levels: the recipes differ in what the network estimates, "
-        "how its error weighs by noise level, and how the levels of training are spread. Differences are against the first row, by seed."
+        "how its error weighs by noise level, and how the levels of training are spread. Differences are against the first row, paired "
+        "by seed, with 95% intervals that are not corrected; the verdicts are those of the claims that were declared, corrected within "
+        "their suite."
     )
-    return f"## {escaped(one.title)}\n\n{said}\n\n{markdown_table([*map(escaped, TITLES)], rows, right)}"
+    parts = []
+    for one in found:
+        rows = [[_cell(cell) for cell in cells(line, judged)] for line in one.lines]
+        parts.append(f"## {escaped(one.title)}\n\n{said}\n\n{markdown_table([*map(escaped, TITLES)], rows, right)}")
+    return "\n\n".join(parts)
 
 
 def _said(title: str, lines: Sequence[str], listed: bool) -> str:

@@ -12,7 +12,7 @@ from benchmark.pages.capped import capped_words
 from benchmark.pages.claims import Claim, declared
 from benchmark.pages.columns import analysis_columns, marked
 from benchmark.pages.experiments import Told, told
-from benchmark.pages.objectives import Siblings, siblings
+from benchmark.pages.objectives import Siblings, siblings, verdicts
 from benchmark.pages.quantities import apart, named
 from benchmark.pages.statistics import Corrected, Estimate, Paired
 from benchmark.pages.tables import BASELINE, Row, Table, fits, tabulate
@@ -65,10 +65,11 @@ def as_json(
     records: Sequence[Record], names: Sequence[str] = (), numbers: Numbers | None = None, marks: Marks = UNMARKED
 ) -> dict[str, Any]:
     """Return every table and every claim with its estimates; differences by seed; the analyses' numbers that are named."""
+    judged = of_the_board(judge(marks.standing(records), numbers=numbers))
     return {
         "tables": [_table_json(table, names, numbers or {}) for table in tabulate(records, marks)],
-        "objectives": [_siblings_json(one) for one in siblings(marks.standing(records))],
-        "claims": [_claim_json(one) for one in of_the_board(judge(marks.standing(records), numbers=numbers))],
+        "objectives": [_siblings_json(one, judged) for one in siblings(marks.standing(records))],
+        "claims": [_claim_json(one) for one in judged],
     }
 
 
@@ -228,7 +229,7 @@ def _row_json(row: Row, baselines: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _siblings_json(one: Siblings) -> dict[str, Any]:
+def _siblings_json(one: Siblings, judged: Sequence[Judged]) -> dict[str, Any]:
     rows = [
         {
             "recipe": line.recipe,
@@ -239,6 +240,8 @@ def _siblings_json(one: Siblings) -> dict[str, Any]:
             "gap_minus_first_at_equal_steps": _paired_json(line.equal_steps),
             "unclipped_gap_minus_first_at_equal_steps": _paired_json(line.unclipped_steps),
             "gap_minus_first_at_equal_psnr_train": _paired_json(line.equal_fit),
+            "psnr_test_minus_first_at_equal_steps": _paired_json(line.test_steps),
+            "verdicts": verdicts(line, judged),
         }
         for line in one.lines
     ]

@@ -10,9 +10,9 @@ from rich.console import Console
 from benchmark.declaring.spec import spec_id
 from benchmark.pages import page, terminal
 from benchmark.pages.claims import declared
-from benchmark.pages.objectives import siblings
+from benchmark.pages.objectives import siblings, verdicts
 from benchmark.pages.short import Beside, write_short
-from benchmark.pages.verdicts import judge
+from benchmark.pages.verdicts import judge, of_the_board
 from benchmark.recording.published import Published
 from benchmark.recording.record import Curves, Record
 from tests.record_factory import made
@@ -58,6 +58,11 @@ def test_siblings_stand_in_one_table_with_their_differences_by_seed() -> None:
     assert flow.unclipped.mean == pytest.approx(2 * statistics.mean(gaps["mini_flow_matching"]), rel=1e-6)
     apart = [2 * a - 4 * b for a, b in zip(gaps["mini_flow_matching"], gaps["mini_control"], strict=True)]
     assert flow.unclipped_steps.estimate.mean == pytest.approx(statistics.mean(apart), rel=1e-6)
+    tests = {line.recipe: {seed: run.psnr_test for seed, run in line.series.runs.items()} for line in table.lines}
+    assert first.test_steps is None
+    for line in (noise, data, flow):
+        expected = {seed: tests[line.recipe][seed] - tests["mini_control"][seed] for seed in SEEDS}
+        assert line.test_steps.differences == pytest.approx(expected) and any(abs(value) > 1e-3 for value in expected.values())
 
 
 def test_another_budget_or_other_images_are_no_sibling() -> None:
@@ -89,6 +94,22 @@ def test_page_terminal_and_json_show_them(tmp_path: Path) -> None:
     (found,) = terminal.as_json(records)["objectives"]
     assert [one["prediction"] for one in found["rows"]] == ["noise", "noise", "data", "flow"]
     assert found["rows"][3]["gap_minus_first_at_equal_steps"]["by_seed"].keys() == {str(seed) for seed in SEEDS}
+
+
+def test_each_recipe_has_the_verdicts_of_the_claims_about_it() -> None:
+    """By the rules of the claims: corrected within their suite, and none before every declared seed is run."""
+    records = four()
+    judged = of_the_board(judge(records))
+    lines = {line.recipe: line for line in siblings(records)[0].lines}
+    found = {recipe: verdicts(line, judged) for recipe, line in lines.items()}
+    assert found["mini_control"] == [] and "gap: higher than mini_noise, shown" in found["mini_data"]
+    assert "gap, estimate not clipped: lower than mini_noise, shown" in found["mini_data"]  # 1.3 without the clip, against 3 times 1.0
+    assert "gap: lower than mini_control, contradicted" in found["mini_noise"]
+    early = [one for one in records if one.row.seed < 9]
+    line = next(line for line in siblings(early)[0].lines if line.recipe == "mini_data")
+    assert "gap: higher than mini_noise, unfinished" in verdicts(line, of_the_board(judge(early)))
+    (row,) = [line for line in page.objectives(records).splitlines() if line.startswith("| mini_data |")]
+    assert "gap: higher than mini_noise, shown<br>" in row and row.count("[") == 8  # an interval in each column of numbers
 
 
 def test_a_claim_may_compare_two_recipes() -> None:

@@ -17,6 +17,7 @@ from benchmark.pages.statistics import holm, p_value, separated
 from benchmark.pages.tables import at_equal_steps, gather, ranks
 from benchmark.recording import record
 from tests.pages.hostile import MARKUP, TEXTS, hostile
+from tests.pages.test_objectives import four
 from tests.record_factory import made, save, suites
 
 
@@ -44,10 +45,17 @@ def sources(records: Path) -> site.Sources:
 def made_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of made-up suites and of records that say all that a record must not be able to do."""
     folder = tmp_path_factory.mktemp("site")
-    records = [*suites(), made(2.0, model="unet_mini", seed=0, dataset="natural8"), made(1.0, recipe="smoke", ranked=False)]
+    records = [*suites(), *four(), made(2.0, model="unet_mini", seed=0, dataset="natural8"), made(1.0, recipe="smoke", ranked=False)]
     save([*records, *(hostile(text, layout=f"odd_{place}") for place, text in enumerate(TEXTS))], folder / "leaderboard" / "records")
     site.build(sources(folder / "leaderboard" / "records"), folder / "site")
     return folder / "site"
+
+
+def test_recipes_that_differ_in_their_objective_stand_in_one_table_of_the_results(made_site: Path) -> None:
+    shown = (made_site / "results.html").read_text(encoding="utf-8")
+    table = shown[shown.index('<article class="text" id="objectives">') :]
+    assert table.index("mini_control") < table.index("mini_noise") < table.index("mini_data") < table.index("mini_flow_matching")
+    assert "gap: higher than mini_noise, shown" in table and "claimed, and the verdict" in table
 
 
 def test_every_link_leads_somewhere(made_site: Path) -> None:

@@ -15,7 +15,7 @@ from benchmark.pages import plots, prose
 from benchmark.pages.answers import in_short
 from benchmark.pages.experiment_pictures import picture
 from benchmark.pages.experiments import told
-from benchmark.pages.page import experiment
+from benchmark.pages.page import experiment, objectives
 from benchmark.pages.report.inside import Analyses
 from benchmark.pages.report.page import Material
 from benchmark.pages.site import front, libraries, markdown, paper, row, view
@@ -108,11 +108,11 @@ class _Site:
         libraries.copy(self.out)
         for name in STATIC:
             shutil.copyfile(Path(__file__).parent / "static" / name, self.out / name)
-        self._results()
-        self._rows(progress)
         standing = self.marks.standing(self.records)
         analysed = Analyses(standing, self.sources.leaderboard)
         numbers = analysed.numbers()
+        self._results(markdown.html(objectives(standing, numbers), {}))
+        self._rows(progress)
         self._page("index", "index.html.j2", **front.page(standing, self.sections, self.pages, self.gallery, numbers))
         self._page("claims", "text.html.j2", title="Claims", body=self._claims(standing, numbers))
         material = Material.gather(standing, self.published, analysed)
@@ -137,7 +137,8 @@ class _Site:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{call}({words});\n", encoding="ascii")
 
-    def _results(self) -> None:
+    def _results(self, beside: str) -> None:
+        """Write the page of the boards; `beside` is the HTML of the tables whose rows are recipes."""
         index = []
         for section in self.sections:
             for table in section.tables:
@@ -152,7 +153,7 @@ class _Site:
             for path, one in self.pages.series.items()
             if not _ranked(one)
         ]
-        self._page("results", "results.html.j2", sections=index, fields=FIELDS, unranked=unranked)
+        self._page("results", "results.html.j2", sections=index, fields=FIELDS, unranked=unranked, objectives=beside)
         every = [[path, self._section_of(path), row.title(one)] for path, one in self.pages.series.items()]
         self._script("data/rows.js", "bench.put", "rows", every)
         quantiles = [t_quantile(freedom) for freedom in range(1, max([2, *(len(one.runs) for one in self.pages.series.values())]))]
