@@ -21,20 +21,17 @@ from benchmark.recording.record import METRIC_VERSION, Record, mean
 FIELDS = ("prediction", "weighting", "noise_schedule", "min_snr_gamma")
 TITLES = (
     "recipe",
-    "estimates",
-    "weighed by",
-    "schedule",
     "PSNR train, dB",
     "PSNR test, dB",
     "gap, dB",
     "gap not clipped, dB",
     "gap − first row, equal steps",
     "not clipped, equal steps",
-    "gap − first row, equal PSNR train",
     "PSNR test − first row, equal steps",
+    "gap − first row, equal PSNR train",
     "claimed, and the verdict",
 )
-WORDS = (*range(4), len(TITLES) - 1)  # columns of words
+WORDS = (0, len(TITLES) - 1)  # columns of words
 THAN = {"lower": "lower than", "higher": "higher than", "equal": "as of", "not lower": "not lower than"}
 
 
@@ -50,6 +47,11 @@ class Objective(NamedTuple):
     def weighed_by(self) -> str:
         """The weighting in words."""
         return f"min-SNR, gamma {self.min_snr_gamma:g}" if self.weighting == "min_snr" else self.weighting
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """What is estimated, along which schedule, and weighed by what, in two short lines."""
+        return f"{self.prediction}, {self.noise_schedule},", f"by {self.weighed_by}"
 
 
 @dataclass(frozen=True)
@@ -119,17 +121,13 @@ def verdicts(line: Line, judged: Sequence[Judged]) -> list[str]:
 
 def cells(line: Line, judged: Sequence[Judged]) -> list[list[str]]:
     """Return the cells of a row, each a list of lines, in plain text; `judged` are the comparisons of the claims."""
-    objective = line.objective
     return [
-        [line.recipe],
-        [objective.prediction],
-        [objective.weighed_by],
-        [objective.noise_schedule],
+        [line.recipe, *line.objective.lines],
         estimate_lines(line.psnr_train),
         estimate_lines(line.psnr_test),
         estimate_lines(line.psnr_gap),
         estimate_lines(line.unclipped),
-        *(paired_lines(one) if one else [NONE] for one in (line.equal_steps, line.unclipped_steps, line.equal_fit, line.test_steps)),
+        *(paired_lines(one) if one else [NONE] for one in (line.equal_steps, line.unclipped_steps, line.test_steps, line.equal_fit)),
         verdicts(line, judged) or [NONE],
     ]
 

@@ -81,14 +81,15 @@ def objectives(records: Sequence[Record], numbers: Numbers | None = None) -> str
     right = [place not in WORDS for place in range(len(TITLES))]
     said = (
         "One budget, one set of images, the same noisy images at the same noise levels: the recipes differ in what the network estimates, "
-        "how its error weighs by noise level, and how the levels of training are spread. Differences are against the first row, paired "
+        "how the levels of training are spread, and by which quantity its error is weighed. Differences are against the first row, paired "
         "by seed, with 95% intervals that are not corrected; the verdicts are those of the claims that were declared, corrected within "
         "their suite."
     )
     parts = []
     for one in found:
         rows = [[_cell(cell) for cell in cells(line, judged)] for line in one.lines]
-        parts.append(f"## {escaped(one.title)}\n\n{said}\n\n{markdown_table([*map(escaped, TITLES)], rows, right)}")
+        about = "" if parts else f"{said}\n\n"
+        parts.append(f"## {escaped(one.title)}\n\n{about}{markdown_table([*map(escaped, TITLES)], rows, right)}")
     return "\n\n".join(parts)
 
 

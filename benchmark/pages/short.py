@@ -77,10 +77,9 @@ def _siblings(one: Siblings) -> str:
 
 
 def _line(line: Line) -> list[str]:
-    what = line.objective
     ends = f"<br>{interval(line.psnr_gap)}" if line.psnr_gap.low is not None else ""
     return [
-        f"{escaped(line.recipe)}<br>{escaped(what.prediction)}, {escaped(what.noise_schedule)},<br>by {escaped(what.weighed_by)}",
+        "<br>".join(map(escaped, (line.recipe, *line.objective.lines))),
         plain(line.psnr_gap.mean) + ends,
         plain(line.unclipped.mean),
         _paired(line.equal_steps),

@@ -122,11 +122,10 @@ def _siblings(one: Siblings, *, narrow: bool) -> "Grid":
     titles = ["PSNR\ntrain", "\ntest", "gap\n± sd", "not\nclipped", difference, "equal\nfit", "\nseeds"]
     grid = _empty(f"{one.title}, in dB", ["recipe"], titles)
     for line in one.lines:
-        what = line.objective
         _fill(
             grid,
             [
-                f"{line.recipe}\n{what.prediction}, {what.noise_schedule},\nby {what.weighed_by}",
+                "\n".join((line.recipe, *line.objective.lines)),
                 f"{line.psnr_train.mean:.2f}",
                 f"{line.psnr_test.mean:.2f}",
                 mean_sd(line.psnr_gap).replace(" ± ", "\n± "),

@@ -108,7 +108,7 @@ def test_each_recipe_has_the_verdicts_of_the_claims_about_it() -> None:
     early = [one for one in records if one.row.seed < 9]
     line = next(line for line in siblings(early)[0].lines if line.recipe == "mini_data")
     assert "gap: higher than mini_noise, unfinished" in verdicts(line, of_the_board(judge(early)))
-    (row,) = [line for line in page.objectives(records).splitlines() if line.startswith("| mini_data |")]
+    (row,) = [line for line in page.objectives(records).splitlines() if line.startswith("| mini_data<br>data, linear,<br>by min-SNR")]
     assert "gap: higher than mini_noise, shown<br>" in row and row.count("[") == 8  # an interval in each column of numbers
 
 
