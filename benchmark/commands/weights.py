@@ -137,6 +137,8 @@ def score_loaded(
     from benchmark.training.checkpoint import weights_digest
 
     rescore, metrics, request = wanted(options)
+    if metrics and request:
+        evaluation.check(given.spec, metrics, request, place, display, search)
     folder = place.home / "runs" / f"external-{weights_digest(given.network.state_dict())[:12]}-{given.spec.id}"
     path = folder / "record.json"
     before = record.read(path) if path.exists() else None

@@ -85,7 +85,7 @@ def objectives(records: Sequence[Record], numbers: Numbers | None = None) -> str
         "by seed, with 95% intervals that are not corrected; the verdicts are those of the claims that were declared, corrected within "
         "their suite."
     )
-    parts = []
+    parts: list[str] = []
     for one in found:
         rows = [[_cell(cell) for cell in cells(line, judged)] for line in one.lines]
         about = "" if parts else f"{said}\n\n"

@@ -18,7 +18,7 @@ from benchmark.files import write_bytes
 from benchmark.images import datasets
 from benchmark.images.packing import Packed
 from benchmark.images.subsets import training_indices
-from benchmark.quality import Quality, memorisation, prepare, reference, score, trained_on
+from benchmark.quality import Quality, Reference, memorisation, prepare, reference, score, trained_on
 from benchmark.quality.features import Extractor, extract
 from benchmark.recording import record
 from benchmark.recording.record import Record, Score
@@ -59,6 +59,19 @@ def evaluate_loaded(
     return _scored(folder, spec, wanted, request, place, display, search, drawn)
 
 
+def check(spec: Spec, wanted: Quality, request: Request, place: run.Place, display: Display, search: tuple[Path, ...]) -> None:
+    """Raise UsageError where the samples of a network could not be scored as is wanted: before anything is measured of it."""
+    _prepared(spec, wanted, request, place, display, search)
+
+
+def _prepared(
+    spec: Spec, wanted: Quality, request: Request, place: run.Place, display: Display, search: tuple[Path, ...]
+) -> tuple[Packed, Reference, list[Extractor]]:
+    packed = datasets.load(datasets.packed_name(spec), spec.dataset.config, home=place.home, progress=display.bar("packing"))
+    against = reference(packed, spec.dataset.name, place.home, _trained_on(spec, packed, search))
+    return packed, against, prepare(wanted, request.count, against, place.device)
+
+
 def _scored(
     folder: Path,
     spec: Spec,
@@ -70,9 +83,7 @@ def _scored(
     draw: Callable[[], Samples],
 ) -> Record:
     """Score the samples that `draw` returns, made or read, and write the record of the folder with the numbers in it."""
-    packed = datasets.load(datasets.packed_name(spec), spec.dataset.config, home=place.home, progress=display.bar("packing"))
-    against = reference(packed, spec.dataset.name, place.home, _trained_on(spec, packed, search))
-    extractors = prepare(wanted, request.count, against, place.device)
+    packed, against, extractors = _prepared(spec, wanted, request, place, display, search)
     before = record.read(folder / "record.json")
     drawn = draw()
     kept = folder / "samples" / request.key / "features"

@@ -212,6 +212,8 @@ def test_any_python_callable_is_scored_and_its_code_is_part_of_its_row(
     monkeypatch.setattr("sys.path", ["", *__import__("sys").path])
     Path("grey_denoisers.py").write_text(CODE.format(value=0.0))
     words = ["--recipe", "tiny", *SCORED, "--prediction", "data"]
+    assert main(["evaluate", "--denoiser", "grey_denoisers:grey", *words, "--metrics", "psnr,fd_randconv", "--samples", "5"]) == 2
+    assert "needs at least 10 samples" in capsys.readouterr().err and not list((home / "runs").glob("external-*"))
     made, said = evaluated(capsys, "--denoiser", "grey_denoisers:grey", *words, "--publish", "grey")
     assert "is imported and run here" in " ".join(said.split())
     assert (made.row.model, made.row.layout, made.training.parameters, made.training.forward_flops) == ("grey", "global", 0, 0)
