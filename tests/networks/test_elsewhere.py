@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import benchmark
@@ -125,6 +126,29 @@ def test_a_flow_that_was_trained_here_has_every_number_to_the_last_digit(
     assert made.created == first.created  # PSNR was not asked for again
     again, _ = evaluated(capsys, *words)
     assert again.scores == made.scores and again.psnr == made.psnr
+
+
+def test_a_flow_with_labels_is_scored_with_every_images_own_and_with_no_class(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wrapped, in the official naming: both numbers are those of the run that made the weights; with one label folded in, one of them."""
+    flow = ["recipe.prediction=flow", "recipe.weighting=flow", "recipe.noise_schedule=straight"]
+    named = {"model": "dit_tiny_labels", "layout": "global", "dataset": "digits8", "recipe": "tiny"}
+    own = benchmark.run(benchmark.resolve(**named, subset=16, overrides=flow, registry=[ENTRIES]), device="cpu")
+    ema = load_file(next((home / "runs" / own.id / "checkpoints").glob("*40/ema.safetensors")))
+    torch.save({"ema": {f"module.{name}": value for name, value in ema.items()}}, tmp_path / "theirs.pt")
+    words = ["--weights", str(tmp_path / "theirs.pt"), "--format", "dit", "--layout", "global", "--recipe", "tiny", "--dataset", "digits8"]
+    words += ["--subset", "16", "--registry", str(ENTRIES), "--device", "cpu", "--threads", "1", "--json"]
+    words += [word for one in flow for word in ("--set", one)]
+    made, _ = evaluated(capsys, *words, "--model", "dit_tiny_labels")
+    assert (made.psnr, made.unlabelled, made.metric_version) == (own.psnr, own.unlabelled, record.LABELS_VERSION)
+    assert made.data.labels_sha256 == own.data.labels_sha256 and own.psnr != own.unlabelled.psnr
+    assert main(["evaluate", *words, "--model", "dit_tiny_labels", "--label", "3"]) == 2
+    captured = capsys.readouterr()
+    assert "every image gets its own" in captured.out + captured.err
+    folded, _ = evaluated(capsys, *words, "--model", "dit_tiny", "--label", "10")
+    assert folded.metric_version == record.METRIC_VERSION and folded.unlabelled is None
+    assert folded.psnr.clipped.train == pytest.approx(own.unlabelled.psnr.clipped.train, abs=1e-3)
 
 
 def test_outputs_are_those_of_the_official_sit() -> None:
