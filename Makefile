@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STAMP := .venv/installed
 
-.PHONY: setup demo check test bench storm cluster lock study-natural32 site verify-changed
+.PHONY: setup demo check test bench gpu gpu-check storm cluster lock study-natural32 site verify-changed
 
 setup: $(STAMP)
 
@@ -47,6 +47,15 @@ storm: setup
 bench: setup
 	.venv/bin/python -m tests.perf.speed --write docs/performance.md
 	.venv/bin/python -m pytest -o addopts= tests/perf
+
+# FlexAttention assembled for an H100 (sm_90), without one: every rule of the registry, both passes, bf16 and fp32; minutes.
+gpu-check: setup
+	.venv/bin/python -m pytest -q -s -n 0 -o addopts= tests/gpu/compiled_for_sm90.py
+
+# On a machine with a GPU: is it right, how fast is it, and the study on natural32, in half an hour; again: on from there. It writes
+# docs/performance-gpu.md. Without a GPU it says so (exit code 3 of the script).
+gpu: setup
+	.venv/bin/python -m tests.gpu.measure --write docs/performance-gpu.md
 
 # The suite mini on a Ray cluster of three nodes on this machine, one of them killed, against the local engine; minutes.
 cluster: setup

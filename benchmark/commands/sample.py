@@ -30,7 +30,7 @@ def add_sample(verbs: Any) -> None:
         sample,
         "draw images from a finished run; the same command again resumes it",
         "bench sample 1a2b3c4d5e6f --count 64 --grid samples.png",
-        "bench sample 1a2b3c4d5e6f --count 50000 --sampler ancestral --batch 512 --device cuda",
+        "bench sample 1a2b3c4d5e6f --count 50000 --sampler ancestral --batch 512 --device cuda --precision bf16",
         "bench sample 1a2b3c4d5e6f --publish",
         "bench sample 1a2b3c4d5e6f --count 1024 --sampler ddim --sampling-steps 100 --eta 0.5 --noise-seed 1",
     )

@@ -1,0 +1,79 @@
+"""What `make gpu` found, as docs/performance-gpu.md; and what that page says before any GPU was there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.gpu.speed import LEAST
+
+HEAD = "# Performance and correctness on a GPU\n\nWritten by `make gpu` (`python -m tests.gpu.measure`)."
+NOTHING = """
+**Nothing has run on a GPU yet**, neither this script on one nor any row of the leaderboard. What is known without one is in
+[training.md](training.md#on-a-gpu-what-holds-and-what-has-run); `make gpu-check` assembles the attention kernels for an H100, without one.
+
+On a machine with a GPU, `make gpu` takes up to half an hour and, given again, goes on where it was:
+
+1. correctness: the checks of [tests/gpu/correctness.py](../tests/gpu/correctness.py), each with a figure. On a CPU the same checks
+   are `python -m tests.gpu.measure --device cpu`, which proves the script and nothing about a GPU;
+2. speed: whole training steps in images a second beside a plain DiT, and attention kernels side by side;
+3. the study on natural32, where its images are there (`bench data add natural32 --root PATH`).
+
+Where there is no GPU it says so in one sentence and ends with exit code 3.
+"""
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """Return the page of what was found, in the words of `measure`; of nothing, what is to be done."""
+    if not found:
+        return f"{HEAD}\n{NOTHING}"
+    lines = [HEAD, "", f"{found['device']}, PyTorch {found['torch']}, commit {found['commit']}, {found['date']}."]
+    return "\n".join([*lines, *_correctness(found), *_speed(found), *_study(found), ""])
+
+
+def _correctness(found: Mapping[str, Any]) -> list[str]:
+    checks = found.get("correctness", {})
+    rows = [f"| {name} | {'yes' if one['holds'] else '**no**'} | {_cell(one['said'])} |" for name, one in checks.items()]
+    return ["", "## Correctness", "", *(["| check | holds | found |", "|-|-|-|", *rows] if rows else ["Not run."])]
+
+
+def _speed(found: Mapping[str, Any]) -> list[str]:
+    steps, layers = found.get("steps", []), found.get("layers", [])
+    lines = ["", "## Training steps", ""]
+    if not steps:
+        return [*lines, "Not run."]
+    lines += ["| model | layout | type | compiled | batch | images/s | at least | attention |", "|-|-|-|-|-|-|-|-|"]
+    for one in steps:
+        least = LEAST.get((one["model"], one["layout"])) if one["precision"] == "bf16" else None
+        missed = " (missed)" if least and one["images_per_second"] < least else ""
+        lines.append(
+            f"| {one['model']} | {one['layout']} | {one['precision']} | {_cell(one['compiled'])} | {one['batch']} | "
+            f"{one['images_per_second']:,.0f} | {f'{least:,}{missed}' if least else ''} | {_cell(one['kernels'])} |"
+        )
+    lines += ["", "The least is arithmetic for an H100. 0 images/s: that way failed, with the error named.", "", "## Windows", ""]
+    lines += [
+        "Forward, and with the backward pass, ms; 32 x 32 tokens, 4 heads of 64, 8 images.",
+        "",
+        "| window | type | kernels |",
+        "|-|-|-|",
+    ]
+    for one in layers:
+        times = "; ".join(f"{name} {forward:.2f}, {both:.2f}" for name, (forward, both) in one["milliseconds"].items())
+        lines.append(f"| {one['window']} | {one['precision']} | {times} |")
+    return lines
+
+
+def _study(found: Mapping[str, Any]) -> list[str]:
+    study = found.get("study", {})
+    lines = ["", "## The study on natural32", "", _cell(study.get("said", "Not run."))]
+    if rows := study.get("rows", []):
+        lines += ["", "| layout | N | PSNR train | PSNR test | gap, dB | training, s | scoring, s |", "|-|-|-|-|-|-|-|"]
+        lines += [
+            f"| {one['layout']} | {one['subset']:,} | {one['psnr_train']:.2f} | {one['psnr_test']:.2f} | {one['psnr_gap']:.2f} | "
+            f"{one['training']:.0f} | {one['scoring']:.0f} |"
+            for one in rows
+        ]
+    return lines
+
+
+def _cell(text: str) -> str:
+    """Return text that breaks no table."""
+    return " ".join(text.split()).replace("|", "/")[:400]
