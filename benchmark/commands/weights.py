@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from benchmark.run import Place
     from benchmark.running.progress import Display
 
-FORMATS = ("dit", "unet", "sit", "diversedit", "bias_free")  # of networks.weights.Format, which imports torch
+# Of networks.weights.Format and declaring.recipe.Convention, which import more than a list of flags should.
+FORMATS = ("dit", "unet", "sit", "diversedit", "bias_free")
+CONVENTIONS = ("here", "sit", "repa", "improved_cosine", "edm", "sigma", "residual")
 
 
 def weights_flags(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +49,7 @@ def weights_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--convention",
-        choices=("here", "sit", "repa", "improved_cosine", "edm", "sigma", "residual"),
+        choices=CONVENTIONS,
         help="how it takes image and time, where not as its format's release: noisy images of the linear schedule and its steps (here), "
         "the straight path of SiT or of REPA and DiverseDiT, improved-diffusion's cosine schedule, within EDM's preconditioning; as a "
         "denoiser that is told sigma and returns the image, or the residual of images in [0, 1]",

@@ -85,7 +85,7 @@ def test_a_network_that_knows_whole_steps_alone_is_refused_before_it_trains(home
     check_trainable(benchmark.resolve(**names | {"model": "wiener"}, subset=6, overrides=["recipe.noise_schedule=cosine"], registry=places))
 
 
-@pytest.mark.parametrize("model", ["dit_mini", "dit_mini_gpsa", "dit_mini_diverse", "unet_mini", "unet_simple"])
+@pytest.mark.parametrize("model", ["dit_mini", "dit_mini_gpsa", "dit_mini_diverse", "unet_mini", "unet_simple", "bf_cnn"])
 def test_every_kind_of_network_of_the_registry_can_be_scored_along_another_schedule(model: str) -> None:
     names = {"model": model, "layout": "global", "dataset": "dead_leaves8", "recipe": "mini_flow_matching"}
     check_trainable(benchmark.resolve(**names, subset=16))
