@@ -123,7 +123,7 @@ def scores(where: Where) -> str:
     exact = _Double(copy.deepcopy(network).to(CPU).double())
     there = squared_errors(exact, splits(where.images[:4].cpu(), where.images[4:8].cpu(), 4, 0), steps=5)
     off = max(abs(decibel(float(a[0].mean())) - decibel(float(b[0].mean()))) for a, b in zip(here, there, strict=True))
-    assert off < 1e-3, f"PSNR is off by {off:.1e} dB"
+    assert off < 1e-4, f"PSNR is off by {off:.1e} dB"
     return f"PSNR off by {off:.0e} dB"
 
 
