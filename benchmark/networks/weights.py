@@ -31,7 +31,7 @@ OFFICIAL: dict[Format, Convention] = {  # of the released weights
     "bias_free": "residual",
 }
 HEADS = ("module", "model")  # what may hold a whole network
-TRAINING_ONLY = ("projectors.", "multiple_projectors.", "multiple_diff_projectors.", "ap_head.", "teacher_head.")
+TRAINING_ONLY = ("projectors.", "multiple_projectors.", "multiple_diff_projectors.", "ap_head.", "teacher_head.", "factorization_head.")
 LABELS = {
     "dit": ("y_embedder.embedding_table.weight", "t_embedder.mlp.2.bias"),
     "sit": ("y_embedder.embedding_table.weight", "t_embedder.mlp.2.bias"),

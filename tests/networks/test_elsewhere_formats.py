@@ -110,7 +110,11 @@ def test_a_file_is_scored_by_the_rule_it_was_trained_by(
 ) -> None:
     network = wide(model, *(["model.learned_variance=True"] if learned else []))
     state = network.state_dict()
-    heads = {"projectors.0.0.weight": torch.zeros(2, 2), "ap_head.bias": torch.zeros(2)} if form == "diversedit" else {}
+    heads = (
+        {"projectors.0.0.weight": torch.zeros(2, 2), "ap_head.bias": torch.zeros(2), "factorization_head.a.bias": torch.zeros(2)}
+        if form == "diversedit"
+        else {}
+    )
     plain = {"unet": state, "dit": {f"model.{name}": value for name, value in state.items()}}  # as EDMPrecond names its network
     torch.save(plain.get(form) or {"ema": state | heads, "model": {k: 0 * v for k, v in state.items()}, "steps": 40}, tmp_path / "w.pt")
     given = ["--weights", str(tmp_path / "w.pt"), "--format", form, "--model", model, "--label", "1", *words]
