@@ -21,7 +21,7 @@ def place_of(options: argparse.Namespace) -> "Place":
     """Return the place of a run, and set torch up for reproducible numbers."""
     from benchmark.networks.numerics import set_up
     from benchmark.run import Place
-    from benchmark.running.environment import choose_device
+    from benchmark.running.environment import choose_device, keep_memory
     from benchmark.running.place import strict_on
     from benchmark.running.processes import own_device
 
@@ -34,6 +34,7 @@ def place_of(options: argparse.Namespace) -> "Place":
     asked = getattr(options, "deterministic", None)
     deterministic = strict_on(device) if asked is None else asked
     set_up(options.threads, home() / "runs" / "compiled", strict=deterministic)
+    keep_memory()
     return Place(
         home=home(),
         records=records_of(options),

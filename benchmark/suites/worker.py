@@ -151,11 +151,12 @@ def _run(order: Order, search: tuple[Path, ...], records: Path) -> Made:
 def _place(order: Order, records: Path) -> "Place":
     """Return where the row runs on this node: the shared directory, or the node's own."""
     from benchmark.networks.numerics import set_up
-    from benchmark.running.environment import choose_device
+    from benchmark.running.environment import choose_device, keep_memory
     from benchmark.running.place import Place, strict_on
 
     where, device = Path(order.home) if order.home else home(), choose_device(order.device)
     set_up(order.threads, where / "runs" / "compiled", strict=strict_on(device))
+    keep_memory()
     return Place(
         home=where,
         records=records,
