@@ -182,7 +182,7 @@ def _holder(folder: Path) -> str | None:
     names = sorted(path for path in (folder / "lease").glob("[0-9]*.json"))
     try:
         held = json.loads(names[-1].read_text()) if names else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return f"its lease {names[-1].name} is damaged: it is taken over after a minute without a sign of life"
     if not isinstance(held, dict) or not held or held.get("released"):
         return None

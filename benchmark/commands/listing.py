@@ -109,22 +109,22 @@ def _list_runs(options: argparse.Namespace) -> int:
 def _gap_and_state(folder: Path, steps: int) -> tuple[str, str]:
     """Return the gap in dB of a finished run, '' of another, and how far a run is."""
     try:
-        return f"{json.loads((folder / 'record.json').read_text(encoding='utf-8'))['psnr_gap']:.3f}", "finished"
+        return f"{json.loads((folder / 'record.json').read_text(encoding='utf-8-sig'))['psnr_gap']:.3f}", "finished"
     except FileNotFoundError:
-        saved = sorted(path.name for path in (folder / "checkpoints").glob("[0-9]*"))
+        saved = sorted(path.name for path in (folder / "checkpoints").glob("[0-9]*") if path.name.isdecimal())
         return "", f"step {int(saved[-1])} of {steps}" if saved else "begun"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "", "finished, its record is damaged"
 
 
 def _recorded() -> dict[str, Counter[str]]:
     """Return how many records every name of an axis has, from where they lie: recipe/dataset/model-layout-nN-sK.json."""
     found: dict[str, Counter[str]] = {axis: Counter() for axis in registry.FOLDERS}
-    for path in (home() / "leaderboard" / "records").glob("*/*/*.json"):
+    for path in (home() / "leaderboard" / "records").glob("*/*/[!.]*.json"):
         try:
-            spec = json.loads(path.read_text(encoding="utf-8"))["spec"]
+            spec = json.loads(path.read_text(encoding="utf-8-sig"))["spec"]
             names = {axis: str(spec[axis]["name"]) for axis in ("model", "layout", "dataset", "recipe")}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # `bench check` names it
         for axis, name in names.items():
             found[axis][name] += 1

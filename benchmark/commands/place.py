@@ -92,6 +92,6 @@ def _record_of(name: str, records: Path) -> "tuple[Path, Record] | None":
 
 def _id_in(path: Path) -> str:
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["id"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(path.read_text(encoding="utf-8-sig"))["id"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""

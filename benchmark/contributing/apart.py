@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.contributing.check import Outcome, Verdict, outcomes, walk
-from benchmark.contributing.check_record import Codes
+from benchmark.contributing.check_record import Known
 from benchmark.errors import raised
 from benchmark.files import home as default_home
 from benchmark.files import importing
@@ -27,10 +27,10 @@ def check(
     """Do what `benchmark.contributing.check.check` does, with every entry's code in another process."""
     where, found = home or default_home(), list(walk(paths))
     request = {"search": [str(root) for root in search], "light": light, "compiled": compiled, "home": str(where)}
-    codes = Codes(search)
+    known = Known(search, where)
     entries = _of_entries([path for path, _ in found if path.suffix == ".gin"], request)
     return [
-        next(entries) if path.suffix == ".gin" else Verdict(path, tuple(outcomes(path, records, search, where, codes=codes)))
+        next(entries) if path.suffix == ".gin" else Verdict(path, tuple(outcomes(path, records, search, where, known=known)))
         for path, records in found
     ]
 

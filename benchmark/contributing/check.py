@@ -48,9 +48,9 @@ def check(
     `light` leaves out what needs a network's weights; `compiled` tries torch.compile too; `home` holds the packed images.
     """
     where = home or default_home()
-    codes = check_record.Codes(search)
+    known = check_record.Known(search, where)
     return [
-        Verdict(path, tuple(outcomes(path, records, search, where, light=light, compiled=compiled, codes=codes)))
+        Verdict(path, tuple(outcomes(path, records, search, where, light=light, compiled=compiled, known=known)))
         for path, records in walk(paths)
     ]
 
@@ -63,21 +63,24 @@ def outcomes(
     *,
     light: bool = False,
     compiled: bool = False,
-    codes: check_record.Codes | None = None,
+    known: check_record.Known | None = None,
 ) -> Iterator[Outcome]:
     """Hold one file to its contract, rule by rule; `records` is the folder that a record was found under."""
     entry = path.suffix == ".gin"
     yield from _outcomes(
         _entry_rules(path, search, light, compiled, home)
         if entry
-        else check_record.rules(path, records, home, codes or check_record.Codes(search))
+        else check_record.rules(path, records, known or check_record.Known(search, home))
     )
 
 
 def look(paths: list[Path], search: tuple[Path, ...], home: Path) -> list[Verdict]:
     """Say what is wrong with entries as far as their text and that of their modules tell: nothing of theirs is run."""
+    known = check_record.Known(search, home)
     return [
-        Verdict(path, tuple(_outcomes(_static_rules(path)) if path.suffix == ".gin" else outcomes(path, records, search, home)))
+        Verdict(
+            path, tuple(_outcomes(_static_rules(path)) if path.suffix == ".gin" else outcomes(path, records, search, home, known=known))
+        )
         for path, records in walk(paths)
     ]
 

@@ -2,34 +2,77 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmark.declaring import closure, registry
 from benchmark.declaring.equivalence import Standing, family_name, standing
-from benchmark.declaring.spec import AXES
+from benchmark.declaring.row import Row
+from benchmark.declaring.spec import AXES, Half
 from benchmark.errors import BenchError, NotRun
+from benchmark.images import manifest
+from benchmark.images.manifest import Manifest
 from benchmark.recording import record
 from benchmark.recording.record import Record
 
 Rules = Iterator[tuple[str, Callable[[], str]]]
 
 
-class Codes:
-    """What the code of records is to the code that is here, found out once for all that are alike."""
+class Given(NamedTuple):
+    """The digests of the training and of the test images of a row, and how many the latter are."""
 
-    def __init__(self, search: tuple[Path, ...]) -> None:
+    train: str
+    test: str
+    tests: int
+
+
+class Known:
+    """What many records share, found out once: what their code is to the code that is here, and which images they are of."""
+
+    def __init__(self, search: tuple[Path, ...], home: Path) -> None:
         self._folders = [root / registry.FOLDERS[axis] for root in search if root != registry.STOCK for axis in AXES]
-        self._found: dict[tuple[str, ...], Standing] = {}
+        self._home = home
+        self._codes: dict[tuple[str, ...], Standing] = {}
+        self._pinned: dict[str, str | None] = {}
+        self._here: dict[str, tuple[Manifest, str] | None] = {}
+        self._given: dict[tuple[str, int, int, str | None], Given] = {}
 
     def standing(self, made: Record) -> Standing:
         """Say what a record's code is to this code."""
         key = (made.code, family_name(made.spec), *closure.family_of(made.spec, AXES).values())
-        if key not in self._found:
-            self._found[key] = standing(made.code, made.spec, AXES, self._folders)
-        return self._found[key]
+        if key not in self._codes:
+            self._codes[key] = standing(made.code, made.spec, AXES, self._folders)
+        return self._codes[key]
+
+    def pinned(self, name: str) -> str | None:
+        """Return the digest of the manifest that is pinned under a name, None where there is none."""
+        if name not in self._pinned:
+            found = manifest.read(manifest.pin(self._home, name))
+            self._pinned[name] = found and found.digest
+        return self._pinned[name]
+
+    def here(self, name: str) -> tuple[Manifest, str] | None:
+        """Return the manifest of the images of that name that are here, and its digest; None where there are none."""
+        if name not in self._here:
+            found = manifest.read(manifest.beside(self._home, name))
+            there = found and (manifest.packed_folder(self._home, name) / "images.npy").exists()
+            self._here[name] = (found, found.digest) if found and there else None
+        return self._here[name]
+
+    def given(self, described: Manifest, row: Row, half: Half | None) -> Given:
+        """Return the digests of the images that manifest and seed give a row."""
+        key = (row.dataset, row.subset, row.seed, half)
+        if key not in self._given:
+            from benchmark.images.packing import Packed, open_images  # numpy, which a look at records does without
+            from benchmark.images.subsets import subset
+
+            packed = Packed(open_images(self._home, described), described, manifest.read_ids(self._home, described))
+            found = subset(packed, row.dataset, row.subset, row.seed, half)
+            self._given[key] = Given(found.digest, found.test_digest, len(found.test))
+        return self._given[key]
 
 
-def rules(path: Path, records: Path | None, home: Path, codes: Codes) -> Rules:
-    """Yield the rules of the record at `path`, found under the folder `records`; the images are those under `home`."""
+def rules(path: Path, records: Path | None, known: Known) -> Rules:
+    """Yield the rules of the record at `path`, found under the folder `records`."""
     read: list[Record] = []
 
     def valid() -> str:
@@ -40,8 +83,8 @@ def rules(path: Path, records: Path | None, home: Path, codes: Codes) -> Rules:
 
     yield "record", valid
     if read:
-        yield "images", lambda: check_images(read[0], home)
-        yield "code", lambda: check_code(codes.standing(read[0]))
+        yield "images", lambda: check_images(read[0], known)
+        yield "code", lambda: check_code(known.standing(read[0]))
         yield "errors", lambda: check_errors(read[0], path)
 
 
@@ -66,38 +109,25 @@ def check_code(found: Standing) -> str:
     return found
 
 
-def check_images(made: Record, home: Path) -> str:
+def check_images(made: Record, known: Known) -> str:
     """Raise BenchError where a record's images are not those that the manifest and the seed give; NotRun where nobody can tell."""
-    from benchmark.images import manifest
-
     name, said = made.row.dataset, made.data.manifest_sha256
     if made.overrides:
         raise NotRun("it was changed with overrides, and its images may have been generated for it alone")
-    pinned = manifest.read(manifest.pin(home, name))
-    if pinned and pinned.digest != said:
+    if (pinned := known.pinned(name)) and pinned != said:
         raise BenchError(
-            f"its images are those of another manifest ({said[:12]}) than data/{name}.json ({pinned.digest[:12]}): it compares with "
+            f"its images are those of another manifest ({said[:12]}) than data/{name}.json ({pinned[:12]}): it compares with "
             "no record of the pinned images. Remove it, or run its row on these."
         )
-    here = manifest.read(manifest.beside(home, name))
-    if here is None or not (manifest.packed_folder(home, name) / "images.npy").exists():
+    if (here := known.here(name)) is None:
         raise NotRun(f"the images of '{name}' are not here")
-    if here.digest != said:
-        raise NotRun(f"the images of '{name}' here are others ({here.digest[:12]}) than the record's ({said[:12]})")
-    from benchmark.images import labels  # numpy, which a look at records does without
-    from benchmark.images.packing import Packed, open_images
-    from benchmark.images.subsets import subset
-
-    found = labels.read(home, here) if made.data.labels_sha256 else None
-    packed = Packed(open_images(home, here), here, manifest.read_ids(home, here), found)
-    given = subset(packed, name, made.row.subset, made.row.seed, made.half)
-    for what, mine, wanted in (
-        ("training images", made.data.train_sha256, given.digest),
-        ("test images", made.data.test_sha256, given.test_digest),
-        ("labels", made.data.labels_sha256, given.labels_digest),
-    ):
-        if wanted is not None and mine != wanted:
+    described, digest = here
+    if digest != said:
+        raise NotRun(f"the images of '{name}' here are others ({digest[:12]}) than the record's ({said[:12]})")
+    given = known.given(described, made.row, made.half)
+    for what, mine, wanted in (("training", made.data.train_sha256, given.train), ("test", made.data.test_sha256, given.test)):
+        if mine != wanted:
             raise BenchError(
-                f"its {what} ({str(mine)[:12]}) are not those that the manifest and seed {made.row.seed} give ({wanted[:12]})."
+                f"its {what} images ({mine[:12]}) are not those that the manifest and seed {made.row.seed} give ({wanted[:12]})."
             )
-    return f"{made.row.subset:,} training and {len(given.test)} test images, as the manifest and the seed give"
+    return f"{made.row.subset:,} training and {given.tests} test images, as the manifest and the seed give"

@@ -110,7 +110,8 @@ def _checked(run: Path, search: tuple[Path, ...], home: Path) -> Record:
             "changed by overrides" if made.overrides else "of one half of the images" if made.half else "under a recipe that is not ranked"
         )
         raise BenchError(f"The run {run.name} is {why}: it has no row on the board.")
-    for rule in (lambda: check_record.check_images(made, home), lambda: check_record.check_code(check_record.Codes(search).standing(made))):
+    known = check_record.Known(search, home)
+    for rule in (lambda: check_record.check_images(made, known), lambda: check_record.check_code(known.standing(made))):
         try:
             rule()
         except NotRun as reason:

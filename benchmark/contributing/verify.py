@@ -104,9 +104,10 @@ def _reported(path: Path, bench: Bench, made: list[Record]) -> str:
     made.append(one)
     if one.overrides:
         raise BenchError(f"It was changed by overrides ({', '.join(one.overrides)}): such a run has no row.")
+    known = check_record.Known(bench.search, bench.place.home)
     notes = [
-        _noted(check_record.check_images, one, bench.place.home),
-        _noted(check_record.check_code, check_record.Codes(bench.search).standing(one)),
+        _noted(check_record.check_images, one, known),
+        _noted(check_record.check_code, known.standing(one)),
         _noted(check_record.check_errors, one, path),
     ]
     return "; ".join(["the record agrees with itself and the schema", *notes])

@@ -69,9 +69,9 @@ def proofs(project: Path = PROJECT) -> list[Proof]:
 @cache
 def _read(path: Path, changed: int) -> tuple[Proof, ...]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         return tuple(from_json(Proof, one, f"proof {number}") for number, one in enumerate(document.get("proof", []), start=1))
-    except (OSError, ValueError, TypeError) as problem:
+    except (OSError, ValueError, TypeError, RecursionError) as problem:
         raise BenchError(f"The ledger {path} cannot be read: {problem}") from None
 
 

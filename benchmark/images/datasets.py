@@ -66,7 +66,7 @@ def packed_name(spec: Spec) -> str:
 def packed_names(home: Path) -> list[str]:
     """Return the names of every packed or pinned dataset."""
     packed = {path.parent.name for path in (home / "packed").glob("*/manifest.json")}
-    return sorted(packed | {path.stem for path in (home / "data").glob("*.json")})
+    return sorted(packed | {path.stem for path in (home / "data").glob("[!.]*.json")})
 
 
 def status(name: str, home: Path, dataset: Dataset | None = None) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmark.contract import Dataset
 from benchmark.declaring import kinds
-from benchmark.declaring.fields import FieldError, Positive, added, checked, from_json, to_json
+from benchmark.declaring.fields import Positive, added, checked, from_json, to_json
 from benchmark.declaring.registry import FOLDERS, STOCK, entries
 from benchmark.errors import BenchError
 from benchmark.images import manifest
@@ -110,9 +110,9 @@ def _read(path: Path) -> tuple[Distribution, ...]:
     if not path.is_file():
         return ()
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         return tuple(from_json(Distribution, table, f"{path.name}: {title}") for title, table in tables.items())
-    except (OSError, ValueError, FieldError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise BenchError(
             f"{path} cannot be used: {problem}. Mend it: registry/datasets/{FILE} of the project shows how it is written."
         ) from None

@@ -143,7 +143,7 @@ def adding(name: str, *, generated: bool = False) -> str:
 def read(path: Path) -> Manifest | None:
     """Read a manifest, None where there is none; raise BenchError naming what is wrong with a damaged one."""
     try:
-        return from_json(Manifest, json.loads(path.read_text(encoding="utf-8")))
+        return from_json(Manifest, json.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
         return None
     except OSError as problem:

@@ -233,10 +233,10 @@ class Declared:
 def declared(path: Path = FILE) -> Declared:
     """Read the claims; raise BenchError where the file is not what it must be."""
     try:
-        return from_json(Declared, tomllib.loads(path.read_text(encoding="utf-8")), "claims")
+        return from_json(Declared, tomllib.loads(path.read_text(encoding="utf-8-sig")), "claims")
     except (OSError, UnicodeDecodeError) as problem:
         raise BenchError(f"The claims {path} cannot be read: {problem}") from None
-    except (FieldError, tomllib.TOMLDecodeError) as problem:
+    except (ValueError, RecursionError) as problem:
         raise BenchError(f"The claims {path} are not valid: {problem}") from None
 
 

@@ -35,7 +35,7 @@ def published_folder(leaderboard: Path, row: Any) -> Path:
 
 def published(leaderboard: Path, of: Record) -> dict[str, Analysis]:
     """Return the committed analyses of a record by name, without those that were made from other weights."""
-    found = (read(path) for path in sorted(published_folder(leaderboard, of.row).glob("*.json")))
+    found = (read(path) for path in sorted(published_folder(leaderboard, of.row).glob("[!.]*.json")))
     return {one.what: one for one in found if one.weights_sha256 == of.weights_sha256 and one.run == of.id}
 
 
@@ -47,7 +47,7 @@ def numbers(leaderboard: Path, of: Record) -> dict[str, float]:
 def read(path: Path) -> Analysis:
     """Read an analysis; raise BenchError naming the file and the field."""
     try:
-        return from_json(Analysis, json.loads(path.read_text(encoding="utf-8")))
+        return from_json(Analysis, json.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError, RecursionError) as problem:
         raise BenchError(
             f"The analysis {path} is not valid: {problem}. Remove it and make it again: `benchmark.analysis.study.analyse(...)`."

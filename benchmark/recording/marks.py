@@ -73,7 +73,7 @@ def read(leaderboard: Path, records: Sequence[Record]) -> Marks:
     if not path.exists():
         return NONE
     try:
-        found = from_json(_File, tomllib.loads(path.read_text(encoding="utf-8"))).mark
+        found = from_json(_File, tomllib.loads(path.read_text(encoding="utf-8-sig"))).mark
         known = {_key(record) for record in records}
         for mark in found:
             if mark.key not in known:

@@ -50,11 +50,11 @@ def repeats_paper(record: Record) -> bool:
 
 def load(path: Path) -> Published:
     """Read one file of reported values, or every one of a folder; raise where a value is not what it must be."""
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    files = sorted(path.glob("[!.]*.json")) if path.is_dir() else [path]
     works, rows = [], []
     for file in files:
         try:
-            document = json.loads(file.read_text(encoding="utf-8"))
+            document = json.loads(file.read_text(encoding="utf-8-sig"))
             works.append(str(document["source"]))
             rows += [from_json(Reported, row, f"rows[{i}]") for i, row in enumerate(document["rows"])]
         except FileNotFoundError:

@@ -75,7 +75,7 @@ def read(folder: Path) -> Submission:
     try:
         if path.stat().st_size > LARGEST:
             raise BenchError(f"{path} is larger than {LARGEST:,} bytes.")
-        found = from_json(Submission, json.loads(path.read_text(encoding="utf-8")))
+        found = from_json(Submission, json.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError, RecursionError) as problem:
         raise BenchError(f"The submission {path} is not valid: {problem}. Write it anew.") from None
     if found.name != folder.name:

@@ -75,7 +75,7 @@ def of_record(leaderboard: Path, of: Record) -> Verification | None:
 def read(path: Path) -> Verification:
     """Read a verification; raise BenchError naming the file and the field."""
     try:
-        return from_json(Verification, json.loads(path.read_text(encoding="utf-8")))
+        return from_json(Verification, json.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError, RecursionError) as problem:
         raise BenchError(f"The verification {path} is not valid: {problem}. Remove it and verify the row again.") from None
 

@@ -292,13 +292,13 @@ def _free(number: int, holder: dict[str, Any], alone: bool) -> bool:
 
 
 def _numbered(files: Files) -> list[str]:
-    return sorted(name for name in files.names() if name.endswith(".json") and name.partition(".")[0].isdigit())
+    return sorted(name for name in files.names() if name.endswith(".json") and name.partition(".")[0].isdecimal())
 
 
 def _parse(content: bytes) -> dict[str, Any]:
     try:
         document = json.loads(content)
-    except ValueError:  # half of it, on a file system without hard links: the next look tells
+    except (ValueError, RecursionError):  # half of it, on a file system without hard links: the next look tells
         return {}
     return document if isinstance(document, dict) else {}
 

@@ -113,7 +113,7 @@ def _read(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise BenchError(f"{path} is damaged: {problem}. Remove the folder {path.parent} and sample again.") from None
     if not isinstance(document, dict):
         raise BenchError(f"{path} holds no description of samples. Remove the folder {path.parent} and sample again.")

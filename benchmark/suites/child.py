@@ -75,5 +75,5 @@ def ended(code: int | None, out: str, errors: str) -> Ended:
     try:
         result = json.loads(out)
         return Ended(str(result["record"]), float(result["psnr_gap"]), errors)
-    except (ValueError, KeyError, TypeError) as problem:
+    except (ValueError, KeyError, TypeError, RecursionError) as problem:
         return Ended(None, None, errors, f"its result cannot be read: {problem}")

@@ -83,7 +83,7 @@ def resumable(spec: Spec, place: Bench) -> bool:
     """Tell whether a reproduction that was stopped, or finished, is by this very code."""
     try:
         return bool(json.loads((place.folder(spec) / "spec.json").read_text(encoding="utf-8"))["code"] == spec.code)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -133,8 +133,11 @@ def gather(suite: str, rows: Sequence[Row], home: Path, committed_in: Path, publ
 
 def _read_verdict(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+        raise ValueError("it is no table")
+    except (OSError, ValueError, RecursionError):
         raise BenchError(
             f"There is no verdict at {path}. `dvc repro`, or `benchmark.suites.reproduce.reproduce(...)` of the row, writes it."
         ) from None

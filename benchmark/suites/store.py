@@ -223,6 +223,6 @@ def _present(folder: Path) -> list[str]:
 def _is_json(path: Path) -> bool:
     try:
         json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True

@@ -60,7 +60,9 @@ class Task:
     def look(self) -> None:
         """Read how far the run is from the end of its metrics.jsonl."""
         for line in _last_lines(self.folder / "metrics.jsonl"):
-            with suppress(ValueError, KeyError, TypeError):  # cut short by a kill
+            with suppress(
+                ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError
+            ):  # cut short by a kill, or none of ours
                 document = json.loads(line)
                 if self.job and document["time"] < self.began:
                     continue  # of an earlier attempt

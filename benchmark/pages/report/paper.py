@@ -88,8 +88,8 @@ class Paper:
 def paper(path: Path = FILE) -> Paper:
     """Read the declaration, with the shared notes in their places; raise BenchError where it is damaged."""
     try:
-        read = from_json(Paper, tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as problem:
+        read = from_json(Paper, tomllib.loads(path.read_text(encoding="utf-8-sig")))
+    except (OSError, ValueError, TypeError, RecursionError) as problem:
         raise BenchError(f"{path} cannot be read: {problem}") from None
 
     def said(text: str) -> str:

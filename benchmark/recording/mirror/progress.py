@@ -46,7 +46,7 @@ def values_of(line: bytes) -> list[tuple[str, int, float, float]]:
         document = json.loads(line)
         step, seconds = int(document["step"]), float(document["time"])
         return [(key, step, float(value), seconds) for key, value in document["metrics"].items()]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return []
 
 
@@ -62,7 +62,7 @@ def cut(run_dir: Path) -> str:
 
 def analyses_of(run_dir: Path) -> dict[str, str]:
     """Return the JSON files of a run's analyses, each with its digest."""
-    return {path.name: digest(path) for path in sorted((run_dir / analyses.FOLDER).glob("*.json"))}
+    return {path.name: digest(path) for path in sorted((run_dir / analyses.FOLDER).glob("[!.]*.json"))}
 
 
 def count(path: Path) -> int:
@@ -77,6 +77,7 @@ def digest(path: Path) -> str:
 
 def _all(run_dir: Path) -> dict[str, Any]:
     try:
-        return json.loads((run_dir / "tracking.json").read_text())
-    except (OSError, ValueError):
+        found = json.loads((run_dir / "tracking.json").read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    return {store: said for store, said in found.items() if isinstance(said, dict)} if isinstance(found, dict) else {}
