@@ -120,7 +120,7 @@ def facts(home: Path, here: Manifest) -> dict[str, int | str]:
 
 def digest(labels: np.ndarray) -> str:
     """Return the sha256 of the bytes of labels."""
-    return hashlib.sha256(np.ascontiguousarray(labels)).hexdigest()
+    return hashlib.sha256(labels.tobytes()).hexdigest()
 
 
 def checked_labels(name: str, ids: Sequence[str], found: Sequence[int], classes: int) -> np.ndarray:
