@@ -84,7 +84,7 @@ def measure(
     pair = splits(images.train, images.test, most, seed)
     if images.train_labels is not None and images.test_labels is not None:
         both = zip(pair, (images.train_labels, images.test_labels), strict=True)
-        pair = tuple(side._replace(labels=labels[: len(side.images)]) for side, labels in both)
+        pair = tuple(side._replace(labels=labels[: len(side.images)]) for side, labels in both)  # type: ignore[assignment]  # two, as before
     shared = [peer for peer in images.peers if len(peer.images) and peer_pairs]
     without = [] if no_class is None else [_unlabelled(side, no_class) for side in pair]
     sides = [*pair, *(_side(peer, peer_pairs) for peer in shared), *without]
