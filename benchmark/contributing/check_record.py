@@ -47,7 +47,7 @@ class Known:
         """Return the digest of the manifest that is pinned under a name, None where there is none."""
         if name not in self._pinned:
             found = manifest.read(manifest.pin(self._home, name))
-            self._pinned[name] = found and found.digest
+            self._pinned[name] = found.digest if found else None
         return self._pinned[name]
 
     def here(self, name: str) -> tuple[Manifest, str] | None:
