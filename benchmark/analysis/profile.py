@@ -29,6 +29,7 @@ from benchmark.training.step import Labels, Work, draw, prepare, take_step
 
 PARTS = ("data", "forward", "backward", "optimizer", "ema")
 WARM_UP = 2  # steps that are not counted: they compile, choose kernels and make the optimizer's moments
+MOST_STEPS = 10_000
 Progress = Callable[[int, int, str], None]
 
 
@@ -97,6 +98,8 @@ def profile(
     """Take some training steps of a spec and measure them; write a Chrome trace of three more to `trace` if it is given."""
     if steps < 1:
         raise UsageError(f"`steps={steps}` must be at least 1.")
+    if steps > MOST_STEPS:
+        raise UsageError(f"`steps={steps}` must be at most {MOST_STEPS:,}: the median of a few says as much.")
     recipe, device = spec.recipe.config, place.device
     network = build(spec).to(device)
     if isinstance(network, ClosedForm):

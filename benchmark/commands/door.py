@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.commands.flags import command, json_flag, machine_flags, records_flag, registry_flag
+from benchmark.commands.flags import command, json_flag, machine_flags, minutes, records_flag, registry_flag
 from benchmark.commands.output import near, print_json, say
 from benchmark.commands.place import place_of, records_of, run_folder
 from benchmark.declaring import registry
@@ -61,7 +61,7 @@ def add_verify(verbs: Any) -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the weights of the record (default: those of the run that made it)")
     parser.add_argument(
         "--minutes",
-        type=float,
+        type=minutes,
         default=LEVEL_MINUTES,
         metavar="M",
         help=f"train again only what took at most this long where it was made (default: {LEVEL_MINUTES:g})",

@@ -32,6 +32,11 @@ def decibels(text: str) -> float:
     return _bounded(text, 100.0, "dB")
 
 
+def minutes(text: str) -> float:
+    """Read a time of a flag in minutes, from 0 to a year."""
+    return _bounded(text, 366 * 1_440.0, "minutes")
+
+
 def whole(least: int, most: int) -> Callable[[str], int]:
     """Return what reads a whole number of a flag, within bounds."""
 

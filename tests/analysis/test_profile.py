@@ -79,6 +79,7 @@ def test_a_row_is_profiled_without_its_images(home: Path, bench: Bench) -> None:
     ("words", "message"),
     [
         ([*TINY, "--steps", "0", "--attention-kernel", "magic"], "--steps 0 must be at least 1"),
+        ([*TINY, "--steps", "9" * 20], "must be at most 10,000"),
         (["--model", "wiener", "--layout", "global", "--dataset", "dead_leaves8", "--recipe", "mini"], "fitted in closed form"),
         ([*TINY, "--steps", "1", "--trace", "/proc/none/trace.json"], "/proc/none"),
     ],

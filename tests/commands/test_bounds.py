@@ -8,7 +8,7 @@ import torch
 
 from benchmark import cli
 from benchmark.analysis import jacobian, study
-from benchmark.commands.flags import decibels, seconds
+from benchmark.commands.flags import decibels, minutes, seconds
 from benchmark.contract import ImageShape
 from benchmark.errors import BenchError, UsageError
 from benchmark.images.manifest import Manifest
@@ -19,7 +19,7 @@ from tests.conftest import TINY, Bench
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "-1", "1e99", "soon", ""])
 def test_a_time_or_a_difference_is_a_number_within_reason(text: str) -> None:
-    for read in (seconds, decibels):
+    for read in (seconds, minutes, decibels):
         with pytest.raises(argparse.ArgumentTypeError):
             read(text)
 

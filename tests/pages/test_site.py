@@ -13,6 +13,7 @@ from benchmark.errors import BenchError, UsageError
 from benchmark.files import PUBLISHED
 from benchmark.pages import site
 from benchmark.pages.site import markdown, pictures
+from benchmark.pages.site.aside import aside
 from benchmark.pages.statistics import holm, p_value, separated
 from benchmark.pages.tables import at_equal_steps, gather, ranks
 from benchmark.recording import record
@@ -138,6 +139,14 @@ def test_site_is_replaced_whole_and_nothing_else_is(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a site"):
         site.build(sources(records), other)
     assert (other / "thesis.tex").read_text() == "years of work"
+
+
+def test_what_a_killed_building_left_is_removed_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    (tmp_path / ".site.dead.tmp").mkdir()
+    (tmp_path / ".site.dead.tmp" / "index.html").write_text("half")
+    with aside(tmp_path / "site") as living, aside(tmp_path / "site") as other:
+        assert living.is_dir() and other.is_dir() and not (tmp_path / ".site.dead.tmp").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_empty_board_has_a_site(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from benchmark.pages.page import experiment, objectives
 from benchmark.pages.report.inside import Analyses
 from benchmark.pages.report.page import Material
 from benchmark.pages.site import front, libraries, markdown, paper, row, view
+from benchmark.pages.site.aside import aside
 from benchmark.pages.site.pictures import Gallery
 from benchmark.pages.site.view import FIELDS, Pages
 from benchmark.pages.standing import Standing
@@ -64,18 +64,16 @@ def build(sources: Sources, out: Path, progress: Callable[[int, int], None] = la
     """
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MARK).exists())):
         raise UsageError(f"{out} is not a site of this command and would be replaced. Give another folder: `out=DIR`.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp"))
     try:
-        pages = _Site(sources, made).write(progress)
-        made.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        made.rename(out)
+        with aside(out) as room:
+            made = room / "site"
+            made.mkdir()
+            pages = _Site(sources, made).write(progress)
+            if out.exists():
+                out.rename(room / "before")
+            made.rename(out)
     except OSError as problem:
         raise BenchError(f"The site {out} cannot be written: {problem.strerror}. Free space or make the folder writable.") from None
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return pages
 
 
