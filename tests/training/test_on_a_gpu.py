@@ -1,12 +1,14 @@
-"""Steps and scores traced on fake CUDA tensors: every tensor is where it must be, without a GPU. Nothing is computed."""
+"""Steps, scores and samples traced on fake CUDA tensors: every tensor is where it must be, without a GPU. Nothing is computed."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from benchmark.declaring.spec import resolve
+from benchmark.sampling import Request, in_precision, passes
+from benchmark.sampling.samplers import kept_steps, predictor, signal_levels, trajectory
 from benchmark.scoring.psnr import splits, squared_errors
 from benchmark.training.loop import start
 from benchmark.training.step import Work, prepare, take_step
@@ -20,9 +22,21 @@ ROWS = [
 ]
 
 
+def sampled(network: torch.nn.Module) -> torch.Tensor:
+    """Sample as draw_samples does, but for its noise, which the CPU draws, and for a look at the result."""
+    request, x = Request(count=4, sampler="ancestral", steps=2, precision="tf32"), torch.randn(4, 3, 8, 8, device=CUDA)
+    with unset_fake_temporarily():  # the host knows the steps and their levels
+        steps = kept_steps(request.sampler, request.steps)
+        predict = predictor(in_precision(passes(network, request, 3), request.precision, CUDA), steps)
+        levels = signal_levels(steps)
+    with torch.no_grad():
+        *_, last = trajectory(request.sampler, x, predict, levels, lambda: torch.randn_like(x), 0.0)
+    return last
+
+
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 @pytest.mark.parametrize(("model", "layout", "recipe"), ROWS)
-def test_steps_and_scores_stay_on_the_gpu(model: str, layout: str, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_scores_and_samples_stay_on_the_gpu(model: str, layout: str, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = resolve({"model": model, "layout": layout, "dataset": "dead_leaves8", "recipe": recipe}, subset=16, seed=0)
     work = Work(replace(spec.recipe.config, clip=1.0), seed=0, warn=pytest.fail)
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -44,6 +58,8 @@ def test_steps_and_scores_stay_on_the_gpu(model: str, layout: str, recipe: str, 
         loss = take_step(training, images, work)
         network.eval()
         errors = squared_errors(network, splits(images, images, 4, 0), steps=3)
+        sample = sampled(network)
+    assert (sample.device.type, sample.shape) == ("cuda", (4, 3, 8, 8))
     assert loss.device.type == "cuda"
     assert {p.device.type for p in network.parameters()} == {"cuda"}
     assert errors[0].shape == (4, 4, 1, 3)
