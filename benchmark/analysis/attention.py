@@ -39,7 +39,7 @@ def attention_maps(network: nn.Module, x: Tensor, t: Tensor, y: Tensor | None = 
 def visit_maps(network: nn.Module, x: Tensor, t: Tensor, visit: Visit, y: Tensor | None = None) -> None:
     """Show the same maps to `visit(layer, maps)` one layer at a time, so that no two need to be in memory."""
     with _visited(attention_layers(network), visit):
-        network(x, t, y)
+        network(x, t, *(() if y is None else (y,)))
 
 
 @contextmanager

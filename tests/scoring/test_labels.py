@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import benchmark
 from benchmark import run, sampling
 from benchmark.analysis import study
+from benchmark.analysis.attention import attention_maps
 from benchmark.analysis.representations import stages
 from benchmark.contributing import verify
 from benchmark.declaring import registry
@@ -112,6 +113,7 @@ def test_a_run_with_labels_from_its_training_to_guided_samples(home: Path) -> No
     x = scaled(asked)
     with torch.no_grad():
         assert torch.equal(seen(x, torch.full((4,), 500)), raw(x, torch.full((4,), 500), torch.full((4,), 10)))
+    assert len(attention_maps(seen, x, torch.full((4,), 500))) == 2
     assert [name for name, _ in stages(seen)] == ["block 1", "block 2"]
     bench = verify.Bench(place=place, search=registry.roots([ENTRIES]))
     assert "within 0.01 dB" in verify._rescored(made, bench, display)
