@@ -8,6 +8,7 @@ import torch
 from benchmark.contract import Attention, ImageShape
 from registry.backbones.dit import DiT
 from tests.perf import speed
+from tests.perf.bounds import Bound, Parts, parts_alone, section
 from tests.perf.plain_dit import plain
 
 TINY = DiT(hidden=28, depth=2, heads=4)  # heads of 7
@@ -38,6 +39,14 @@ def test_a_ratio_of_medians_in_turn() -> None:
     )
     assert calls == ["few", "many"] * 4
     assert found["many"] > 10 * found["few"]
+
+
+def test_the_parts_of_a_step_add_up_and_say_how_much_faster_it_could_be() -> None:
+    parts = parts_alone(TINY, (Attention(window=3), Attention()), 9, torch.bfloat16, 1, repeat=1)
+    assert min(parts.linear, parts.attention, parts.activation) > 0
+    lines = section([Bound("global", "fp32", Parts(0.3, 0.15, 0.05), 0.8, 4, plain=1.0), Bound("other", "bf16", parts, 1.0, 2)])
+    assert lines[-3] == "| global | fp32 | 300 ms | 150 ms | 50 ms | 500 ms | 800 ms | 5.0 | 2.00x |"
+    assert lines[-2].endswith("| 1000 ms | 2.0 |  |")
 
 
 def test_the_table_and_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys: pytest.CaptureFixture[str]) -> None:

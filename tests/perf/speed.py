@@ -9,10 +9,8 @@ import copy
 import json
 import os
 import platform
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,16 +31,16 @@ from benchmark.running.progress import Display
 from benchmark.training.loop import start
 from benchmark.training.step import Work, prepare, take_step
 from registry.backbones.dit import DiT
+from tests.perf.bounds import Bound, Turn, medians, parts_alone, section
 from tests.perf.plain_dit import PlainStep, plain
 
 SHAPE = ImageShape(3, 32)
+MIDDLE, MIDDLE_BATCH = ImageShape(3, 16), 16  # of the recipe `mid`
 HEADS, SIZE, LAYER_BATCH = 4, 64, 8
 LAYER_BARS = {"bf16": {3: 8.0, 7: 4.0, 13: 2.5}, "fp32": {3: 5.0, 7: 3.0, 13: 2.0}}
-STEP_BARS = {"bf16": {"global": 1.1, "local_head": 1.4}, "fp32": {"global": 1.1, "local_head": 1.3}}
+STEP_BARS = {"bf16": {"global": 1.6, "local_head": 2.0}, "fp32": {"global": 1.25, "local_head": 1.45}}
 USE_BARS = {"bf16": 0.55, "fp32": 0.90}
 TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-
-Turn = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -61,21 +59,6 @@ class Measured:
     def met(self) -> bool:
         """Tell whether the bar is reached."""
         return self.value >= self.bar
-
-
-def medians(turns: dict[str, Turn], repeat: int) -> dict[str, float]:
-    """Return the median seconds of each, taken in turn `repeat` times after one round that does not count.
-
-    CPU seconds on one thread, which other processes disturb least; seconds on the clock on several.
-    """
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    spent: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(repeat + 1):
-        for name, turn in turns.items():
-            began = clock()
-            turn()
-            spent[name].append(clock() - began)
-    return {name: statistics.median(seconds[1:]) for name, seconds in spent.items()}
 
 
 def layers(precision: str, repeat: int) -> Iterator[Measured]:
@@ -172,14 +155,38 @@ def shares(batch: int) -> list[Share]:
     return [*found, Share("everything else", 0.0, rest / sum(spent.values()), None)]
 
 
-def built(model: DiT, layout: str) -> nn.Module:
+def built(model: DiT, layout: str, shape: ImageShape = SHAPE) -> nn.Module:
     """Build the network of a layout, its zero weights drawn too, so that no gradient is zero."""
     torch.manual_seed(0)
-    network = model.build(SHAPE, load(registry.find("layout", layout)).config.place(model.depth))
+    network = model.build(shape, placed(model, layout))
     for parameter in network.parameters():
         if parameter.requires_grad and not parameter.any():
             nn.init.normal_(parameter, std=0.02)
     return network
+
+
+def placed(model: DiT, layout: str) -> tuple[Attention, ...]:
+    """Return the attention of every layer of a model in a layout."""
+    return load(registry.find("layout", layout)).config.place(model.depth)
+
+
+def bounds(found: list[Measured], batch: int, repeat: int) -> list[Bound]:
+    """Measure what bounds the steps that were measured, and a step of the middle size, in both number types."""
+    model, middle = (load(registry.find("model", name)).config for name in ("dit_xs1", "dit_mid"))
+    made = []
+    for one in found:
+        if one.against == "plain DiT":
+            parts = parts_alone(model, placed(model, one.what.split()[-1]), SHAPE.resolution, TYPES[one.precision], batch)
+            made.append(Bound(one.what.split()[-1], one.precision, parts, one.seconds, batch, one.reference_seconds))
+    images = torch.randint(256, (16, MIDDLE.channels, MIDDLE.resolution, MIDDLE.resolution), dtype=torch.uint8)
+    cases = [(layout, precision) for layout in ("global", "local_head") for precision in TYPES]
+    turns = {f"{layout} {precision}": own_turn(middle, layout, images, precision, MIDDLE_BATCH, MIDDLE) for layout, precision in cases}
+    taken = medians(turns, repeat)
+    for layout, precision in cases:
+        parts = parts_alone(middle, placed(middle, layout), MIDDLE.resolution, TYPES[precision], MIDDLE_BATCH)
+        what = f"{layout}, hidden {middle.hidden} on {MIDDLE.resolution} x {MIDDLE.resolution}"
+        made.append(Bound(what, precision, parts, taken[f"{layout} {precision}"], MIDDLE_BATCH))
+    return made
 
 
 def plain_turn(model: DiT, images: torch.Tensor, precision: str, batch: int) -> Turn:
@@ -189,15 +196,15 @@ def plain_turn(model: DiT, images: torch.Tensor, precision: str, batch: int) -> 
     return lambda: step(images, batch)
 
 
-def own_turn(model: DiT, layout: str, images: torch.Tensor, precision: str, batch: int) -> Turn:
+def own_turn(model: DiT, layout: str, images: torch.Tensor, precision: str, batch: int, shape: ImageShape = SHAPE) -> Turn:
     """Return a step of the benchmark's own training."""
     recipe = replace(load(registry.find("recipe", "paper")).config, batch=batch, precision=precision)
-    training, work = start(built(model, layout), recipe), Work(recipe=recipe, seed=0)
+    training, work = start(built(model, layout, shape), recipe), Work(recipe=recipe, seed=0)
     prepare(training.network, work, images.device)
     return lambda: take_step(training, images, work)
 
 
-def page(found: list[Measured], parts: list[Share], repeat: int, batch: int, load: float) -> str:
+def page(found: list[Measured], parts: list[Share], bounded: list[Bound], repeat: int, batch: int, load: float) -> str:
     """Return docs/performance.md."""
     lines = [
         "# Performance",
@@ -237,6 +244,7 @@ def page(found: list[Measured], parts: list[Share], repeat: int, batch: int, loa
             for share in [share_of_pairs(Attention(window=window), SHAPE.resolution, TYPES[precision])]
         ),
         "",
+        *(section(bounded) if bounded else ()),
         "## Where an fp32 step goes",
         "",
         "One step of DiT-XS/1, global, in fp32, by torch's profiler. The last column is what bounds the FLOP/s of the whole.",
@@ -296,7 +304,10 @@ def main(words: list[str] | None = None) -> int:
             [(one.what, one.precision, one.against, f"{one.bar:g}", f"{one.value:.2f}", "yes" if one.met else "no") for one in found],
         )
     if options.write:
-        write_text(options.write, page(found, shares(options.batch), options.repeat, options.batch, load))
+        write_text(
+            options.write,
+            page(found, shares(options.batch), bounds(found, options.batch, options.repeat), options.repeat, options.batch, load),
+        )
     return 0
 
 
