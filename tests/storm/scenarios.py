@@ -39,7 +39,7 @@ def scenarios() -> list[Scenario]:
         Scenario("bench sample", _sample, _trained, sample_result, (1, 20)),
         Scenario("bench evaluate --metrics", _evaluate, _trained, evaluate_result, (1, 16)),
         Scenario("bench analyze", _analyze, _trained, analyze_result, (1, 14)),
-        Scenario("bench data add", _add, _pictures, add_result, (2, 32)),
+        Scenario("bench data add", _add, _pictures, add_result, (2, 48)),
         Scenario("bench leaderboard", lambda home: ["leaderboard"], _trained, leaderboard_result, (1, 18)),
         Scenario("bench sweep", _sweep, _suite, sweep_result, (0, 6)),
     ]
