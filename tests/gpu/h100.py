@@ -43,7 +43,7 @@ PROPERTIES = SimpleNamespace(
 
 
 class Machine(NamedTuple):
-    """A kernel as it was assembled: its name, its size, the shared memory of a block; of a thread its registers and what did not fit into them."""
+    """A kernel as it was assembled: its name and size, the shared memory of a block; of a thread its registers and its stack."""
 
     name: str
     code_bytes: int
