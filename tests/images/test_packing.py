@@ -267,7 +267,8 @@ def test_the_ids_of_very_many_images_lie_beside_the_array(home: Path) -> None:
     images = batches(home / "root", 2100, side=8)
     made = datasets.add("small", BATCHES, home=home, root=home / "root").manifest
     assert made.count == 21_000 > manifest.LISTED and made.ids is None
-    assert set(everything(home)) == {*(f"packed/small/{name}" for name in ("images.npy", "manifest.json", "ids.json")), "data/small.json"}
+    beside = ("images.npy", "manifest.json", "ids.json", "labels.npy", "labels.json")
+    assert set(everything(home)) == {*(f"packed/small/{name}" for name in beside), "data/small.json", "data/labels/small.json"}
     assert (home / "data/small.json").stat().st_size < 2000
     packed = datasets.load("small", BATCHES, home=home)
     assert np.array_equal(packed.images[::500], images[::500]) and packed.ids == tuple(BATCHES.open(home / "root").ids)
