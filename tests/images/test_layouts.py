@@ -275,7 +275,7 @@ def shard(path: Path, rows: list[tuple[bytes, str | None]], column: str = "image
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     table = pa.table(
-        {column: pa.array([{"bytes": content, "path": name} for content, name in rows], kind), "label": list(range(len(rows)))}
+        {column: pa.array([{"bytes": content, "path": name} for content, name in rows], kind), "label": [n % 10 for n in range(len(rows))]}
     )
     pq.write_table(table, path, **options)
 
