@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from benchmark.pages.claims import Question, declared
 from benchmark.pages.quantities import apart_with_interval, named
+from benchmark.pages.statistics import Estimate
 from benchmark.pages.text import NONE, escaped
 from benchmark.pages.verdicts import Judged, Numbers, judge, of_the_board, verdict_word
 from benchmark.recording.markdown import markdown_table
@@ -41,17 +42,13 @@ def _of(question: Question, judged: Sequence[Judged]) -> list[Judged]:
 
 def _answer(question: Question, judged: Sequence[Judged]) -> str:
     """Return a question, how many comparisons answer it how, and those that were run; '' where none was."""
-    run = [one for one in judged if one.equal_steps]
-    if not run:
+    rows = [[*map(escaped, _cells(one, one.equal_steps.estimate))] for one in judged if one.equal_steps]
+    if not rows:
         return ""
-    rows = [[*map(escaped, _cells(one))] for one in run]
     return f"**{escaped(question.asks)}** {counted(judged).capitalize()}.\n\n{markdown_table(TITLES, rows)}"
 
 
-def _cells(one: Judged) -> list[str]:
-    if one.equal_steps is None:
-        raise ValueError("a comparison that was not run has no cells")
-    found = one.equal_steps.estimate
+def _cells(one: Judged, found: Estimate) -> list[str]:
     of = f" of {len(one.contrast.seeds)}" if found.n < len(one.contrast.seeds) else ""
     what = f"{one.contrast.title}; {one.contrast.dataset}"
     fit = apart_with_interval(one.contrast, one.equal_fit.estimate) if one.equal_fit else NONE

@@ -1,6 +1,7 @@
 """`bench evaluate --denoiser`: any Python callable as a row, its code a part of it."""
 
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,12 +42,17 @@ as_object, number = Grey(), 3
 """
 
 
+def typed_beside(name: str, value: float, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Type commands in a folder, whose module of denoisers estimates images of this grey value."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.path", ["", *sys.path])
+    Path(name).write_text(CODE.format(value=value))
+
+
 def test_any_python_callable_is_scored_and_its_code_is_part_of_its_row(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", ["", *__import__("sys").path])
-    Path("grey_denoisers.py").write_text(CODE.format(value=0.0))
+    typed_beside("grey_denoisers.py", 0.0, tmp_path, monkeypatch)
     words = ["--recipe", "tiny", *SCORED, "--prediction", "data"]
     assert main(["evaluate", "--denoiser", "grey_denoisers:grey", *words, "--metrics", "psnr,fd_randconv", "--samples", "5"]) == 2
     assert "needs at least 10 samples" in capsys.readouterr().err and not list((home / "runs").glob("external-*"))
@@ -83,9 +89,7 @@ def test_networks_of_several_seeds_under_one_name_have_a_membership_gap(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One callable, taken to have seen the images of one seed and of another, has none: same images, same noise."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", ["", *__import__("sys").path])
-    Path("grey_peers.py").write_text(CODE.format(value=0.25))
+    typed_beside("grey_peers.py", 0.25, tmp_path, monkeypatch)
     recipes = tmp_path / "mine" / "recipes"
     recipes.mkdir(parents=True)
     (recipes / "tiny_peers.gin").write_text((ENTRIES / "recipes" / "tiny.gin").read_text() + "Recipe.peers = (0, 1)\n")

@@ -17,25 +17,12 @@ from benchmark.declaring.spec import resolve
 from benchmark.recording import record
 from benchmark.running.place import here
 from benchmark.running.progress import Display
-from tests.conftest import ENTRIES
+from tests.conftest import ENTRIES, TINY
 from tests.networks.test_backbones import fill
 
 NAMES = {"layout": "global", "dataset": "leaves_tiny", "recipe": "tiny"}
 SEARCH = registry.roots([ENTRIES])
-WORDS = [
-    "--layout",
-    "global",
-    "--dataset",
-    "leaves_tiny",
-    "--recipe",
-    "tiny",
-    "--subset",
-    "6",
-    "--registry",
-    str(ENTRIES),
-    "--device",
-    "cpu",
-]
+WORDS = TINY[2:]  # all but the model
 Rule = Callable[[nn.Module, Tensor, float, float], Tensor]  # network, one noisy image (1, C, R, R), a and s -> the image
 
 
