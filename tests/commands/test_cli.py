@@ -75,7 +75,7 @@ def test_a_shell_completes_names(home: Path) -> None:
     lines = {
         "bench sweep mini_r": {"mini_real"},
         "bench run --model dit_ti": set(),
-        f"bench run --registry {ENTRIES} --model dit_ti": {"dit_tiny"},
+        f"bench run --registry {ENTRIES} --model dit_ti": {"dit_tiny", "dit_tiny_labels"},
         "bench check global": {"global"},
         "bench data show natural3": {"natural32"},
         "bench sample 12": {"12ab"},
@@ -102,7 +102,7 @@ def test_a_shell_completes_names(home: Path) -> None:
     [
         (["run", "--model", "dit_mimi", "--layout", "global", "--dataset", "dead_leaves8"], 2, "Did you mean 'dit_mini'"),
         (["run", "--model", "dit_xs1", "--layout", "local_head", "--dataset", "lsun_church"], 2, "bench data add lsun_church --root"),
-        (["run", "--layout", "global"], 2, "--model is missing. There is: dit_480"),
+        (["run", "--layout", "global"], 2, "--model is missing. There is: bf_cnn, dit_480"),
         (["run", *TINY, "--subset", "100"], 2, "30"),
         (["run", *TINY, "--set", "recipe.steps=many"], 2, "whole number"),
         (["run", *TINY, "--device", "cuda:99"], 2, "--device cuda:99 cannot be used"),
