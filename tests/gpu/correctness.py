@@ -106,8 +106,8 @@ def attention_error(attention: Attention, side: int, dtype: torch.dtype, kernel:
     wanted = scores.masked_fill(~visible_keys(attention, side), -torch.inf).softmax(dim=3) @ exact[2]
     pull = torch.randn(wanted.shape, generator=made).to(dtype)
     gradients = torch.autograd.grad(wanted, exact, pull.double())
-    layer = Attend(attention, side).to(device)
-    set_kernel(layer, kernel)
+    layer = Attend(attention, side)
+    set_kernel(nn.Sequential(layer, nn.Linear(1, 1)).to(device), kernel)  # it asks the weights where they are; attention has none
     inputs = [one.detach().to(device, dtype).requires_grad_() for one in exact]
     out = layer(*inputs)
     found = (out, *torch.autograd.grad(out, inputs, pull.to(device)))
