@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from benchmark.recording import record
 from benchmark.running import environment
 from tests.gpu.correctness import CHECKS, Where
 from tests.gpu.page import page
-from tests.gpu.speed import layers, plain_steps, steps
+from tests.gpu.speed import kernels_of_a_step, layers, parts, plain_steps, steps
 
 NO_GPU = 3
 PARTS = ("correctness", "speed", "study")
@@ -95,6 +95,7 @@ def main(words: list[str] | None = None) -> int:
         holds = holds and found.document["study"]["done"]
     if options.write and on_gpu:
         write_text(options.write, page(found.document))
+        write_text(options.write.with_suffix(".json"), json.dumps(found.document, indent=1) + "\n")
     return 0 if holds else 1
 
 
@@ -119,13 +120,20 @@ def correctness(where: Where, found: Found, only: list[str] | None) -> None:
 
 def speed(where: Where, found: Found) -> None:
     """Time what was not timed yet."""
-    for name, lines in (("steps", lambda: [*plain_steps(where), *steps(where)]), ("layers", lambda: list(layers(where)))):
+    timed: dict[str, Callable[[], list[Any]]] = {
+        "steps": lambda: [*plain_steps(where), *steps(where)],
+        "parts": lambda: list(parts(where)),
+        "layers": lambda: list(layers(where)),
+    }
+    for name, lines in timed.items():
         if name in found.document:
             continue
         made = [one._asdict() for one in lines()]
         found.keep(name, made)
         for one in made:
             print(", ".join(f"{key} {value:,.1f}" if isinstance(value, float) else f"{value}" for key, value in one.items()), flush=True)
+    if where.large and "kernels" not in found.document:
+        found.keep("kernels", kernels_of_a_step(where))
 
 
 def study(found: Found, device: str, until: float, holds: bool) -> None:

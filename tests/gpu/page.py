@@ -5,7 +5,9 @@ from typing import Any
 
 from tests.gpu.speed import LEAST
 
-HEAD = "# Performance and correctness on a GPU\n\nWritten by `make gpu` (`python -m tests.gpu.measure`)."
+HEAD = """# Performance and correctness on a GPU
+
+Written by `make gpu` (`python -m tests.gpu.measure`) from what it found, kept in [performance-gpu.json](performance-gpu.json)."""
 NOTHING = """
 **Nothing has run on a GPU yet**, neither this script on one nor any row of the leaderboard. What is known without one is in
 [training.md](training.md#on-a-gpu-what-holds-and-what-has-run); `make gpu-check` assembles the attention kernels for an H100, without one.
@@ -25,8 +27,9 @@ def page(found: Mapping[str, Any]) -> str:
     """Return the page of what was found, in the words of `measure`; of nothing, what is to be done."""
     if not found:
         return f"{HEAD}\n{NOTHING}"
-    lines = [HEAD, "", f"{found['device']}, PyTorch {found['torch']}, commit {found['commit']}, {found['date']}."]
-    return "\n".join([*lines, *_correctness(found), *_speed(found), *_study(found), ""])
+    about = f"{found['device']}, PyTorch {found['torch']}, commit {found['commit']}, {found['date']}."
+    lines = [HEAD, "", f"{about} {found['note']}" if "note" in found else about]
+    return "\n".join([*lines, *_correctness(found), *_speed(found), *_parts(found), *_layers(found), *_study(found), ""])
 
 
 def _correctness(found: Mapping[str, Any]) -> list[str]:
@@ -36,9 +39,8 @@ def _correctness(found: Mapping[str, Any]) -> list[str]:
 
 
 def _speed(found: Mapping[str, Any]) -> list[str]:
-    steps, layers = found.get("steps", []), found.get("layers", [])
     lines = ["", "## Training steps", ""]
-    if not steps:
+    if not (steps := found.get("steps", [])):
         return [*lines, "Not run."]
     lines += ["| model | layout | type | compiled | batch | images/s | at least | attention |", "|-|-|-|-|-|-|-|-|"]
     for one in steps:
@@ -48,7 +50,31 @@ def _speed(found: Mapping[str, Any]) -> list[str]:
             f"| {one['model']} | {one['layout']} | {one['precision']} | {_cell(one['compiled'])} | {one['batch']} | "
             f"{one['images_per_second']:,.0f} | {f'{least:,}{missed}' if least else ''} | {_cell(one['kernels'])} |"
         )
-    lines += ["", "The least is arithmetic for an H100. 0 images/s: that way failed, with the error named.", "", "## Windows", ""]
+    return [*lines, "", "The least is arithmetic for an H100. 0 images/s: that way failed, with the error named."]
+
+
+def _parts(found: Mapping[str, Any]) -> list[str]:
+    """Tell of what a step is made, where it was looked at."""
+    lines: list[str] = []
+    if parts := found.get("parts", []):
+        lines += [
+            "",
+            "## Widths",
+            "",
+            "Parts of DiT-XS/1's step in bf16, batch 128, at their own width and padded to rows of 16 bytes, ms.",
+        ]
+        lines += ["", "| part | own width | padded | |", "|-|-|-|-|"]
+        lines += [f"| {one['what']} | {one['own']:.2f} | {one['padded']:.2f} | {one['own'] / one['padded']:.1f}x |" for one in parts]
+    if kernels := found.get("kernels"):
+        lines += ["", "## Where a step goes", "", _cell(kernels["step"]), "", "| kernels | ms | of the step |", "|-|-|-|"]
+        lines += [f"| {name} | {ms:.1f} | {ms / kernels['milliseconds']:.0%} |" for name, ms in kernels["groups"].items()]
+    return lines
+
+
+def _layers(found: Mapping[str, Any]) -> list[str]:
+    lines = ["", "## Windows", ""]
+    if not (layers := found.get("layers", [])):
+        return [*lines, "Not run."]
     lines += [
         "Forward, and with the backward pass, ms; 32 x 32 tokens, 4 heads of 64, 8 images.",
         "",

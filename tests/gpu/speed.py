@@ -8,12 +8,14 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from benchmark.contract import Attention
 from benchmark.declaring import registry
 from benchmark.declaring.entries import load
-from benchmark.networks.attention import kernels_used, set_kernel, timing
+from benchmark.networks.attention import Attend, kernels_used, set_kernel, timing
 from benchmark.networks.attention.choice import Circumstances, refusal
 from benchmark.running.environment import synchronize
 from benchmark.training.loop import start
@@ -101,6 +103,78 @@ def layers(where: Where) -> Iterator[Layer]:
             attention, given = Attention(window=window), Circumstances(where.device.type, dtype, trains=True)
             able = tuple(name for name in ("masked", "bands", "flex") if refusal(name, attention, where.shape.resolution, given) is None)
             yield Layer(window, precision, timing.milliseconds(able, attention, where.shape.resolution, where.device, dtype))
+
+
+class Part(NamedTuple):
+    """Milliseconds of a part of DiT-XS/1's step at its own width and at the next one whose rows are multiples of 16 bytes."""
+
+    what: str
+    own: float
+    padded: float
+
+
+def parts(where: Where, batch: int = 128, seconds: float = 0.3) -> Iterator[Part]:
+    """Time linear layers, and both passes of attention with the padding itself, in bf16 beside padded ones."""
+    tokens = where.shape.resolution**2
+    for given, made in ((252, 756), (252, 252), (252, 1008), (1008, 252)):
+        sizes = ((given, made), (_aligned(given), _aligned(made)))
+        own, padded = (_median(_linear(where, batch * tokens, *size), where, seconds) for size in sizes)
+        yield Part(f"linear layer, {given} to {made}", 1000 * own, 1000 * padded)
+    seen = Attend(Attention(window=7), where.shape.resolution).mask
+    for what, mask in (("global attention", None), ("masked attention, window 7", seen)):
+        one = None if mask is None else mask.to(where.device)
+        own, padded = (_median(_attention(where, batch, tokens, one, size), where, seconds) for size in (63, 64))
+        yield Part(f"{what}, heads of 63", 1000 * own, 1000 * padded)
+
+
+GROUPS = {  # of the kernels of a step, by a part of their name; the first that fits
+    "attention": ("sdpa", "fmha", "flash", "flex_attention"),
+    "linear layers": ("gemm", "cutlass"),
+    "GELU": ("gelu",),
+    "LayerNorm, modulation, gates": ("native_layer_norm", "fused_mul", "fused__to_copy_mul"),
+    "strided copies": ("elementwise_kernel<128, 4", "copy"),
+}
+
+
+def kernels_of_a_step(where: Where, batch: int = 128) -> dict[str, object]:
+    """Return what the kernels of DiT-XS/1's step take on a GPU, in bf16 compiled by blocks, milliseconds by group."""
+    recipe = replace(load(registry.find("recipe", "paper")).config, batch=batch, precision="bf16", compile="blocks")
+    network = built(where, "dit_xs1", "global").train()
+    training, work = start(network, recipe), Work(recipe, seed=0, warn=lambda said: None)
+    prepare(network, work, where.device)
+    for _ in range(4):
+        take_step(training, where.images, work)
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        for _ in range(3):
+            take_step(training, where.images, work)
+        synchronize(where.device)
+    groups = dict.fromkeys([*GROUPS, "everything else"], 0.0)
+    for kernel in seen.key_averages():
+        fits = (group for group, names in GROUPS.items() if any(name in kernel.key for name in names))
+        groups[next(fits, "everything else")] += kernel.self_device_time_total / 3000
+    whole = sum(groups.values())
+    said = f"A step of DiT-XS/1, global, bf16, compiled by blocks, batch {batch}, by torch's profiler: {whole:.1f} ms of kernels."
+    return {"step": said, "milliseconds": whole, "groups": groups}
+
+
+def _linear(where: Where, rows: int, given: int, made: int) -> Callable[[], object]:
+    x, weight = (torch.randn(size, device=where.device, dtype=torch.bfloat16) for size in ((rows, given), (made, given)))
+    return lambda: F.linear(x, weight)
+
+
+def _attention(where: Where, batch: int, tokens: int, mask: Tensor | None, size: int) -> Callable[[], object]:
+    packed = torch.randn(batch, tokens, 3, 4, 63, device=where.device, dtype=torch.bfloat16, requires_grad=True)
+
+    def turn() -> None:
+        q, k, v = (F.pad(each, (0, size - 63)) for each in packed.permute(2, 0, 3, 1, 4).unbind(0))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=63**-0.5)[..., :63]
+        torch.autograd.grad(out.sum(), packed)
+
+    return turn
+
+
+def _aligned(width: int) -> int:
+    return -(-width // 64) * 64
 
 
 def built(where: Where, model: str, layout: str) -> nn.Module:

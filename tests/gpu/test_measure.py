@@ -1,5 +1,6 @@
 """tests/gpu: what is said without a GPU, what the page holds, and one check of the correctness on a CPU."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,16 @@ def test_without_a_gpu_it_says_so_in_one_sentence(capsys: pytest.CaptureFixture[
 
 
 def test_the_page_is_that_of_what_was_found() -> None:
-    if "**Nothing has run on a GPU yet**" in (text := WRITTEN.read_text()):
-        assert text == page({})
+    assert WRITTEN.read_text() == page(json.loads(WRITTEN.with_suffix(".json").read_text()))
+    assert "**Nothing has run on a GPU yet**" in page({})
     steps = {"model": "dit_xs1", "layout": "global", "precision": "bf16", "compiled": "blocks", "batch": 128, "kernels": "flex"}
     made = page(
         FACTS
         | {
             "correctness": {"TF32 is off": {"holds": False, "said": "off | by\nfar"}},
             "steps": [steps | {"images_per_second": 3000.0}],
+            "parts": [{"what": "a layer", "own": 0.3, "padded": 0.1}],
+            "kernels": {"step": "A step.", "milliseconds": 8.0, "groups": {"attention": 2.0}},
             "layers": [{"window": 3, "precision": "fp32", "milliseconds": {"masked": (1.0, 2.0)}}],
         }
     )
@@ -35,6 +38,8 @@ def test_the_page_is_that_of_what_was_found() -> None:
         "a card, PyTorch 2, commit abc, 2026-01-01.",
         "| TF32 is off | **no** | off / by far |",
         "| dit_xs1 | global | bf16 | blocks | 128 | 3,000 | 4,000 (missed) | flex |",
+        "| a layer | 0.30 | 0.10 | 3.0x |",
+        "| attention | 2.0 | 25% |",
         "| 3 | fp32 | masked 1.00, 2.00 |",
         "Not run.",
     ):
