@@ -164,9 +164,10 @@ def _notes(table: Table) -> list[str]:
             )
         if row.series.model not in baselines and not withdrawn(row):
             notes.append(f"{name}: no row of this model with the layout {BASELINE}, so there is no difference to show.")
-        if row.other_images:
-            seeds = ", ".join(map(str, row.other_images))
-            notes.append(f"{name}: seeds left out of the differences, because {BASELINE} saw other images: {seeds}.")
+        if row.unpaired:
+            seeds = ", ".join(map(str, row.unpaired))
+            why = f"{BASELINE} saw other images or ran on another kind of device"
+            notes.append(f"{name}: seeds left out of the differences, because {why}: {seeds}.")
         steps, fit = (difference.estimate.n if difference else 0 for difference in (row.equal_steps, row.equal_fit))
         if fit < steps:
             notes.append(f"{name}: {steps - fit} of {steps} pairs share no level of PSNR train.")

@@ -56,7 +56,7 @@ class Row:
     psnr_gap: Estimate
     equal_steps: Paired | None
     equal_fit: Paired | None
-    other_images: tuple[int, ...]  # seeds left out of the differences: the baseline saw other images
+    unpaired: tuple[int, ...]  # seeds left out of the differences: the baseline saw other images, or ran on another kind of device
     rank: tuple[int, int] | None  # best and worst rank that the differences allow
     mark: Mark | None = None  # contested or withdrawn
 
@@ -163,9 +163,9 @@ def check_names(records: Sequence[Record]) -> None:
 
 
 def common_seeds(variant: Series, baseline: Series) -> tuple[list[int], list[int]]:
-    """Return the seeds that may be paired, and those that both have but on other images."""
+    """Return the seeds that may be paired, and those that both have but on other images or another kind of device."""
     seeds = sorted(variant.runs.keys() & baseline.runs.keys())
-    same = [seed for seed in seeds if _same_images(variant.runs[seed], baseline.runs[seed])]
+    same = [seed for seed in seeds if _one_draw(variant.runs[seed], baseline.runs[seed])]
     return same, [seed for seed in seeds if seed not in same]
 
 
@@ -223,7 +223,7 @@ def _tabulated(key: tuple[str, str, str, int], every: Sequence[Series], marks: M
 def _row(mine: Series, baseline: Series | None, rank: tuple[int, int] | None) -> Row:
     train, test, gap = (estimate(list(mine.values(name).values())) for name in ("psnr_train", "psnr_test", "psnr_gap"))
     if baseline is None or baseline is mine:
-        return Row(mine, train, test, gap, equal_steps=None, equal_fit=None, other_images=(), rank=rank)
+        return Row(mine, train, test, gap, equal_steps=None, equal_fit=None, unpaired=(), rank=rank)
     return Row(
         mine,
         train,
@@ -231,9 +231,19 @@ def _row(mine: Series, baseline: Series | None, rank: tuple[int, int] | None) ->
         gap,
         equal_steps=at_equal_steps(mine, baseline),
         equal_fit=at_equal_fit(mine, baseline),
-        other_images=tuple(common_seeds(mine, baseline)[1]),
+        unpaired=tuple(common_seeds(mine, baseline)[1]),
         rank=rank,
     )
+
+
+def _one_draw(one: Record, other: Record) -> bool:
+    """Whether a seed drew the same images, batches and noise for two runs: each kind of GPU has numbers of its own for it."""
+    return _same_images(one, other) and _generator(one) == _generator(other)
+
+
+def _generator(record: Record) -> str:
+    device = record.training.device
+    return "cpu" if device.startswith("cpu") else device
 
 
 def _same_images(one: Record, other: Record) -> bool:

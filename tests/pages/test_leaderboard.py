@@ -218,8 +218,22 @@ def test_other_images_are_not_paired(tmp_path: Path) -> None:
         made(0.1, seed=1, layout="x", images="other"),
     ]
     row = next(row for row in tabulate(records)[0].rows if row.series.layout == "x")
-    assert row.equal_steps is not None and row.equal_steps.differences == pytest.approx({0: -0.1}) and row.other_images == (1,)
-    assert "seeds left out of the differences, because global saw other images: 1." in page(records, tmp_path)
+    assert row.equal_steps is not None and row.equal_steps.differences == pytest.approx({0: -0.1}) and row.unpaired == (1,)
+    assert "seeds left out of the differences, because global saw other images or ran on another kind of device: 1." in page(
+        records, tmp_path
+    )
+
+
+def test_a_seed_of_another_kind_of_device_is_not_paired() -> None:
+    def on(record: Record, device: str) -> Record:
+        return replace(record, training=replace(record.training, device=device))
+
+    cards = ("cpu: one", "NVIDIA A", "NVIDIA B", "cpu: one")
+    others = ("cpu: another", "NVIDIA A", "NVIDIA A", "NVIDIA A")
+    records = [on(made(1.0 + seed, seed=seed), card) for seed, card in enumerate(cards)]
+    records += [on(made(0.9 + seed, seed=seed, layout="x"), card) for seed, card in enumerate(others)]
+    row = next(row for row in tabulate(records)[0].rows if row.series.layout == "x")
+    assert row.equal_steps is not None and row.equal_steps.differences.keys() == {0, 1} and row.unpaired == (2, 3)
 
 
 def with_images(record: Record, **digests: str) -> Record:
