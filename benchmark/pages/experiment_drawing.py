@@ -23,6 +23,7 @@ def differences(figure: "Figure", numbers: dict[str, Any]) -> None:
         axes.axvline(0, color="black", linewidth=0.8)
         for height, line in zip(heights, panel["lines"], strict=True):
             _difference(axes, height, line)
+        axes.set_xlim(*_limits(panel["lines"]))
         axes.set_title(panel["title"], fontsize=9)
         axes.set_xlabel("difference (dB)")
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -30,8 +31,25 @@ def differences(figure: "Figure", numbers: dict[str, Any]) -> None:
         axes.set_ylim(-0.6, len(labels) - 0.4)
         axes.set_yticks(list(heights), labels, fontsize=7.5)
     seed = Line2D([], [], linestyle="none", marker="o", markersize=5, color=COLOURS[1], markeredgewidth=0, label="a seed")
-    mean = Line2D([], [], marker="D", markersize=5, color=COLOURS[2], linewidth=1.8, label="mean and its 95% interval")
+    mean = Line2D(
+        [],
+        [],
+        marker="D",
+        markersize=5,
+        color=COLOURS[2],
+        linewidth=1.8,
+        label="mean and its 95% interval; of two seeds it may run off the picture",
+    )
     legend(figure, [seed, mean])
+
+
+def _limits(lines: list[dict[str, Any] | None]) -> tuple[float, float]:
+    """Return the ends of a panel: 0, every seed, and the intervals of three seeds or more, beside which one of two shows nothing."""
+    there = [line for line in lines if line is not None]
+    seen = [0.0, *(value for line in there for _, value in line["seeds"])]
+    seen += [end for line in there if line["interval"] and len(line["seeds"]) > 2 for end in line["interval"]]
+    margin = 0.06 * (max(seen) - min(seen)) or 1.0
+    return min(seen) - margin, max(seen) + margin
 
 
 def _difference(axes: "Axes", height: int, line: dict[str, Any] | None) -> None:
