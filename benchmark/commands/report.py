@@ -61,6 +61,8 @@ def paper(options: argparse.Namespace) -> int:
         for exhibit, printed, at_scale, own in report.glance_rows(material)
     ]
     print_table("The paper, figure by figure", ("", "what it shows", "printed", "ours, paper scale", "ours, stand-in"), rows)
+    for title, columns, lines in report.agreement_tables(material.analyses):
+        print_table(title, columns, lines)
     say(f"The page: {near(out / report.PAGE)}\nThe same for a browser, in one file: {near(out / report.HTML)}")
     say(
         f"Every comparison: {near(out / report.COMPARISONS)}\n{sum(path.suffix == '.svg' for path in written)} pictures: "

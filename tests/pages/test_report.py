@@ -492,7 +492,7 @@ def test_correlations_on_the_page_are_those_of_the_numbers(tmp_path: Path) -> No
 
 def test_without_analyses_the_page_says_so(own: Path) -> None:
     text = (own / "paper" / "README.md").read_text()
-    assert text.count("No analysis of these rows is published: `bench analyze RUN --what") == 4
+    assert text.count("No analysis of these rows is published: `bench analyze RUN --what") == 5
     assert "0 analyses of their networks" in text
 
 

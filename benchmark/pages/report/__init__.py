@@ -9,6 +9,7 @@ from benchmark.declaring.registry import STOCK
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_text
 from benchmark.pages.report import html, inside, pictures
+from benchmark.pages.report.agreement import tables as agreement_tables
 from benchmark.pages.report.claimed import comparisons
 from benchmark.pages.report.page import (
     COMPARISONS,
@@ -24,7 +25,7 @@ from benchmark.recording import published as reported
 from benchmark.recording.record import Record, read_all
 from benchmark.recording.style import Picture
 
-__all__ = ["as_json", "build", "compose", "gather", "glance_rows", "stale"]
+__all__ = ["agreement_tables", "as_json", "build", "compose", "gather", "glance_rows", "stale"]
 
 PAGE, HTML = "README.md", "index.html"
 MEND = "Make it again, `benchmark.pages.report.build(...)`, and commit what that writes."

@@ -60,6 +60,8 @@ def lines(figure: "Figure", numbers: dict[str, Any]) -> None:
             axes.minorticks_off()
         if panel.get("zero"):
             axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        if panel.get("ends"):
+            axes.set_ylim(*panel["ends"])
         axes.set_title(panel["title"], fontsize=9)
         axes.set_xlabel(panel["x"])
         axes.set_ylabel(panel["y"])

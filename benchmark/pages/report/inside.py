@@ -86,7 +86,7 @@ def jacobians(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
             "split by channel, at 8×8 pixels, as `bench analyze --what jacobian` draws them."
         )
         if pictures
-        else _absent("jacobian")
+        else absent("jacobian")
     )
     return f"{text}\n\n{pictures}".strip(), []
 
@@ -117,7 +117,7 @@ def spectra(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
         for name, title in titles
     ]
     if not any(line["mean"] for panel in panels for line in panel["lines"]):
-        return _absent("jacobian"), []
+        return absent("jacobian"), []
     text = (
         "Harmonicity is 1 where an eigenvector is one oscillation of a local cosine transform and 0 on average for noise; sparsity is 1 "
         "for a single pixel. Means over the leading eigenvectors and the images; thin lines are seeds."
@@ -149,7 +149,7 @@ def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
         for name, title in (("distance", "mean attention distance (pixels)"), ("position_invariance", "position invariance"))
     ]
     if not any(line["mean"] for panel in panels for line in panel["lines"]):
-        return _absent("attention"), []
+        return absent("attention"), []
     text = (
         "Position invariance is the mean cosine between the rows of two queries: 1 where all attend alike. Means over heads, images and "
         "noise levels; thin lines are seeds. Below, the maps themselves, each brought to [0, 1]; the bar says which part of it has "
@@ -184,7 +184,7 @@ def beyond(analyses: Analyses) -> tuple[str, list[Picture]]:
             )
     heading = "## What the paper does not have: what goes with the gap\n\n"
     if not panels:
-        return heading + _absent("attention") + " Without them there is nothing to correlate.", []
+        return heading + absent("attention") + " Without them there is nothing to correlate.", []
     text = (
         "Does a network with more local attention, or with more harmonic eigenvectors, have a smaller gap? "
         "A positive rho with the attention distance, or a negative one with harmonicity, says yes. "
@@ -278,7 +278,7 @@ def _picture(title: str, path: Path, from_page: Path) -> str:
     return f"![{escaped(title)}]({link})"
 
 
-def _absent(what: str) -> str:
+def absent(what: str) -> str:
     return f"No analysis of these rows is published: `bench analyze RUN --what {what} --publish` makes one."
 
 

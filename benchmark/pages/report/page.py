@@ -9,6 +9,7 @@ from urllib.parse import quote
 from benchmark.declaring.entries import load_suite
 from benchmark.pages.claims import declared
 from benchmark.pages.report import inside
+from benchmark.pages.report.agreement import agreement
 from benchmark.pages.report.assumed import assumed
 from benchmark.pages.report.claimed import claims_table
 from benchmark.pages.report.evidence import (
@@ -91,9 +92,10 @@ def write_page(material: Material, from_page: "Links") -> tuple[str, list[Pictur
         text, pictures = section(exhibit, material, from_page)
         parts.append(text)
         shown += pictures
-    beyond, pictures = inside.beyond(material.analyses)
-    parts.append(beyond)
-    shown += pictures
+    for section_beyond in (inside.beyond, agreement):
+        text, pictures = section_beyond(material.analyses)
+        parts.append(text)
+        shown += pictures
     parts.append(assumed())
     parts.append(HOW_TO_READ.format(claims=from_page.claims, comparisons=COMPARISONS, leaderboard=from_page.leaderboard))
     return "\n\n".join(part for part in parts if part) + "\n", shown

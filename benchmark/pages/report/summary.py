@@ -3,13 +3,14 @@
 from dataclasses import asdict
 from typing import Any
 
+from benchmark.pages.report import agreement
 from benchmark.pages.report.evidence import Evidence
 from benchmark.pages.report.page import Material, glance_rows
 from benchmark.pages.statistics import Corrected
 
 
 def as_json(material: Material) -> dict[str, Any]:
-    """Return the glance and every comparison."""
+    """Return the glance, every comparison, and the agreement with denoisers in closed form."""
     return {
         "at_a_glance": [
             {
@@ -23,6 +24,7 @@ def as_json(material: Material) -> dict[str, Any]:
             for exhibit, printed, at_scale, own in glance_rows(material)
         ],
         "comparisons": [_comparison(one) for one in material.evidence],
+        "agreement": agreement.as_json(material.analyses),
     }
 
 
