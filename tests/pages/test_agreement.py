@@ -103,10 +103,12 @@ def test_mean_and_spread_over_seeds_stand_on_the_page_in_json_and_in_the_termina
 
 
 def test_what_kamb_and_ganguli_report_stands_beside_it(tmp_path: Path) -> None:
-    publish(tmp_path, control())
+    publish(tmp_path, [*control(), *control(model="unet_mini")])
     said = re.sub(r"\s+", " ", agreement.agreement(gathered(tmp_path))[0])
     assert "medians of 0.94 to 0.96 for convolutional networks" in said and "about 0.77 for UNets with attention" in said
     assert "arxiv.org/abs/2412.20292" in said and "no repetition" in said
+    ours = "DiT, global (`dit_mini`) 0.21 [0.21, 0.22]; UNet (`unet_mini`) 0.21 [0.21, 0.22]."
+    assert f"**Here, `local_score` over samples, N = 16:** {ours}" in said
 
 
 def test_numbers_of_two_settings_have_no_mean(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from benchmark.recording.style import COLOURS, Picture, short
 
 WHAT = "theory"
 SAMPLES = "samples"  # where r² is of samples from the same noise, not of x0_hat at one noise level
+NEAREST = "local_score"  # to the machine whose agreement Kamb and Ganguli report
 CONTROL = MINI._replace(recipe="mini_control")
 DRAWN = (  # what the pictures show, where it is there
     ("DiT, global", CONTROL),
@@ -88,7 +89,7 @@ def agreement(analyses: Analyses) -> tuple[str, list[Picture]]:
         return HEADING + absent(WHAT), []
     pictures = [levels(found), samples(found)] if any(one.row == row for one in found for _, row in DRAWN) else []
     shown = [f"![{escaped(picture.alt)}]({picture.path.as_posix()})" for picture in pictures]
-    return HEADING + "\n\n".join([SAID, *shown, _table(found)]), pictures
+    return HEADING + "\n\n".join([SAID, *_beside(found), *shown, _table(found)]), pictures
 
 
 SAID = """How near does a network come to a denoiser that can be written down? Four are fitted to the very images that it was trained on:
@@ -105,6 +106,13 @@ training images, not their data; `unet_mini` has an attention block in its middl
 on the same images, which favours `local_score` a little; the sampler is another. At t = 950 a denoiser answers with little but a mean,
 `local_score` with one that does not know where it is. r² is blind to contrast and brightness, and two denoisers that are both good agree
 with each other: it says of which one a network is the nearer relative, not that it is one."""
+
+
+def _beside(found: Sequence[Agreement]) -> list[str]:
+    """Return our numbers that are nearest to those that Kamb and Ganguli report, of what the pictures show; nothing where there is none."""
+    held = [(label, row, _of(found, row, NEAREST)) for label, row in DRAWN]
+    said = [f"{label} (`{row.model}`) {spread(one, SAMPLES)}" for label, row, one in held if one and SAMPLES in one.r2]
+    return [f"**Here, `{NEAREST}` over samples, N = {CONTROL.subset}:** {'; '.join(said)}."] if said else []
 
 
 def levels(found: Sequence[Agreement]) -> Picture:
