@@ -26,7 +26,7 @@ def dry_run(spec: "Spec", place: "Place", *, timed: bool, json: bool) -> int:
         print_json(facts | {"spec": spec.to_json()})
         return 0
     print_table("the spec", ("field", "value"), _fields(spec))
-    print_table("what it would cost", ("fact", "value"), _in_words(facts))
+    print_table("what it would cost", ("fact", "value"), _in_words(facts, spec.recipe.config.precision))
     return 0
 
 
@@ -53,7 +53,7 @@ def _facts(spec: "Spec", place: "Place", timed: bool) -> dict[str, Any]:
         "training_flops": training_flops,
         "training_memory_bytes": cost.training_memory_bytes(spec),
         "estimated_seconds": None if seconds is None else seconds * recipe.steps,
-        "assumed_h100_seconds": training_flops / (H100_PEAK[recipe.precision] * H100_SHARE),
+        "assumed_h100_seconds": training_flops / (H100_PEAK[recipe.precision] * H100_SHARE[recipe.precision]),
         "device": str(place.device),
         "data": typed(datasets.status(datasets.packed_name(spec), place.home, spec.dataset.config)[1]),
         "attention": [layer.window or (type(layer.pattern).__name__ if layer.pattern else "global") for layer in spec.attention],
@@ -74,23 +74,19 @@ def _fields(spec: "Spec") -> list[tuple[str, str]]:
     return rows + [("subset", str(spec.subset)), ("seed", str(spec.seed)), *([("half", spec.half)] if spec.half else [])]
 
 
-def _in_words(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    from benchmark.suites.cost import H100_SHARE
+def _in_words(facts: dict[str, Any], precision: str) -> list[tuple[str, str]]:
+    from benchmark.suites.cost import h100_said, petaflops
 
     seconds = facts["estimated_seconds"]
-    here = (
-        "not timed"
-        if seconds is None
-        else f"about {duration(seconds)} of training on {facts['device']}, an estimate from a few timed steps"
-    )
+    here = "not timed" if seconds is None else f"about {duration(seconds)} of training on this {facts['device']} (from a few timed steps)"
     said: dict[str, Any] = facts | {
         "parameters": f"{facts['parameters']:,}, {facts['parameters_trainable']:,} trainable",
         "forward_flops": f"{facts['forward_flops'] / 1e9:.3f} GFLOP an image",
-        "training_flops": f"{facts['training_flops'] / 1e15:.3g} PFLOP",
+        "training_flops": f"{petaflops(facts['training_flops'])} PFLOP",
         "training_memory_bytes": f"about {facts['training_memory_bytes'] / 2**30:.2f} GiB",
         "estimated_seconds": here,
-        "assumed_h100_seconds": f"about {duration(facts['assumed_h100_seconds'])} of training on one H100, at {H100_SHARE:.0%} of its "
-        "peak: arithmetic, not measured",
+        "assumed_h100_seconds": f"about {duration(facts['assumed_h100_seconds'])} of training on one H100 "
+        f"(arithmetic: {h100_said(precision)})",
         "attention": " ".join(map(str, facts["attention"])) or "none that a layout addresses",
         "assumed": "\n".join(facts["assumed"]) or "nothing",
     }

@@ -28,6 +28,13 @@ class RowOptions:
     half: "Half | None" = None
     record: Path | None = None
 
+    @property
+    def named(self) -> str:
+        """The row in the words that were typed."""
+        if self.record:
+            return str(self.record)
+        return f"{' '.join(filter(None, (self.model, self.layout, 'on' if self.dataset else '', self.dataset)))}, recipe {self.recipe}"
+
 
 def row_flags(parser: argparse.ArgumentParser) -> None:
     """Add what names a row: the axes, --subset, --seed, --half, --recipe, --set, --record."""

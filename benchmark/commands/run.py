@@ -20,6 +20,7 @@ from benchmark.commands.flags import (
     store_flag,
 )
 from benchmark.commands.found import print_record, ran
+from benchmark.commands.output import say
 from benchmark.commands.place import home, place_of
 from benchmark.commands.row import row_flags, row_of, spec_of
 from benchmark.commands.words import typed
@@ -65,7 +66,10 @@ def run(options: argparse.Namespace) -> int:
     from benchmark.running.processes import joined
     from benchmark.running.progress import Display
 
-    spec = spec_of(row_of(options))
+    row = row_of(options)
+    if options.dry_run:  # before torch is imported: the first line is there at once
+        say(f"dry run of {row.named}: what it would be, and what it would cost", error=True)
+    spec = spec_of(row)
     place = place_of(options)
     if options.dry_run:
         return dry_run(spec, place, timed=not options.no_timing, json=options.json)

@@ -115,10 +115,12 @@ def suite_show(options: argparse.Namespace) -> int:
     """`bench suite show`."""
     from benchmark.declaring import entries
     from benchmark.running.progress import Display
-    from benchmark.suites.cost import H100_PEAK, H100_SHARE, costs
 
     search = registry.roots(options.registry)
     rows = list(entries.load_suite(options.suite, search).rows())
+    say(f"counting what the {len(rows)} rows of the suite {options.suite} cost", error=True)  # before torch is imported: at once
+    from benchmark.suites.cost import H100_PEAK, H100_SHARE, costs, h100_said
+
     place = place_of(options)
     device = place.device if options.timing else None
     with Display(words=typed) as display:
@@ -143,7 +145,7 @@ def suite_show(options: argparse.Namespace) -> int:
             one.row.recipe,
             one.row.subset,
             one.row.seed,
-            *_said(vars(one)),
+            *_said(vars(one), device),
             one.state,
         )
         for one in found
@@ -157,17 +159,18 @@ def suite_show(options: argparse.Namespace) -> int:
             "",
             "",
             "",
-            *_said(total),
+            *_said(total, device),
             f"{total['done']} done, {duration(total['open_hours_h100'] * 3600)} to go (H100)",
         )
     )
-    columns = ("model", "layout", "dataset", "recipe", "N", "seed", "PFLOP", f"here ({place.device})", "H100", "state")
+    here = (f"here ({device})",) if device else ()
+    columns = ("model", "layout", "dataset", "recipe", "N", "seed", "PFLOP", *here, "H100", "state")
     print_table(f"suite {options.suite}", columns, lines)
     say(
-        "Training and PSNR; FID costs extra. Here: with --timing, an estimate from a few steps, as good as the machine is idle. H100: "
-        f"assumes {H100_SHARE:.0%} of {H100_PEAK['fp32'] / 1e12:.0f} TFLOP/s for fp32 recipes, of {H100_PEAK['bf16'] / 1e12:.0f} for bf16, "
-        "and less for "
-        f"small networks; all of it trained in bf16: {duration(total['hours_h100_bf16'] * 3600)}."
+        "Training and PSNR; FID costs extra. Here: "
+        + ("an estimate from a few steps, as good as the machine is idle. " if device else "not timed (--timing times a few steps). ")
+        + f"H100: arithmetic, at {h100_said('fp32')}; at {h100_said('bf16')}; small networks reach less. "
+        f"All of it trained in bf16: about {duration(total['hours_h100_bf16'] * 3600)}."
     )
     return 0
 
@@ -300,6 +303,8 @@ def _total(found: "list[Cost]") -> dict[str, Any]:
     }
 
 
-def _said(facts: dict[str, Any]) -> tuple[str, str, str]:
-    here = "not timed" if facts["hours_here"] is None else duration(facts["hours_here"] * 3600)
-    return f"{facts['training_flops'] / 1e15:.3g}", here, duration(facts["hours_h100"] * 3600)
+def _said(facts: dict[str, Any], device: object) -> tuple[str, ...]:
+    from benchmark.suites.cost import petaflops
+
+    here = (duration(facts["hours_here"] * 3600),) if device else ()
+    return petaflops(facts["training_flops"]), *here, duration(facts["hours_h100"] * 3600)

@@ -159,6 +159,9 @@ def test_dry_run_of_the_title_command_resolves_without_its_data(typed_here: Benc
     done = typed_here("run", "--model", "unet_mini", "--layout", "global", "--dataset", "lsun_church", "--dry-run", "--no-timing", "--json")
     assert json.loads(done.stdout)["estimated_seconds"] is None
     assert "bench data add lsun_church" in json.loads(done.stdout)["data"]
+    assert done.stderr.startswith(
+        "dry run of unet_mini global on lsun_church, recipe paper: what it would be"
+    )  # before all that takes time
 
 
 def test_output_goes_to_stdout_and_progress_to_stderr(bench: Bench) -> None:

@@ -11,11 +11,11 @@ from benchmark import run
 from benchmark.declaring import spec
 from benchmark.declaring.registry import STOCK
 from benchmark.declaring.row import Row
-from benchmark.networks.cost import step_seconds
+from benchmark.networks.cost import forward_flops, step_seconds
 from benchmark.recording import record
 from benchmark.recording.record import path_of
 from benchmark.running.progress import Display
-from benchmark.suites.cost import costs
+from benchmark.suites.cost import H100_SHARE, costs, h100_said, petaflops
 from tests.conftest import ENTRIES, Bench
 
 SEARCH = (STOCK, ENTRIES)
@@ -34,8 +34,24 @@ def test_flops_and_hours_are_those_of_the_budget(home: Path) -> None:
     scored = 2 * (300 * 50 + 5 * 64 * 10)  # images on both sides: at the end, at five points of the trajectory
     assert plain.evaluation_flops == pytest.approx(31.4e9 * scored, rel=0.01)
     assert plain.hours_h100 == pytest.approx((plain.training_flops + plain.evaluation_flops) / (0.4 * 67e12) / 3600)
-    assert plain.hours_h100_bf16 == pytest.approx((plain.training_flops / (0.4 * 989e12) + plain.evaluation_flops / (0.4 * 67e12)) / 3600)
+    assert plain.hours_h100_bf16 == pytest.approx((plain.training_flops / (0.137 * 989e12) + plain.evaluation_flops / (0.4 * 67e12)) / 3600)
     assert plain.hours_here is None and plain.state == "open"
+
+
+def test_the_share_in_bf16_is_that_of_the_measurement() -> None:
+    """DiT-XS/1 at 32x32 trained at 1,442 images/s: a step is three forward passes of an image."""
+    names = {"model": "dit_xs1", "layout": "global", "dataset": "natural32", "recipe": "study"}
+    reached = 1_442 * 3 * forward_flops(spec.resolve(names, subset=1_000, seed=0))
+    assert pytest.approx(reached / 989e12, abs=5e-4) == H100_SHARE["bf16"]
+    assert h100_said("bf16") == "14% of 989 TFLOP/s in bf16, measured on DiT-XS/1"
+    assert h100_said("fp32") == "40% of 67 TFLOP/s in fp32, assumed"
+
+
+@pytest.mark.parametrize(
+    ("flops", "said"), [(9.87e12, "0.00987"), (4.826e18, "4,830"), (1.0424e21, "1,040,000"), (3.2e16, "32"), (9.999e17, "1,000")]
+)
+def test_a_count_of_operations_needs_no_power_of_ten(flops: float, said: str) -> None:
+    assert petaflops(flops) == said
 
 
 def test_a_row_is_done_where_its_record_describes_it(home: Path) -> None:
