@@ -11,18 +11,23 @@ from contextlib import suppress
 from benchmark.declaring.row import Row
 from benchmark.files import importing
 from benchmark.suites.engine import Ended, Site
+from benchmark.suites.warm import Forked, Warm
 
-COMMAND = (sys.executable, "-P", "-m", "benchmark.cli", "run")
+MODULE, VERB = "benchmark.cli", "run"
+COMMAND = (sys.executable, "-P", "-m", MODULE, VERB)
 
 
 class Process:
     """A process group of its own on this machine, so that a Ctrl-C reaches it only through the sweep."""
 
-    def __init__(self, words: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, words: Sequence[str], environment: Mapping[str, str] | None = None, warm: Warm | None = None) -> None:
+        """Begin it. `warm`: as a fork of that process, to whose command the words are told."""
         self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115  closed once the process has ended
         out, errors = self._files
-        self._process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True, env=environment
+        self._process: subprocess.Popen[bytes] | Forked = (
+            warm.fork(words, out, errors)
+            if warm
+            else subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True, env=environment)
         )
 
     def poll(self) -> int | None:
