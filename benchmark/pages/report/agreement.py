@@ -94,18 +94,18 @@ def agreement(analyses: Analyses) -> tuple[str, list[Picture]]:
 
 SAID = """How near does a network come to a denoiser that can be written down? Four are fitted to the very images that it was trained on:
 the perfect memoriser (`empirical_optimal`), the linear one of least error (`wiener`), the local score machine of Kamb and Ganguli
-(`local_score`), which sees patches and not where they are, and one that is local by the data's principal components (`pca_locality`).
-r² is the squared correlation of the pixels of two images: of x̂₀ (clipped) from the same noisy image, at diffusion step t, and of samples
+(`local_score`), which sees patches and not where they are, and one that is local by the data's principal components (`pca_locality`). r²
+is the squared correlation of the pixels of two images: of x̂₀ (clipped) from the same noisy image, at diffusion step t, and of samples
 from the same noise (DDIM, 20 steps); the median over images, as `bench analyze --what theory` gives it. A cell is the mean over seeds
 and, in brackets, the lowest and the highest of them; the recipes `mini` and `mini_control` train alike, on other seeds.
 
 Kamb and Ganguli ([arXiv 2412.20292](https://arxiv.org/abs/2412.20292)) report, between samples of their machine and of trained networks,
 medians of 0.94 to 0.96 for convolutional networks (on CIFAR10, FashionMNIST, MNIST and CelebA) and of about 0.77 for UNets with attention
 (on CIFAR10). Nearest to theirs is `local_score` over samples here. It is no repetition: these are dead leaves of 8×8 pixels and few
-training images, not their data; `unet_mini` has an attention block in its middle, and its learning rate was not tuned; the side of the patch
-is chosen at four noise levels, on the same images, which favours `local_score` a little; the sampler is another. At t = 950 a denoiser answers with little but a mean,
-`local_score` with one that does not know where it is. r² is blind to contrast and brightness, and two denoisers that are both good agree
-with each other: it says of which one a network is the nearer relative, not that it is one."""
+training images, not their data; `unet_mini` has an attention block in its middle, and its learning rate was not tuned; the side of the
+patch is chosen at four noise levels, on the same images, which favours `local_score` a little; the sampler is another. At t = 950 a
+denoiser answers with little but a mean, `local_score` with one that does not know where it is. r² is blind to contrast and brightness,
+and two denoisers that are both good agree with each other: it says of which one a network is the nearer relative, not that it is one."""
 
 
 def _beside(found: Sequence[Agreement]) -> list[str]:
