@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from benchmark.pages import prose
@@ -47,7 +48,7 @@ def render(
     judged = of_the_board(judge(records, numbers=numbers))
     run = [claim for claim in declared().own if any(one.claim == claim and one.equal_steps for one in judged)]
     sections = groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset))
-    parts: list[RenderableType] = [part for one in told(records, numbers) for part in _experiment(one)]
+    parts: list[RenderableType] = [part for one in told(records, numbers) for part in _experiment(one, narrow=width < WIDE)]
     if run:
         parts.append(Text("Claims, declared before the runs unless they say otherwise; paired differences", style="bold"))
         parts += [Text(line) for claim in run for line in _claim_lines(claim, judged)]
@@ -138,15 +139,23 @@ def _siblings(one: Siblings, *, narrow: bool) -> "Grid":
     return grid
 
 
-def _experiment(one: Told) -> "list[RenderableType]":
+def _experiment(one: Told, *, narrow: bool) -> "list[RenderableType]":
     from rich.text import Text
 
     (head, *titles), rows = words.table(one)
+    if narrow:
+        head, titles = _folded(head), [title.replace(" on ", "\non\n").replace(" less ", "\nless\n") for title in titles]
     grid = _empty(one.experiment.name, [head], titles)
-    for row in rows:
-        _fill(grid, [cell.replace(" [", "\n[").replace(" n=", "\nn=") for cell in row])
+    for label, *cells in rows:
+        folded = [cell.replace(" [", "\n[").replace(", ", ",\n" if narrow else ", ").replace(" n=", "\nn=") for cell in cells]
+        _fill(grid, [_folded(label) if narrow else label, *folded])
     said = [words.missing(one), f"What was learnt. {words.learnt(one)}", f"What was not. {words.not_learnt(one)}"]
     return [grid, Text(one_line(one.experiment.question)), *(Text(f"\n{one_line(part)}") for part in said if part), Text("")]
+
+
+def _folded(label: str) -> str:
+    """Return the name of a row of a narrow table on lines of 14 letters."""
+    return fill(label, 14, break_long_words=False)
 
 
 def _claim_lines(claim: Claim, judged: Sequence[Judged]) -> list[str]:

@@ -211,6 +211,17 @@ def test_the_page_and_the_terminal_tell_the_control(tmp_path: Path) -> None:
     assert "The control" in shown and "What was learnt." in shown and max(map(len, shown.splitlines())) <= 80
 
 
+def test_what_the_demo_shows_is_whole_at_80_columns(tmp_path: Path) -> None:
+    made = [one for one in control_records(-0.4, 0.05, 0.03) if one.row.layout in ("global", "local_3x3_head") and one.row.seed in (6, 7)]
+    assert len(made) == 8
+    console = Console(file=io.StringIO(), width=80)
+    console.print(*leaderboard.summary(save(made, tmp_path / "records"), width=80), sep="\n")
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    control = shown[: shown.index("Do local windows")]
+    assert "…" not in control and max(map(len, shown.splitlines())) <= 80
+    assert all(name in control for name in ("local_3x3_head", "dead_leaves8_permuted", "less", "gap, dB"))
+
+
 def test_rows_of_other_seeds_or_suites_are_no_part_of_an_experiment() -> None:
     records = control_records(-0.4, 0.05, 0.03)
     stranger = made(9.0, layout="local_3x3_head", seed=3, recipe="mini_control")
