@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmark.commands.flags import command, json_flag, records_flag
 from benchmark.commands.output import near, print_json, print_rich, say, terminal_width
-from benchmark.commands.place import records_of
+from benchmark.commands.place import home, records_of
 from benchmark.errors import UsageError
 from benchmark.files import PUBLISHED
 
@@ -45,6 +45,7 @@ def add(verbs: Any) -> None:
 
 def leaderboard(options: argparse.Namespace) -> int:
     """`bench leaderboard`."""
+    from benchmark.pages import kept
     from benchmark.pages import leaderboard as board
 
     records = records_of(options)
@@ -62,7 +63,7 @@ def leaderboard(options: argparse.Namespace) -> int:
     columns = tuple(name.strip() for name in options.columns.split(",") if name.strip())
     read = board.read(records)
     printed = board.as_json(records, columns, read) if options.json else board.summary(records, columns, terminal_width(), read)
-    written = board.build(records, out, published, read)
+    written = board.build(records, out, published, read, home() / kept.FOLDER)
     if options.json:
         print_json(printed)
         return 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmark.commands.flags import command, json_flag, records_flag
 from benchmark.commands.output import near, print_json, print_table, say
-from benchmark.commands.place import records_of
+from benchmark.commands.place import home, records_of
 from benchmark.errors import UsageError
 from benchmark.files import PUBLISHED
 
@@ -39,7 +39,7 @@ def add(verbs: Any) -> None:
 
 def paper(options: argparse.Namespace) -> int:
     """`bench report paper`."""
-    from benchmark.pages import report
+    from benchmark.pages import kept, report
 
     records = records_of(options)
     if not records.is_dir():
@@ -52,7 +52,7 @@ def paper(options: argparse.Namespace) -> int:
     material = report.gather(records, PUBLISHED, options.suite)
     if options.check:
         return _check(report.stale(material, records, out), out)
-    written = report.build(material, records, out)
+    written = report.build(material, records, out, home() / kept.FOLDER)
     if options.json:
         print_json(report.as_json(material))
         return 0

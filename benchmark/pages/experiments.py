@@ -13,7 +13,7 @@ from benchmark.declaring.row import Row
 from benchmark.pages.claims import WORTH, Claim, Contrast, Experiment, Over, Part, Side, declared
 from benchmark.pages.statistics import Estimate, Paired, estimate
 from benchmark.pages.tables import BASELINE
-from benchmark.pages.verdicts import Judged, Numbers, Rows, judge, ladder, usable, worths
+from benchmark.pages.verdicts import Judged, Numbers, Rows, judge, judge_rows, ladder, usable, worths
 from benchmark.recording.record import Record
 
 READINGS = ("psnr_gap", "membership_gap", "psnr_test", "psnr_best_stop")
@@ -45,13 +45,16 @@ class Told:
     def __init__(self, experiment: Experiment, records: Sequence[Record], judged: Sequence[Judged]) -> None:
         self.experiment = experiment
         self.rows = tuple(load_suite(experiment.suite).rows())
-        self.records = [record for record in records if record.row in set(self.rows)]
+        every = set(self.rows)
+        self.records = [record for record in records if record.row in every]
         self.judged = [one for one in judged if one.claim.suite == experiment.suite]
         self.baseline: Arm = (self.rows[0].model, BASELINE)
         self.arms = [arm for arm in dict.fromkeys((row.model, row.layout) for row in self.rows) if arm != self.baseline]
         self.datasets, self.subsets, self.seeds = (
             tuple(dict.fromkeys(getattr(row, part) for row in self.rows)) for part in ("dataset", "subset", "seed")
         )
+        self._differences: dict[tuple[Line, str], Judged] = {}  # tables, words and pictures ask for the same ones
+        self._worths: dict[tuple[Arm, str, int, str], Factor | None] = {}
 
     @property
     def begun(self) -> bool:
@@ -84,6 +87,12 @@ class Told:
 
     def difference(self, line: Line, quantity: str, *, equal_fit: bool = False) -> Paired | None:
         """Return the paired differences of a line in one reading; None where there are none."""
+        if (line, quantity) not in self._differences:
+            self._differences[line, quantity] = self._compared(line, quantity)
+        one = self._differences[line, quantity]
+        return one.equal_fit if equal_fit else one.equal_steps
+
+    def _compared(self, line: Line, quantity: str) -> Judged:
         (model, layout), (base, _) = line.arm, self.baseline
         over = Over(
             recipe=self.rows[0].recipe,
@@ -96,8 +105,8 @@ class Told:
         asked = Claim(
             name="line", suite=self.experiment.suite, statement="", statistic=quantity, than_on=line.than_on, seeds=self.seeds, over=(over,)
         )
-        (one,) = judge(self.records, [asked])
-        return one.equal_fit if equal_fit else one.equal_steps
+        (one,) = judge_rows(self._usable, [asked])
+        return one
 
     def psnr_test(self, arm: Arm, dataset: str) -> dict[int, dict[int, float]]:
         """Return the test PSNR of an arm by seed and N."""
@@ -105,6 +114,12 @@ class Told:
 
     def worth(self, arm: Arm, dataset: str, subset: int, quantity: str) -> Factor | None:
         """Return what an arm is worth in training images of the baseline; None where it cannot be read off."""
+        key = (arm, dataset, subset, quantity)
+        if key not in self._worths:
+            self._worths[key] = self._worth(*key)
+        return self._worths[key]
+
+    def _worth(self, arm: Arm, dataset: str, subset: int, quantity: str) -> Factor | None:
         found = worths(self._usable, self._contrast(arm, dataset, subset, quantity), self.seeds)
         if not found:
             return None

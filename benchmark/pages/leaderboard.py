@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_text
 from benchmark.pages import plots, samples, terminal
+from benchmark.pages.kept import Kept
 from benchmark.pages.page import write_page
 from benchmark.pages.short import Beside, write_short
 from benchmark.recording import analyses, marks, style
@@ -27,15 +28,16 @@ MARK = "by `bench leaderboard`; do not edit it"  # what every page of it says in
 MEND = "Make it again, `benchmark.pages.leaderboard.build(...)`, and commit what that writes."
 
 
-def build(records_dir: Path, out: Path, published: Path, records: Sequence[Record] | None = None) -> list[Path]:
+def build(records_dir: Path, out: Path, published: Path, records: Sequence[Record] | None = None, kept: Path | None = None) -> list[Path]:
     """Write both pages and their pictures under `out`, remove pictures that no longer belong, return what was written.
 
-    `records` are those of the folder, where they are read already.
+    `records` are those of the folder, where they are read already. Pictures that the folder `kept` holds are not drawn again.
     """
     pages, pictures = _pages(records_dir, out, published, records)
     _refuse_foreign(pages)
     _refuse_pictures(out / picture.path for picture in pictures)
-    drawn = {out / picture.path: plots.draw(picture) for picture in pictures}
+    before = Kept(kept)
+    drawn = {out / picture.path: before.svg(picture, plots.draw) for picture in pictures}
     for path, text in (drawn | pages).items():
         write_text(path, text)
     for path in _pictures_in(out) - drawn.keys():

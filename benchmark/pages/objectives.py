@@ -19,6 +19,7 @@ from benchmark.pages.verdicts import Judged, verdict_word
 from benchmark.recording.record import METRIC_VERSION, Record, mean
 
 FIELDS = ("prediction", "weighting", "noise_schedule", "min_snr_gamma")
+PLAIN = Recipe()  # what a field that a record lacks was
 TITLES = (
     "recipe",
     "PSNR train, dB",
@@ -163,8 +164,7 @@ def _unclipped(record: Record) -> float:
 
 
 def _objective(config: Mapping[str, Any]) -> Objective:
-    plain = Recipe()
-    return Objective(*(config.get(field, getattr(plain, field)) for field in FIELDS))
+    return Objective(*(config.get(field, getattr(PLAIN, field)) for field in FIELDS))
 
 
 def _budget(config: Mapping[str, Any]) -> str:

@@ -59,8 +59,11 @@ def judge(records: Sequence[Record], claims: Sequence[Claim] | None = None, numb
     `claims` are whole families: what is corrected for is how many comparisons those of one suite make, whatever was run of them.
     Without them, those of this project's own suites; `numbers` are the analyses' of each record, where a claim rests on them.
     """
-    rows = usable(records)
-    claims = declared().families if claims is None else claims
+    return judge_rows(usable(records), declared().families if claims is None else claims, numbers)
+
+
+def judge_rows(rows: Rows, claims: Sequence[Claim], numbers: Numbers | None = None) -> list[Judged]:
+    """Compute every comparison of `claims`, whole families, from rows that `usable` has given."""
     return _corrected([_judged(rows, claim, contrast, numbers or {}) for claim in claims for contrast in claim.contrasts])
 
 

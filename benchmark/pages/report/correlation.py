@@ -91,9 +91,12 @@ def every_resample(groups: int) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=2)
 def some_resamples(groups: int, drawn: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return how often each group is drawn in `drawn` resamples, the same ones on every machine, and their equal chances."""
-    raw = np.random.PCG64(seed).random_raw(drawn * groups) >> np.uint64(32)  # of numpy's streams only the raw ones are promised to stay
-    chosen = (raw * np.uint64(groups) >> np.uint64(32)).astype(np.int64).reshape(drawn, groups)
-    return _counts(chosen, groups), np.full(drawn, 1 / drawn)
+    stream, counts = np.random.PCG64(seed), []
+    for start in range(0, drawn, CHUNK):
+        rows = min(CHUNK, drawn - start)
+        raw = stream.random_raw(rows * groups) >> np.uint64(32)  # of numpy's streams only the raw ones are promised to stay
+        counts.append(_counts((raw * np.uint64(groups) >> np.uint64(32)).astype(np.int64).reshape(rows, groups), groups))
+    return np.concatenate(counts), np.full(drawn, 1 / drawn)
 
 
 def resampled(observations: Sequence[Observation], counts: np.ndarray) -> np.ndarray:
@@ -109,7 +112,8 @@ def resampled(observations: Sequence[Observation], counts: np.ndarray) -> np.nda
         drawn = counts[start : start + CHUNK].astype(np.float32)  # exact: ranks are multiples of 1/2, and few
         weights = drawn[:, belongs]
         x, y = (drawn @ table - weights.sum(axis=1, keepdims=True) / 2 for table in below)  # ranks less their mean
-        pairs = ((weights * x, y), (weights * x, x), (weights * y, y))
+        weighted = weights * x
+        pairs = ((weighted, y), (weighted, x), (weights * y, y))
         both, of_x, of_y = (np.einsum("rn,rn->r", a, b).astype(np.float64) for a, b in pairs)
         with np.errstate(invalid="ignore"):
             found.append(np.clip(both / np.sqrt(of_x * of_y), -1, 1))
@@ -118,11 +122,9 @@ def resampled(observations: Sequence[Observation], counts: np.ndarray) -> np.nda
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     """Return Spearman's rank correlation, ties at their mean rank; None where there is nothing to rank."""
-    from scipy.stats import rankdata
-
     if len(set(x)) < 2 or len(set(y)) < 2:
         return None
-    first, second = rankdata(x) - (len(x) + 1) / 2, rankdata(y) - (len(y) + 1) / 2
+    first, second = (_ranks(np.asarray(one)) - (len(one) + 1) / 2 for one in (x, y))
     rho = float(first @ second) / math.sqrt(float(first @ first) * float(second @ second))
     return max(-1.0, min(1.0, rho))
 
@@ -164,6 +166,12 @@ def _below(values: np.ndarray, belongs: np.ndarray, groups: int) -> np.ndarray:
     """Return, (groups, observations), how many values of each group lie below each value, those equal to it by half: mid-ranks less 1/2."""
     table = (values[:, None] < values[None]) + 0.5 * (values[:, None] == values[None])
     return np.array([table[belongs == group].sum(axis=0) for group in range(groups)], dtype=np.float32)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Return the rank of each value, from 1; of equal ones the mean. As scipy.stats.rankdata, whose import takes longer than a page."""
+    _, place, equal = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(equal) - (equal - 1) / 2)[place]
 
 
 def _counts(drawn: np.ndarray, groups: int) -> np.ndarray:
