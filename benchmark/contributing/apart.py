@@ -1,5 +1,6 @@
 """Entries held to their contract in a process of their own: their code may print, hang or end it, and its end is judged, not believed."""
 
+import ctypes
 import json
 import os
 import select
@@ -120,6 +121,13 @@ def main() -> None:
             except BaseException as problem:  # a KeyboardInterrupt of its own: a person's goes to the parent
                 said.write(json.dumps(Outcome("ends", "problem", raised(problem))) + "\n")
             said.write("[]\n")
+            _give_back()
+
+
+def _give_back() -> None:
+    """Return to the system what is free: glibc keeps the memory of large networks, and the next one's would come on top of it."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The contract of a backbone, rule by rule, on images of a few pixels: what training and scoring rely on."""
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -58,6 +59,11 @@ class Trial:
             if parameter.requires_grad and not parameter.any():
                 nn.init.normal_(parameter, std=0.02)
         return network
+
+    @cached_property
+    def other(self) -> nn.Module:
+        """The network as another seed starts it: large networks take longest to build, and two rules need one."""
+        return self.fresh(3)
 
     def inputs(self, count: int, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor | None]:
         """Return x (count, C, R, R), t (count,) at steps far apart, and labels y (count,) or None."""
@@ -159,10 +165,9 @@ def gradient(trial: Trial) -> str:
     if not trainable:
         raise NotRun("it has no trainable parameter")
     x, t, y = trial.inputs(2)
-    trial.network(x, t, y).square().mean().backward()
-    without = [name for name, p in trainable.items() if p.grad is None or not p.grad.any()]
-    broken = [name for name, p in trainable.items() if p.grad is not None and not p.grad.isfinite().all()]
-    trial.network.zero_grad(set_to_none=True)
+    reached = _backward(trial.network, trial.network(x, t, y).square().mean())
+    without = [name for name in trainable if name not in reached]
+    broken = [name for name in trainable if reached.get(name) == "not finite"]
     if without:
         raise BenchError(f"no gradient reaches {_some(without)}: use it in forward, make it a buffer, or set requires_grad = False.")
     if broken:
@@ -173,8 +178,8 @@ def gradient(trial: Trial) -> str:
 @torch.no_grad()
 def seed(trial: Trial) -> str:
     """The seed decides the initial weights, and nothing random is left in evaluation."""
-    one, other = trial.fresh(3).state_dict(), trial.fresh(3).state_dict()
-    differ = [name for name in one if not torch.equal(one[name], other[name])]
+    one, other = (_digests(build()) for build in (lambda: trial.fresh(3), lambda: trial.other))  # never both at once in memory
+    differ = [name for name in one if one[name] != other[name]]
     if differ:
         raise BenchError(f"two builds under one seed differ in {_some(differ)}: draw from torch's global generator.")
     x, t, y = trial.inputs(2)
@@ -232,16 +237,17 @@ def own_loss(trial: Trial) -> str:
 @torch.no_grad()
 def round_trip(trial: Trial) -> str:
     """A checkpoint, written and loaded into a network of another seed, gives the same estimate bit for bit."""
-    state = {name: tensor.detach().clone().contiguous() for name, tensor in trial.network.state_dict().items()}
-    again = trial.fresh(6)
+    state = _unshared(trial.network)
+    count, again = len(state), trial.other
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights.safetensors"
         save_file(state, file)
+        del state
         again.load_state_dict(load_file(file))
     x, t, y = trial.inputs(2)
     if not torch.equal(trial.network(x, t, y), again(x, t, y)):
         raise BenchError("a network that loads the checkpoint gives another estimate: some state is in no parameter and no buffer.")
-    return f"{len(state)} tensors through safetensors, same estimate"
+    return f"{count} tensors through safetensors, same estimate"
 
 
 def autocast(trial: Trial) -> str:
@@ -252,8 +258,7 @@ def autocast(trial: Trial) -> str:
     if out.shape != x.shape or not out.isfinite().all():
         raise BenchError("under bf16 autocast the estimate has another shape or is not finite.")
     if out.requires_grad:
-        out.float().square().mean().backward()
-        trial.network.zero_grad(set_to_none=True)
+        _backward(trial.network, out.float().square().mean())
     return "forward and backward" if out.requires_grad else "forward"
 
 
@@ -263,6 +268,43 @@ def compiles(trial: Trial) -> str:
     x, t, y = trial.inputs(2)
     compiled = torch.compile(trial.network)(x, t, y)
     return f"differs from eager by {_close(compiled, trial.network(x, t, y), 'torch.compile changes the estimate'):.1e}"
+
+
+def _backward(network: nn.Module, loss: Tensor) -> dict[str, str]:
+    """Say of each parameter that a gradient other than 0 reaches whether it is finite; none is kept: they are as large as the network."""
+    reached: dict[str, str] = {}
+
+    def look(name: str, parameter: Tensor) -> None:
+        if parameter.grad is not None and parameter.grad.any():
+            reached[name] = "finite" if parameter.grad.isfinite().all() else "not finite"
+        parameter.grad = None
+
+    hooks = [
+        parameter.register_post_accumulate_grad_hook(partial(look, name))
+        for name, parameter in network.named_parameters()
+        if parameter.requires_grad
+    ]
+    loss.backward()
+    for hook in hooks:
+        hook.remove()
+    return reached
+
+
+def _unshared(network: nn.Module) -> dict[str, Tensor]:
+    """Return what a checkpoint of a network holds; tensors that share memory, which no file can say, as copies."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in network.state_dict().items():
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = (tensor.detach().clone() if place in taken else tensor.detach()).contiguous()
+        taken.add(place)
+    return found
+
+
+def _digests(network: nn.Module) -> dict[str, str]:
+    """Return the sha256 of every tensor's bytes, by its name in the checkpoint."""
+    flat = ((name, tensor.detach().contiguous().reshape(-1).view(torch.uint8)) for name, tensor in network.state_dict().items())
+    return {name: hashlib.sha256(tensor.numpy()).hexdigest() for name, tensor in flat}
 
 
 def _not_asked(trial: Trial) -> str:

@@ -1,15 +1,18 @@
 """The baseline of the measurements is the same network, and the table says what was measured."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmark.contract import Attention, ImageShape
+from benchmark.recording import record
 from registry.backbones.dit import DiT
-from tests.perf import speed
+from tests.perf import growth, speed
 from tests.perf.bounds import Bound, Parts, parts_alone, section
 from tests.perf.plain_dit import plain
+from tests.record_factory import made
 
 TINY = DiT(hidden=28, depth=2, heads=4)  # heads of 7
 
@@ -60,3 +63,20 @@ def test_the_table_and_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path, capsy
     assert f"**{first['value']:.2f}**" in text
     assert "1e+09 (missed)" in text
     assert "window 3 (bands)" in text
+
+
+def test_records_become_more_under_further_seeds(tmp_path: Path) -> None:
+    committed = [made(1.0, seed=seed, layout=layout) for seed in (0, 1) for layout in ("global", "x")]
+    for one in committed:
+        record.write(one, record.path_of(tmp_path / "few", one.row))
+    growth.fill(tmp_path / "many", tmp_path / "few", 10)
+    found = record.read_all(tmp_path / "many")
+    assert {one.row.seed for one in found} == {0, 1, 1000, 1001, 2000, 2001} and len({one.id for one in found}) == len(found) == 10
+    assert sorted(one.id for one in found if one.row.seed < 1000) == sorted(one.id for one in committed)
+
+
+def test_growth_is_what_a_record_more_takes() -> None:
+    runs = [[growth.Spent(seconds, memory)] for seconds, memory in ((2.0, 100.0), (3.0, 120.0))]
+    found = growth._growth("leaderboard, again", Path("here"), runs)
+    assert found.milliseconds == pytest.approx(1000 * 1.0 / 500)
+    assert growth.section([found], 1)[-2] == "| `bench leaderboard`, again | 2.00 s | 3.00 s | 2.00 ms | 120 MiB |"

@@ -22,7 +22,7 @@ from benchmark.commands.output import print_table
 from benchmark.contract import Attention, ImageShape
 from benchmark.declaring import registry
 from benchmark.declaring.entries import load
-from benchmark.files import write_text
+from benchmark.files import PROJECT, write_text
 from benchmark.networks.attention import Attend, kernels_used
 from benchmark.networks.attention.bands import share_of_pairs
 from benchmark.networks.cost import network_flops
@@ -31,6 +31,7 @@ from benchmark.running.progress import Display
 from benchmark.training.loop import start
 from benchmark.training.step import Work, prepare, take_step
 from registry.backbones.dit import DiT
+from tests.perf import growth
 from tests.perf.bounds import Bound, Turn, medians, parts_alone, section
 from tests.perf.plain_dit import PlainStep, plain
 
@@ -39,6 +40,7 @@ MIDDLE, MIDDLE_BATCH = ImageShape(3, 16), 16  # of the recipe `mid`
 HEADS, SIZE, LAYER_BATCH = 4, 64, 8
 LAYER_BARS = {"bf16": {3: 8.0, 7: 4.0, 13: 2.5}, "fp32": {3: 5.0, 7: 3.0, 13: 2.0}}
 STEP_BARS = {"bf16": {"global": 1.6, "local_head": 2.0}, "fp32": {"global": 1.25, "local_head": 1.45}}
+GROWN = 3  # runs behind a median of growth, each of tens of seconds
 USE_BARS = {"bf16": 0.55, "fp32": 0.90}
 TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -204,7 +206,9 @@ def own_turn(model: DiT, layout: str, images: torch.Tensor, precision: str, batc
     return lambda: take_step(training, images, work)
 
 
-def page(found: list[Measured], parts: list[Share], bounded: list[Bound], repeat: int, batch: int, load: float) -> str:
+def page(
+    found: list[Measured], parts: list[Share], bounded: list[Bound], grown: list[growth.Growth], repeat: int, batch: int, load: float
+) -> str:
     """Return docs/performance.md."""
     lines = [
         "# Performance",
@@ -269,6 +273,7 @@ def page(found: list[Measured], parts: list[Share], bounded: list[Bound], repeat
         "FLOPs on the leaderboard and in `--dry-run` count every pair of tokens, whatever the window and whatever computes it: they "
         "are a size of the model, not the time it takes.",
         "",
+        *(growth.section(grown, GROWN) if grown else ()),
     ]
     return "\n".join(lines)
 
@@ -304,10 +309,9 @@ def main(words: list[str] | None = None) -> int:
             [(one.what, one.precision, one.against, f"{one.bar:g}", f"{one.value:.2f}", "yes" if one.met else "no") for one in found],
         )
     if options.write:
-        write_text(
-            options.write,
-            page(found, shares(options.batch), bounds(found, options.batch, options.repeat), options.repeat, options.batch, load),
-        )
+        parts, bounded = shares(options.batch), bounds(found, options.batch, options.repeat)
+        grown = [] if options.only else growth.measure([PROJECT], GROWN)
+        write_text(options.write, page(found, parts, bounded, grown, options.repeat, options.batch, load))
     return 0
 
 
