@@ -114,7 +114,7 @@ def profile(
     labels = None
     if spec.classes:
         given = torch.randint(spec.classes, (len(images),), device=device)
-        labels = Labels(given, spec.no_class, spec.class_dropout)
+        labels = Labels(given, spec.no_class, getattr(spec.model.config, "class_dropout", 0.0))
     work = Work(recipe, spec.seed, place.processes, place.micro_batch, labels=labels, warn=warn)
     prepare(network, work, device)
     taken = _steps(training, images, work, steps, progress)

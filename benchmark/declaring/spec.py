@@ -98,12 +98,7 @@ class Spec:
     @property
     def no_class(self) -> int | None:
         """The label of no class, None where the network has none."""
-        return self.classes if self.classes and self.class_dropout else None
-
-    @property
-    def class_dropout(self) -> float:
-        """The share of the labels in whose place training puts the label of no class."""
-        return getattr(self.model.config, "class_dropout", 0.0)
+        return self.classes if self.classes and getattr(self.model.config, "class_dropout", 0) else None
 
     @property
     def peers(self) -> tuple[int, ...]:

@@ -1,7 +1,6 @@
 """What the recipe says of arithmetic, put into practice: TF32, compiled blocks; and recomputed activations."""
 
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,9 +21,6 @@ GRAPHS_SPLIT_SAID = (
     "recipe.compile = 'graphs': a CUDA graph keeps the gradient in memory that its next pass overwrites, and this batch is taken in "
     "parts, whose gradients add up; compiled by blocks without graphs."
 )
-# What torch says in every run on a GPU of what was chosen there: the record says `deterministic: false`, and scores do without TF32.
-OF_FUSED_ATTENTION = "(cuDNN|Memory Efficient|Flash) Attention defaults to a non-deterministic algorithm"  # in any case of letters
-OF_TF32 = "TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled"
 TF32_SAID = "recipe.tf32: the CPU has no TF32; the training step is computed in full fp32."
 
 
@@ -76,8 +72,6 @@ def set_up(threads: int | None, compiled: Path, *, strict: bool) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     _deterministic(strict)
-    for said in (OF_TF32,) if strict else (OF_TF32, OF_FUSED_ATTENTION):
-        warnings.filterwarnings("ignore", message=said, category=UserWarning)
     # Scores are fp32, whatever the environment says (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE is set in some containers).
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     keep_compiled(compiled)

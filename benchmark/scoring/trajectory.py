@@ -88,7 +88,7 @@ def train_measured(spec: Spec, place: Place, display: Display, network: nn.Modul
         )
         labels = None
         if images.train_labels is not None:
-            labels = Labels(images.train_labels, spec.no_class, spec.class_dropout)
+            labels = Labels(images.train_labels, spec.no_class, getattr(spec.model.config, "class_dropout", 0.0))
         work = Work(recipe, spec.seed, processes, place.micro_batch, labels=labels, warn=display.note)
         training = start(network, recipe)
         training.code, training.here, training.images = spec.code, sitting_in(place), digests(subset)

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.contract import Attention
-from benchmark.networks.aligned import Linear, linear
 from benchmark.networks.attention import SMALLEST_GRID, Attend, is_global, visible_keys
 
 __all__ = ["Attend", "AttentionLayer", "SelfAttention", "is_global", "joined", "visible_keys"]
@@ -32,9 +31,9 @@ class SelfAttention(AttentionLayer):
         super().__init__()
         self.heads, self.size = heads, hidden // heads
         self.padding = -self.size % 8 if side**2 > SMALLEST_GRID else 0  # of each head
-        self.qkv = Linear(hidden, 3 * hidden)
+        self.qkv = nn.Linear(hidden, 3 * hidden)
         self.attend = Attend(attention, side)
-        self.proj = Linear(hidden, hidden)
+        self.proj = nn.Linear(hidden, hidden)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the attended tokens (N, side**2, hidden) of x of that shape; the condition changes nothing."""
@@ -51,7 +50,7 @@ class SelfAttention(AttentionLayer):
         if padding := self.padding_of(x):
             weight = F.pad(self.qkv.weight.unflatten(0, (-1, self.size)), (0, 0, 0, padding)).flatten(0, 1)
             bias = F.pad(self.qkv.bias.unflatten(0, (-1, self.size)), (0, padding)).flatten()
-            qkv = linear(x, weight, bias, self.qkv.aligned)
+            qkv = F.linear(x, weight, bias)
         else:
             qkv = self.qkv(x)
         return qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
@@ -60,7 +59,7 @@ class SelfAttention(AttentionLayer):
         """Return the tokens (N, side**2, hidden) that the heads (N, heads, side**2, d) make together."""
         if padding := self.padding_of(heads):
             weight = F.pad(self.proj.weight.unflatten(1, (-1, self.size)), (0, padding)).flatten(1)
-            return linear(joined(heads), weight, self.proj.bias, self.proj.aligned)
+            return F.linear(joined(heads), weight, self.proj.bias)
         return self.proj(joined(heads))
 
     def padding_of(self, x: Tensor) -> int:

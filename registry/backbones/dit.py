@@ -20,7 +20,6 @@ from benchmark.contract import (
     Range,
     entry,
 )
-from benchmark.networks.aligned import Linear
 from registry.backbones.attention import AttentionLayer, SelfAttention
 from registry.backbones.timesteps import embed_timesteps
 
@@ -174,7 +173,7 @@ class TimestepEmbedder(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(Linear(FREQUENCIES, hidden), nn.SiLU(), Linear(hidden, hidden))
+        self.mlp = nn.Sequential(nn.Linear(FREQUENCIES, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
 
     def forward(self, t: Tensor) -> Tensor:
         """Return (N, hidden) for t: (N,)."""
@@ -206,7 +205,7 @@ class Block(nn.Module):
         self.attn = attention
         self.norm2 = nn.LayerNorm(hidden, elementwise_affine=False, eps=1e-6)
         self.mlp = Mlp(hidden, mlp_hidden)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(hidden, 6 * hidden))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden, 6 * hidden))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Return the tokens (N, tokens, hidden) after this block, given the condition (N, hidden)."""
@@ -221,9 +220,9 @@ class Mlp(nn.Module):
 
     def __init__(self, hidden: int, mlp_hidden: int) -> None:
         super().__init__()
-        self.fc1 = Linear(hidden, mlp_hidden)
+        self.fc1 = nn.Linear(hidden, mlp_hidden)
         self.act = nn.GELU(approximate="tanh")
-        self.fc2 = Linear(mlp_hidden, hidden)
+        self.fc2 = nn.Linear(mlp_hidden, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, tokens, hidden) for x of that shape."""
@@ -236,8 +235,8 @@ class FinalLayer(nn.Module):
     def __init__(self, hidden: int, out: int) -> None:
         super().__init__()
         self.norm_final = nn.LayerNorm(hidden, elementwise_affine=False, eps=1e-6)
-        self.linear = Linear(hidden, out)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(hidden, 2 * hidden))
+        self.linear = nn.Linear(hidden, out)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden, 2 * hidden))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Return (N, tokens, out) for x: (N, tokens, hidden), given the condition (N, hidden)."""

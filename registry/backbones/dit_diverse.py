@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.contract import Attention, FieldError, ImageShape, Positive, Range, added, entry
-from benchmark.networks.aligned import Linear
 from registry.backbones.dit import DiffusionTransformer, DiT
 
 LARGEST_LOSS = 5.0
@@ -113,7 +112,7 @@ class DiverseTransformer(DiffusionTransformer):
 
 def projection(size: int, out: int) -> nn.Module:
     """Build the linear layer behind a join, drawn as the DiT's are (source: the code)."""
-    linear = Linear(size, out)
+    linear = nn.Linear(size, out)
     nn.init.xavier_uniform_(linear.weight)
     nn.init.zeros_(linear.bias)
     layer = nn.Sequential()

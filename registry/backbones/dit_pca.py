@@ -21,7 +21,6 @@ from benchmark.contract import (
     entry,
 )
 from benchmark.networks import artifacts
-from benchmark.networks.aligned import Linear
 from registry.backbones.attention import AttentionLayer, is_global, joined, visible_keys
 from registry.backbones.dit import DiT
 
@@ -97,10 +96,10 @@ class ComponentAttention(AttentionLayer):
     def __init__(self, spec: PcaDiT, attention: Attention, side: int) -> None:
         super().__init__()
         self.heads, self.attention, self.side = spec.heads, attention, side
-        self.value = Linear(spec.hidden, spec.hidden)
-        self.coefficients = Linear(spec.hidden, spec.heads * spec.count)
-        self.input_coefficients = Linear(spec.hidden, spec.heads * spec.count) if spec.from_input else None
-        self.proj = Linear(spec.hidden, spec.hidden)
+        self.value = nn.Linear(spec.hidden, spec.hidden)
+        self.coefficients = nn.Linear(spec.hidden, spec.heads * spec.count)
+        self.input_coefficients = nn.Linear(spec.hidden, spec.heads * spec.count) if spec.from_input else None
+        self.proj = nn.Linear(spec.hidden, spec.hidden)
         self.register_buffer("mean", torch.empty(side**2, side**2), persistent=False)
         self.register_buffer("components", torch.empty(spec.count, side**2, side**2), persistent=False)
 

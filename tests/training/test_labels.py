@@ -108,10 +108,10 @@ def test_a_training_with_labels_resumes_bit_for_bit(tmp_path: Path, stop_at: int
 def test_labels_of_other_classes_than_the_dataset_has_are_refused() -> None:
     names = {"model": "dit_mini_labels", "layout": "global", "dataset": "digits8", "recipe": "mini_flow"}
     check_trainable(spec := resolve(names, subset=16, seed=0))
-    assert (spec.classes, spec.no_class, spec.class_dropout) == (10, 10, 0.1)
+    assert (spec.classes, spec.no_class) == (10, 10)
     with pytest.raises(UsageError, match=r"takes labels of 3 classes, and those of 'digits8' tell 10 apart"):
         check_trainable(resolve(names, subset=16, seed=0, overrides=["model.num_classes=3"]))
     with pytest.raises(UsageError, match=r"the images of 'dead_leaves8' have none.*num_classes=0"):
         check_trainable(resolve(names | {"dataset": "dead_leaves8"}, subset=16, seed=0))
     without = resolve(names, subset=16, seed=0, overrides=["model.class_dropout=0"])
-    assert (without.classes, without.no_class, without.class_dropout) == (10, None, 0.0)
+    assert (without.classes, without.no_class) == (10, None)

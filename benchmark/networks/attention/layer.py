@@ -10,7 +10,6 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from benchmark.contract import Attention
 from benchmark.errors import UsageError
-from benchmark.networks.aligned import attended, zeros
 from benchmark.networks.attention import bands, flex, neighbourhood
 from benchmark.networks.attention.choice import (
     KERNELS,
@@ -57,8 +56,6 @@ class Attend(nn.Module):
         """
         if not q.is_meta and torch.is_autocast_enabled(q.device.type):
             q, k, v = (x.to(torch.get_autocast_dtype(q.device.type)) for x in (q, k, v))
-        if q.is_cuda and zeros(q.shape[3]):  # else a GPU is slower: in both passes, in both types, most of all with a mask
-            return attended(self.forward, q, k, v, q.shape[3] ** -0.5 if scale is None else scale)
         trains = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
         if _plain():
             return self._masked(q, k, v, scale)
