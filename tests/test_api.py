@@ -161,7 +161,7 @@ def test_a_network_fitted_in_closed_form_is_fitted_anew(home: Path) -> None:
     assert benchmark.score(trained.network, trained.images.train, trained.images.test, steps=3, images=8) == made.psnr
 
 
-def test_a_record_without_weights_says_how_to_train_it() -> None:
+def test_a_record_without_weights_says_how_to_train_it(home: Path) -> None:
     """The committed records come without weights; what the error says to type is the run that they describe."""
     for path in sorted(COMMITTED.rglob("*.json"))[::9]:
         stored = record.read(path)

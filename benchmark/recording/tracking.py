@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -159,7 +160,8 @@ def ui(home: Path, store: str, host: str = "127.0.0.1", port: int = 5000, *, ope
     with tempfile.TemporaryFile(dir=home) as log:
         prepared = _spawn("prepare", store=store, out=subprocess.PIPE, errors=log)
         told = prepared.communicate()[0].decode(errors="replace")
-        if prepared.returncode:
+        said = re.search(rf"^{PREPARED}(\S+)$", told, re.MULTILINE)  # among whatever else MLflow prints
+        if prepared.returncode or said is None:
             raise BenchError(f"The MLflow store {shown(store)} cannot be opened: {_last_line(log)}")
         options = ("--host", host, "--port", str(port), "--workers", "1")
         server = _spawn("server", *options, module="mlflow", store=store, out=log, errors=log)
@@ -170,7 +172,7 @@ def ui(home: Path, store: str, host: str = "127.0.0.1", port: int = 5000, *, ope
                     raise BenchError(f"The MLflow UI ended at once: {_last_line(log)}")
                 time.sleep(0.2)
             # not MLflow's home page: our runs, those with the smallest gap first
-            address = f"http://{host}:{port}/#/experiments/{told.rpartition(PREPARED)[2].strip()}/runs?{LOWEST_GAP_FIRST}"
+            address = f"http://{host}:{port}/#/experiments/{said[1]}/runs?{LOWEST_GAP_FIRST}"
             print(f"MLflow shows the runs of {shown(store)} at {address}  (Ctrl-C ends it)", flush=True)
             if opened:
                 webbrowser.open(address)

@@ -96,7 +96,7 @@ SAID = """How near does a network come to a denoiser that can be written down? F
 the perfect memoriser (`empirical_optimal`), the linear one of least error (`wiener`), the local score machine of Kamb and Ganguli
 (`local_score`), which sees patches and not where they are, and one that is local by the data's principal components (`pca_locality`). r²
 is the squared correlation of the pixels of two images: of x̂₀ (clipped) from the same noisy image, at diffusion step t, and of samples
-from the same noise (DDIM, 20 steps); the median over images, as `bench analyze --what theory` gives it. A cell is the mean over seeds
+from the same noise (DDIM, 20 steps); the median over images, as the analysis `theory` gives it. A cell is the mean over seeds
 and, in brackets, the lowest and the highest of them; the recipes `mini` and `mini_control` train alike, on other seeds.
 
 Kamb and Ganguli ([arXiv 2412.20292](https://arxiv.org/abs/2412.20292)) report, between samples of their machine and of trained networks,
