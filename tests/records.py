@@ -1,6 +1,9 @@
 """Real records of made-up runs: what the tests of records and of the leaderboard have to hand."""
 
+from collections.abc import Mapping
+
 from benchmark.declaring.spec import spec_id
+from benchmark.recording.analyses import Analysis
 from benchmark.recording.record import (
     Budget,
     Curves,
@@ -84,4 +87,18 @@ def make_record(
         weights_sha256="3" * 64,
         environment=ENVIRONMENT,
         created="2026-01-01T00:00:00+00:00",
+    )
+
+
+def make_analysis(of: Record, what: str, numbers: Mapping[str, float], settings: Mapping[str, object] | None = None) -> Analysis:
+    """Return an analysis of the very weights of a record."""
+    return Analysis(
+        what=what,
+        schema=1,
+        run=of.id,
+        spec=of.row._asdict(),
+        weights_sha256=of.weights_sha256,
+        settings=dict(settings or {}),
+        numbers=dict(numbers),
+        seconds=1.0,
     )

@@ -15,7 +15,7 @@ from benchmark.errors import BenchError
 from benchmark.files import PROJECT, write_text
 from benchmark.recording import analyses, record
 from tests.conftest import ENTRIES, TINY
-from tests.records import make_record
+from tests.records import make_analysis, make_record
 
 FLAGS = ["--registry", str(ENTRIES), "--device", "cpu", "--threads", "1"]
 QUICK = ["--what", "receptive-field", "--images", "2", "--t", "100,900"]
@@ -226,16 +226,7 @@ def test_columns_of_the_leaderboard_come_from_published_analyses(tmp_path: Path,
         for layout in ("global", "local_3x3_head"):
             made = make_record(layout=layout, seed=seed)
             record.write(made, record.path_of(records, made.row))
-            analysis = analyses.Analysis(
-                what="jacobian",
-                schema=1,
-                run=made.id,
-                spec=made.row._asdict(),
-                weights_sha256=made.weights_sha256,
-                settings={},
-                numbers={"harmonicity_t200": 0.25 + seed / 8},
-                seconds=1.0,
-            )
+            analysis = make_analysis(made, "jacobian", {"harmonicity_t200": 0.25 + seed / 8})
             if layout == "global":
                 write_text(analyses.published_folder(leaderboard, made.row) / "jacobian.json", analyses.text(analysis))
             elif seed == 0:  # of weights that are not the record's: not shown

@@ -19,6 +19,7 @@ from benchmark.networks.attention import Attend, kernels_used, set_kernel, timin
 from benchmark.networks.attention.choice import Circumstances, refusal
 from benchmark.running.environment import synchronize
 from benchmark.training.loop import start
+from benchmark.training.state import Training
 from benchmark.training.step import Work, prepare, take_step
 from tests.gpu.correctness import Where
 
@@ -55,11 +56,8 @@ def steps(where: Where, batch: int = 128, seconds: float = 4.0) -> Iterator[Step
         for precision, how in WAYS:
             if precision == "fp32" and model != "dit_xs1":
                 continue
-            recipe = replace(load(registry.find("recipe", "paper")).config, batch=batch, precision=precision, compile=how)
-            network = built(where, model, layout).train()
-            set_kernel(network, "auto", timed=True)
-            training, work = start(network, recipe), Work(recipe, seed=0, warn=lambda said: None)
-            prepare(network, work, where.device)
+            training, work = begun(where, model, layout, batch=batch, precision=precision, compile=how)
+            network = training.network
             try:
                 each = _median(lambda t=training, w=work: take_step(t, images, w), where, seconds)
             except Exception as problem:
@@ -138,10 +136,7 @@ GROUPS = {  # of the kernels of a step, by a part of their name; the first that 
 
 def kernels_of_a_step(where: Where, batch: int = 128) -> dict[str, object]:
     """Return what the kernels of DiT-XS/1's step take on a GPU, in bf16 compiled by blocks, milliseconds by group."""
-    recipe = replace(load(registry.find("recipe", "paper")).config, batch=batch, precision="bf16", compile="blocks")
-    network = built(where, "dit_xs1", "global").train()
-    training, work = start(network, recipe), Work(recipe, seed=0, warn=lambda said: None)
-    prepare(network, work, where.device)
+    training, work = begun(where, "dit_xs1", "global", batch=batch, precision="bf16", compile="blocks")
     for _ in range(4):
         take_step(training, where.images, work)
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
@@ -175,6 +170,17 @@ def _attention(where: Where, batch: int, tokens: int, mask: Tensor | None, size:
 
 def _aligned(width: int) -> int:
     return -(-width // 64) * 64
+
+
+def begun(where: Where, model: str, layout: str, **changed: object) -> tuple[Training, Work]:
+    """Begin a training of a declared network under the paper's recipe, changed; what `take_step` is asked with."""
+    recipe = replace(load(registry.find("recipe", "paper")).config, **changed)
+    network = built(where, model, layout).train()
+    set_kernel(network, "auto", timed=True)
+    work = Work(recipe, seed=0, warn=lambda said: None)
+    training = start(network, recipe)
+    prepare(network, work, where.device)
+    return training, work
 
 
 def built(where: Where, model: str, layout: str) -> nn.Module:

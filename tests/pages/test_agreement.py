@@ -12,6 +12,7 @@ from benchmark.pages.report import agreement, inside, summary
 from benchmark.recording import analyses
 from benchmark.recording.record import Record, read_all
 from tests.record_factory import made, save
+from tests.records import make_analysis
 
 ROOT = Path(__file__).parents[2] / "leaderboard"
 DENOISERS = ("empirical_optimal", "wiener", "local_score", "pca_locality")
@@ -25,16 +26,7 @@ def publish(root: Path, records: list[Record], value: float = 0.5, **settings: o
         r2 = value - one.row.seed / 100
         numbers = {f"r2_{name}_t{t}": r2 for name in DENOISERS for t in (50, 200, 500, 950)}
         numbers |= {f"r2_samples_{name}": r2 / 2 for name in DENOISERS} | {"patch_side_t50": 3.0}
-        found = analyses.Analysis(
-            what="theory",
-            schema=1,
-            run=one.id,
-            spec=one.row._asdict(),
-            weights_sha256=one.weights_sha256,
-            settings={**SETTINGS, **settings},
-            numbers=numbers,
-            seconds=1.0,
-        )
+        found = make_analysis(one, "theory", numbers, {**SETTINGS, **settings})
         path = analyses.published_folder(root, one.row) / "theory.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(analyses.text(found))
