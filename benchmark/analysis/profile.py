@@ -4,20 +4,19 @@ import os
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 
+from benchmark.analysis.memory import memory_by_part
 from benchmark.contract import ClosedForm
 from benchmark.declaring.spec import Spec
 from benchmark.errors import BenchError, UsageError
-from benchmark.networks import diffusion
-from benchmark.networks.attention import kernels_used, set_kernel
-from benchmark.networks.cost import forward_flops, peak_memory_bytes
+from benchmark.networks.attention import set_kernel
+from benchmark.networks.cost import forward_flops
 from benchmark.networks.denoiser import OneLabel
 from benchmark.networks.numerics import recompute, tf32
 from benchmark.run import Place, build
@@ -25,7 +24,7 @@ from benchmark.running import environment
 from benchmark.scoring.psnr import psnr
 from benchmark.training.loop import start
 from benchmark.training.state import Training
-from benchmark.training.step import Labels, Work, draw, prepare, take_step
+from benchmark.training.step import Labels, Work, prepare, take_step
 
 PARTS = ("data", "forward", "backward", "optimizer", "ema")
 WARM_UP = 2  # steps that are not counted: they compile, choose kernels and make the optimizer's moments
@@ -96,60 +95,18 @@ def profile(
     progress: Progress = lambda done, total, what: None,
 ) -> Profile:
     """Take some training steps of a spec and measure them; write a Chrome trace of three more to `trace` if it is given."""
-    if steps < 1:
-        raise UsageError(f"`steps={steps}` must be at least 1.")
-    if steps > MOST_STEPS:
-        raise UsageError(f"`steps={steps}` must be at most {MOST_STEPS:,}: the median of a few says as much.")
-    recipe, device = spec.recipe.config, place.device
-    network = build(spec).to(device)
-    if isinstance(network, ClosedForm):
-        raise UsageError(f"The model '{spec.model.name}' is fitted in closed form: there is no training step to profile.")
-    set_kernel(network, place.attention_kernel, timed=not place.deterministic)
-    shape = (min(spec.subset, 1024), spec.images.channels, spec.images.resolution, spec.images.resolution)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
-    training = start(network, recipe)
-    if place.recompute:
-        recompute(network)
-    network.train()
-    labels = None
-    if spec.classes:
-        given = torch.randint(spec.classes, (len(images),), device=device)
-        labels = Labels(given, spec.no_class, getattr(spec.model.config, "class_dropout", 0.0))
-    work = Work(recipe, spec.seed, place.processes, place.micro_batch, labels=labels, warn=warn)
-    prepare(network, work, device)
+    _check_steps(steps)
+    training, images, work = _on_made_up_images(spec, place, warn)
     taken = _steps(training, images, work, steps, progress)
     if trace:
         progress(steps, steps, "writing the trace")
         _trace(training, images, work, trace)
-    seconds = {part: statistics.median(one[part] for one in taken) for part in PARTS}
-    whole = statistics.median(sum(one.values()) for one in taken)
     progress(steps, steps, "measuring the peak of matrix products")
-    peaks = matmul_peaks(device)
+    peaks = matmul_peaks(place.device)
     memory = memory_by_part(training, images, work)
     progress(steps, steps, "scoring a few images")
     evaluation = _evaluation_seconds(spec, training.ema, images)
-    flops = 3 * forward_flops(spec) * recipe.batch
-    peak = peaks["tf32" if recipe.tf32 and "tf32" in peaks and recipe.precision == "fp32" else recipe.precision]
-    return Profile(
-        device=environment.device_name(device),
-        threads=torch.get_num_threads(),
-        precision=recipe.precision,
-        steps=steps,
-        batch=recipe.batch,
-        micro_batch=work.micro_batch or 0,
-        step_seconds=whole,
-        seconds=seconds,
-        images_per_second=recipe.batch / whole,
-        step_flops=flops,
-        achieved_flops=flops / whole,
-        peak_flops=peaks,
-        utilisation=flops / whole / peak,
-        memory_bytes=memory,
-        training_seconds=whole * recipe.steps,
-        evaluation_seconds=evaluation,
-        kernels=kernels_used(network) | kernels_used(training.ema),
-        notes=tuple(work.notes),
-    )
+    return _profile(spec, place, training, work, taken, peaks, memory, evaluation)
 
 
 def matmul_peaks(device: torch.device) -> dict[str, float]:
@@ -172,19 +129,69 @@ def matmul_peaks(device: torch.device) -> dict[str, float]:
     return found
 
 
-def memory_by_part(training: Training, images: Tensor, work: Work) -> dict[str, int]:
-    """Return the bytes of what a step holds; activations: what the backward pass keeps of as many images as go at a time."""
-    network = training.network
-    moments = [value for entry in training.optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
-    return {
-        "parameters": _bytes([*network.parameters(), *network.buffers()]),
-        "gradients": _bytes([weight for weight in network.parameters() if weight.requires_grad]),
-        "optimizer": _bytes(moments),
-        "ema": _bytes([*training.ema.parameters(), *training.ema.buffers()]),
-        "images": _bytes([images]),
-        "activations": _activation_bytes(network, images, work),
-        "peak": peak_memory_bytes(images.device),
-    }
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise UsageError(f"`steps={steps}` must be at least 1.")
+    if steps > MOST_STEPS:
+        raise UsageError(f"`steps={steps}` must be at most {MOST_STEPS:,}: the median of a few says as much.")
+
+
+def _on_made_up_images(spec: Spec, place: Place, warn: Callable[[str], None]) -> tuple[Training, Tensor, Work]:
+    """Return a freshly built network in training, images and labels of the spec's shape, and how a step is computed."""
+    recipe, device = spec.recipe.config, place.device
+    network = build(spec).to(device)
+    if isinstance(network, ClosedForm):
+        raise UsageError(f"The model '{spec.model.name}' is fitted in closed form: there is no training step to profile.")
+    set_kernel(network, place.attention_kernel, timed=not place.deterministic)
+    shape = (min(spec.subset, 1024), spec.images.channels, spec.images.resolution, spec.images.resolution)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+    training = start(network, recipe)
+    if place.recompute:
+        recompute(network)
+    network.train()
+    labels = None
+    if spec.classes:
+        given = torch.randint(spec.classes, (len(images),), device=device)
+        labels = Labels(given, spec.no_class, getattr(spec.model.config, "class_dropout", 0.0))
+    work = Work(recipe, spec.seed, place.processes, place.micro_batch, labels=labels, warn=warn)
+    prepare(network, work, device)
+    return training, images, work
+
+
+def _profile(
+    spec: Spec,
+    place: Place,
+    training: Training,
+    work: Work,
+    taken: Sequence[Mapping[str, float]],
+    peaks: dict[str, float],
+    memory: dict[str, int],
+    evaluation: float,
+) -> Profile:
+    """Return what was measured as rates and projections; `taken`: the seconds of each step, by part."""
+    recipe, whole = spec.recipe.config, statistics.median(sum(one.values()) for one in taken)
+    flops = 3 * forward_flops(spec) * recipe.batch
+    peak = peaks["tf32" if recipe.tf32 and "tf32" in peaks and recipe.precision == "fp32" else recipe.precision]
+    return Profile(
+        device=environment.device_name(place.device),
+        threads=torch.get_num_threads(),
+        precision=recipe.precision,
+        steps=len(taken),
+        batch=recipe.batch,
+        micro_batch=work.micro_batch or 0,
+        step_seconds=whole,
+        seconds={part: statistics.median(one[part] for one in taken) for part in PARTS},
+        images_per_second=recipe.batch / whole,
+        step_flops=flops,
+        achieved_flops=flops / whole,
+        peak_flops=peaks,
+        utilisation=flops / whole / peak,
+        memory_bytes=memory,
+        training_seconds=whole * recipe.steps,
+        evaluation_seconds=evaluation,
+        kernels=training.kernels,
+        notes=tuple(work.notes),
+    )
 
 
 def _steps(training: Training, images: Tensor, work: Work, steps: int, progress: Progress) -> list[dict[str, float]]:
@@ -198,29 +205,6 @@ def _steps(training: Training, images: Tensor, work: Work, steps: int, progress:
             taken.append(found)
             progress(i + 1 - WARM_UP, steps, f"{sum(found.values()):.3g} s a step")
     return taken
-
-
-def _activation_bytes(network: nn.Module, images: Tensor, work: Work) -> int:
-    """Count every stored tensor once, the weights apart."""
-    weights = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
-    kept: dict[int, int] = {}
-
-    def count(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    batch = draw(images, 0, work)
-    part = slice(0, work.micro_batch or len(batch.t))
-    with (
-        saved_tensors_hooks(count, lambda tensor: tensor),
-        tf32(work.recipe.tf32),
-        torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=work.recipe.precision == "bf16"),
-    ):
-        y = None if batch.y is None else batch.y[part]
-        diffusion.loss(network, batch.x0[part], batch.t[part], batch.noise[part], work.abar, work.objective, y)
-    return sum(kept.values())
 
 
 def _evaluation_seconds(spec: Spec, ema: nn.Module, images: Tensor) -> float:
@@ -258,7 +242,3 @@ def _trace(training: Training, images: Tensor, work: Work, path: Path) -> None:
         raise BenchError(f"The trace {path} cannot be written: {problem}.") from None
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _bytes(tensors: list[Tensor]) -> int:
-    return sum({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())

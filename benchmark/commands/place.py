@@ -1,4 +1,4 @@
-"""Where a command works: the home folder, the records, a run's folder, the device."""
+"""Where a command works: a checkout, the home folder, the records, a run's folder, the device."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.commands.output import near
 from benchmark.errors import UsageError
-from benchmark.files import home
+from benchmark.files import home, is_checkout
 from benchmark.recording.said import duration
 
 if TYPE_CHECKING:
@@ -54,6 +54,12 @@ def records_of(options: argparse.Namespace) -> Path:
     """Return the folder of records."""
     named = getattr(options, "records", None)  # commands that touch no record have no such flag
     return named.resolve() if named else home() / "leaderboard" / "records"
+
+
+def in_checkout(why: str) -> None:
+    """Raise UsageError where this is an installed package; `why` says what needs the checkout."""
+    if not is_checkout():
+        raise UsageError(f"{why}, and this is an installed package. Clone the project, then in its folder: pip install -e .")
 
 
 def run_folder(name: str, records: Path | None = None) -> Path:

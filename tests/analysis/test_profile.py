@@ -1,4 +1,4 @@
-"""benchmark/analysis/profile.py: what adds up, what has a closed form, and a trace that opens."""
+"""benchmark/analysis/profile.py, memory.py: what adds up, what has a closed form, and a trace that opens."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.analysis.profile import Clock, matmul_peaks, memory_by_part
+from benchmark.analysis.memory import memory_by_part
+from benchmark.analysis.profile import Clock, matmul_peaks
 from benchmark.declaring.recipe import Recipe
 from benchmark.training.loop import start
 from benchmark.training.step import Work, take_step
