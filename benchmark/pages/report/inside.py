@@ -1,35 +1,45 @@
-"""What the networks do inside, on the page: the published analyses behind Figs. 1, 3 and 4, and what goes with the gap."""
+"""What the networks do inside, on the page: the published analyses behind Figs. 1, 3 and 4."""
 
 import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from benchmark.declaring.row import Row
-from benchmark.pages.report.correlation import (
-    FEWEST,
-    Correlation,
-    Drawn,
-    Observation,
-    correlate,
-    settled,
-    settled_p,
-)
-from benchmark.pages.statistics import estimate, holm
-from benchmark.pages.text import NONE, escaped, plain
+from benchmark.pages.statistics import estimate
+from benchmark.pages.text import escaped
 from benchmark.pages.verdicts import Numbers
 from benchmark.recording import analyses
-from benchmark.recording.markdown import markdown_table
 from benchmark.recording.record import METRIC_VERSION, Record
 from benchmark.recording.style import Picture, short
 
 MINI = Row("dit_mini", "global", "dead_leaves8", 16, 0, "mini")
 UNET = MINI._replace(model="unet_mini")
+GREY = MINI._replace(model="unet_simple", dataset="digits8")
+
+
+class Shown(NamedTuple):
+    """A row whose own picture is shown, and the line of its seeds."""
+
+    title: str
+    line: str
+    row: Row
+
+
+DITS = tuple(Shown(f"DiT (dit_mini), N = {n}, seed 0", f"N = {n}", MINI._replace(subset=n)) for n in (16, 64, 512))
+OTHERS = (  # of other data than the mini track's, and of fewer images; shown where they are published
+    Shown("DiT (dit_small), N = 8, seed 0", "N = 8, dit_small", Row("dit_small", "global", "dead_leaves8", 8, 0, "small")),
+    Shown("DiT (dit_mini), photographs, N = 16, seed 0", "N = 16, photographs", MINI._replace(dataset="natural8")),
+    Shown(
+        "DiT (dit_mid), patches of photographs at 16×16, N = 16, seed 1",
+        "N = 16, patches at 16×16",
+        Row("dit_mid", "global", "patches16", 16, 1, "mid"),
+    ),
+)
 LEVELS = (50, 200, 500, 950)  # the diffusion steps that `bench analyze` takes unless told
-HARMONIC = 200  # that of the claims and of the scatter
 
 
 @dataclass(frozen=True)
@@ -77,13 +87,18 @@ def exhibit(name: str, analyses: Analyses, from_page: Path) -> tuple[str, list[P
 
 
 def jacobians(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
-    """Return our eigenvectors of a UNet and of a DiT."""
-    shown = [("UNet (unet_mini), N = 16, seed 0", analyses.of(UNET)), ("DiT (dit_mini), N = 16, seed 0", analyses.of(MINI))]
+    """Return our eigenvectors of a simplified UNet, of a UNet and of a DiT, as far as they are published."""
+    shown = [
+        ("Simplified UNet (unet_simple), grey digits, N = 16, seed 0", analyses.of(GREY)),
+        ("UNet (unet_mini), N = 16, seed 0", analyses.of(UNET)),
+        ("DiT (dit_mini), N = 16, seed 0", analyses.of(MINI)),
+        *((one.title, analyses.of(one.row)) for one in OTHERS),
+    ]
     pictures = _published(shown, "jacobian", from_page)
     text = (
         (
             "The leading eigenvectors of the symmetric part of the Jacobian of the denoised image with respect to the noisy one, "
-            "split by channel, at 8×8 pixels, as `bench analyze --what jacobian` draws them."
+            "split by channel, at 8×8 pixels unless said, as `bench analyze --what jacobian` draws them."
         )
         if pictures
         else absent("jacobian")
@@ -100,6 +115,7 @@ def spectra(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
         ("DiT, N = 512", MINI._replace(subset=512), 3),
         ("UNet, N = 64", UNET._replace(subset=64), 4),
         ("UNet, N = 512", UNET._replace(subset=512), 5),
+        *((f"DiT, {one.line}", one.row._replace(seed=0), look) for look, one in enumerate(OTHERS, start=6)),
     )
     titles = (
         ("harmonicity", "harmonicity"),
@@ -133,17 +149,15 @@ def spectra(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
 
 def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
     """Return our attention maps at three N, and their locality by layer."""
-    sizes = (16, 64, 512)
-    pictures = _published(
-        [(f"DiT (dit_mini), N = {n}, seed 0", analyses.of(MINI._replace(subset=n))) for n in sizes], "attention", from_page
-    )
+    shown = (*DITS, *OTHERS)
+    pictures = _published([(one.title, analyses.of(one.row)) for one in shown], "attention", from_page)
     panels: list[dict[str, Any]] = [
         {
             "title": title,
             "x": "layer",
             "y": title,
             "lines": [
-                _profile(analyses, f"attention.{name}_layer", MINI._replace(subset=n), f"N = {n}", look) for look, n in enumerate(sizes)
+                _profile(analyses, f"attention.{name}_layer", one.row._replace(seed=0), one.line, look) for look, one in enumerate(shown)
             ],
         }
         for name, title in (("distance", "mean attention distance (pixels)"), ("position_invariance", "position invariance"))
@@ -153,7 +167,7 @@ def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
     text = (
         "Position invariance is the mean cosine between the rows of two queries: 1 where all attend alike. Means over heads, images and "
         "noise levels; thin lines are seeds. Below, the maps themselves, each brought to [0, 1]; the bar says which part of it has "
-        "colours (the paper's maps, of 1,024 tokens, show [0, 0.1]; ours have 64)."
+        "colours (the paper's maps, of 1,024 tokens, show [0, 0.1]; ours have 64, at 16×16 256)."
     )
     picture = Picture(
         "lines",
@@ -162,92 +176,6 @@ def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
         {"panels": panels, "columns": 2},
     )
     return f"{text}\n\n{pictures}".strip(), [picture]
-
-
-def beyond(analyses: Analyses) -> tuple[str, list[Picture]]:
-    """Return what the paper does not have: locality and harmonicity against the gap, over all analysed rows."""
-    found: list[tuple[str, str, Correlation]] = []
-    panels, labels = [], dict[str, None]()
-    for name, title, shown in (
-        ("attention.distance", "mean attention distance (pixels)", True),
-        *((f"jacobian.harmonicity_t{t}", f"harmonicity at t = {t}", t == HARMONIC) for t in LEVELS),
-    ):
-        rows = list(analyses.having(name))
-        found += [(title, kind, one) for kind, one in _correlations(rows)]
-        if shown and rows:
-            points: dict[str, list[list[float]]] = {}
-            for record, value in sorted(rows, key=_order):
-                points.setdefault(_configuration(record), []).append([short(value), short(record.psnr_gap)])
-            labels |= dict.fromkeys(points)
-            panels.append(
-                {"title": "", "x": title, "y": "PSNR gap (dB)", "points": points, "log": all(record.psnr_gap > 0 for record, _ in rows)}
-            )
-    heading = "## What the paper does not have: what goes with the gap\n\n"
-    if not panels:
-        return heading + absent("attention") + " Without them there is nothing to correlate.", []
-    text = (
-        "Does a network with more local attention, or with more harmonic eigenvectors, have a smaller gap? "
-        "A positive rho with the attention distance, or a negative one with harmonicity, says yes. "
-        "Spearman's rank correlation with the PSNR gap; its 95% interval is that of a bootstrap over configurations, which keeps the "
-        f"seeds of one configuration together (none below {FEWEST} configurations); p belongs to it, and Holm's correction of p is over "
-        "the lines of this table. A decimal that another draw of resamples could change is left out. "
-        "With so few configurations both are rough, and a correlation over rows that differ in N, network and "
-        "recipe at once says nothing of what causes what: hence the lines for rows that share dataset, recipe and N. Those, and the line "
-        "of trained networks, are without the references in closed form, whose gaps and Jacobians are known beforehand and lie apart."
-    )
-    titles = ["number", "rows", "Spearman's rho with the gap", "95% interval", "p", "Holm", "rows (configurations)"]
-    corrected = zip(
-        *(holm([getattr(one.p, side) if one.p else None for _, _, one in found]) for side in ("value", "least", "most")), strict=True
-    )
-    lines = [[title, kind, *_words(one, values)] for (title, kind, one), values in zip(found, corrected, strict=True)]
-    table = markdown_table(titles, lines, [False, False, True, True, True, True, True])
-    picture = Picture(
-        "scatter",
-        PurePosixPath("figures", "gap-against-insides.svg"),
-        "PSNR gap against attention distance and against harmonicity, one point a row",
-        {"panels": panels, "columns": 2, "labels": list(labels)},
-    )
-    return heading + text + f"\n\n{table}", [picture]
-
-
-def _correlations(rows: Sequence[tuple[Record, float]]) -> list[tuple[str, Correlation]]:
-    """Return a line for all rows, one for trained networks, and of these one for each dataset, recipe and N with enough of them."""
-    trained = [one for one in rows if one[0].training.steps > 0]
-    kinds = {"all": list(rows)} | ({"trained networks": trained} if len(trained) < len(rows) else {})
-    for recipe, subset, dataset in sorted({_table(record) for record, _ in trained}):
-        kinds[f"trained networks, {dataset}, {recipe}, N = {subset}"] = [
-            one for one in trained if _table(one[0]) == (recipe, subset, dataset)
-        ]
-    lines = []
-    for kind, belonging in kinds.items():
-        found = correlate([Observation(value, record.psnr_gap, _configuration(record)) for record, value in belonging])
-        if found and (kind == "all" or found.configurations >= FEWEST):
-            lines.append((escaped(kind), found))
-    return lines
-
-
-def _words(found: Correlation, corrected: Sequence[float | None]) -> list[str]:
-    """Return the cells of a line; `corrected` is p after Holm, and the ends of where another draw of resamples would put it."""
-    ends = NONE if found.low is None or found.high is None else f"[{settled(found.low)}, {settled(found.high)}]"
-    note = f", {found.undefined:.1%} of resamples without one" if found.undefined >= 0.0005 else ""
-    value, least, most = corrected
-    holds = None if value is None or least is None or most is None else Drawn(value, least, most)
-    p, p_holm = (NONE if one is None else escaped(settled_p(one)) for one in (found.p, holds))
-    return [plain(found.rho), ends + note, p, p_holm, f"{found.rows} ({found.configurations})"]
-
-
-def _order(row: tuple[Record, float]) -> Row:
-    return row[0].row
-
-
-def _table(record: Record) -> tuple[str, int, str]:
-    return record.row.recipe, record.row.subset, record.row.dataset
-
-
-def _configuration(record: Record) -> str:
-    """Return a row's name without its seed."""
-    row = record.row
-    return f"{row.model} {row.layout}, N = {row.subset}, {row.recipe}, {row.dataset}"
 
 
 def _profile(analyses: Analyses, prefix: str, row: Row, label: str, look: int) -> dict[str, Any]:

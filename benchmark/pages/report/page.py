@@ -22,6 +22,7 @@ from benchmark.pages.report.evidence import (
     weigh,
 )
 from benchmark.pages.report.exhibits import DRAW, TABLE, doubt
+from benchmark.pages.report.gap_against import gap_against
 from benchmark.pages.report.paper import Exhibit, paper
 from benchmark.pages.report.pictures import Bank
 from benchmark.pages.text import escaped
@@ -92,7 +93,7 @@ def write_page(material: Material, from_page: "Links") -> tuple[str, list[Pictur
         text, pictures = section(exhibit, material, from_page)
         parts.append(text)
         shown += pictures
-    for section_beyond in (inside.beyond, agreement):
+    for section_beyond in (gap_against, agreement):
         text, pictures = section_beyond(material.analyses)
         parts.append(text)
         shown += pictures
