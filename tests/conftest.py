@@ -56,7 +56,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def bench(home: Path) -> Bench:
     """Run the command line in a process of its own, as a user would."""
 
-    def call(*words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def call(*words: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "benchmark.cli", *words]
         return subprocess.run(
             command, capture_output=True, text=True, timeout=timeout, env=os.environ | {"BENCH_HOME": str(home)}, check=False

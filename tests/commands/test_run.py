@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from benchmark.recording import record
 from tests.conftest import TINY, Bench
 
 RUN = ["run", *TINY, "--no-track", "--json"]
+LONG = [*RUN, "--set", "recipe.steps=200", "--checkpoint-every", "0.02"]  # a row of more steps, to be stopped in
 
 
 def result(done: subprocess.CompletedProcess[str]) -> record.Record:
@@ -25,32 +27,52 @@ def without_time(made: record.Record) -> tuple[object, ...]:
     return made.id, made.weights_sha256, made.psnr, made.trajectory, made.data
 
 
-def begin(home: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "benchmark.cli", *words],
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | {"BENCH_HOME": str(home)},
-    )
+# Sends its own process a signal before the first step that a checkpoint of step `at` or of a later one lies behind: wherever it
+# runs, a run is stopped in its middle, however fast it is and however long this process is kept from looking.
+STOPPED = """
+import os, sys
+from pathlib import Path
+from benchmark.cli import main
+from benchmark.training import loop
+at, number, take_step = int(sys.argv[1]), int(sys.argv[2]), loop.take_step
+def step(training, images, work):
+    if any(at <= int(path.name) < training.step for path in Path(os.environ["BENCH_HOME"]).glob("runs/*/checkpoints/[0-9]*")):
+        os.kill(os.getpid(), number)
+    return take_step(training, images, work)
+loop.take_step = step
+sys.exit(main(sys.argv[3:]))
+"""
 
 
-def wait_for_step(home: Path, step: int, process: subprocess.Popen[str]) -> None:
-    """Wait until a checkpoint of at least that step is there."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if any(int(path.name) >= step for path in home.glob("runs/*/checkpoints/[0-9]*")):
-            return
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.005)
-    pytest.fail("no checkpoint came")
+def stopped(home: Path, at: int, number: signal.Signals, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process that signals itself once it is a step behind a checkpoint of step `at` or of a later one."""
+    command = [sys.executable, "-c", STOPPED, str(at), str(int(number)), *words]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"BENCH_HOME": str(home)}, check=False)
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the row was run."""
+    home = tmp_path_factory.mktemp("once")
+    command = [sys.executable, "-m", "benchmark.cli", *RUN]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"BENCH_HOME": str(home)}, check=False)
+    assert done.returncode == 0, done.stderr
+    return home
+
+
+@pytest.fixture
+def first(once: Path, home: Path) -> record.Record:
+    """The record of that run, in a home of the test's own."""
+    shutil.copytree(once, home, dirs_exist_ok=True)
+    (path,) = (home / "leaderboard" / "records").rglob("*.json")
+    return record.read(path)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> record.Record:
     home = tmp_path_factory.mktemp("whole")
     done = subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", *RUN, "--set", "recipe.steps=400"],
+        [sys.executable, "-m", "benchmark.cli", *LONG],
         capture_output=True,
         text=True,
         env=os.environ | {"BENCH_HOME": str(home)},
@@ -60,62 +82,47 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> record.Record:
 
 
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(home: Path, bench: Bench, uninterrupted: record.Record) -> None:
-    words = [*RUN, "--set", "recipe.steps=400", "--checkpoint-every", "0.05"]
     for step in (30, 120):
-        process = begin(home, *words)
-        wait_for_step(home, step, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-    resumed = result(bench(*words))
+        assert stopped(home, step, signal.SIGKILL, *LONG).returncode == -signal.SIGKILL
+    resumed = result(bench(*LONG))
     assert resumed.training.resumed == 2
     assert without_time(resumed) == without_time(uninterrupted)
 
 
 def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(home: Path, bench: Bench, uninterrupted: record.Record) -> None:
-    words = [*RUN, "--set", "recipe.steps=400", "--checkpoint-every", "0.05"]
-    process = begin(home, *words)
-    wait_for_step(home, 10, process)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "The same command resumes" in said
-    assert "Traceback" not in said
-    assert without_time(result(bench(*words))) == without_time(uninterrupted)
+    done = stopped(home, 10, signal.SIGINT, *LONG)
+    assert done.returncode == 130
+    assert "The same command resumes" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert without_time(result(bench(*LONG))) == without_time(uninterrupted)
 
 
 def test_a_damaged_last_checkpoint_is_named_and_the_run_still_ends_the_same(home: Path, bench: Bench, uninterrupted: record.Record) -> None:
-    words = [*RUN, "--set", "recipe.steps=400", "--checkpoint-every", "0.05"]
-    process = begin(home, *words)
-    wait_for_step(home, 100, process)
-    process.kill()
-    process.communicate()
+    assert stopped(home, 100, signal.SIGKILL, *LONG).returncode == -signal.SIGKILL
     newest = max(home.glob("runs/*/checkpoints/[0-9]*"), key=lambda path: int(path.name))
     (newest / "ema.safetensors").write_bytes(b"x")
-    done = bench(*words)
+    done = bench(*LONG)
     assert f"{newest} is damaged" in done.stderr
     assert without_time(result(done)) == without_time(uninterrupted)
 
 
-def test_the_same_command_again_returns_the_record_at_once(home: Path, bench: Bench) -> None:
-    first = bench(*RUN)
+def test_the_same_command_again_returns_the_record_at_once(first: record.Record, bench: Bench) -> None:
     again = bench(*RUN)
     assert json.loads(again.stdout)["status"] == "already finished"
-    assert result(first) == result(again)
+    assert result(again) == first
     anew = bench(*RUN, "--force")
     assert json.loads(anew.stdout)["status"] == "finished"
-    assert without_time(result(anew)) == without_time(result(first))
+    assert without_time(result(anew)) == without_time(first)
 
 
-def test_a_record_can_be_run_again_from_itself(home: Path, bench: Bench) -> None:
-    first = result(bench(*RUN))
+def test_a_record_can_be_run_again_from_itself(first: record.Record, home: Path, bench: Bench) -> None:
     path = record.path_of(home / "leaderboard" / "records", first.row)
     again = bench("run", "--record", str(path), "--force", "--no-track", "--json", "--device", "cpu", "--threads", "1")
     assert without_time(result(again)) == without_time(first)
 
 
-def test_a_run_draws_its_curves_and_logs_its_metrics(home: Path, bench: Bench) -> None:
-    folder = home / "runs" / result(bench(*RUN)).id
+def test_a_run_draws_its_curves_and_logs_its_metrics(first: record.Record, home: Path) -> None:
+    folder = home / "runs" / first.id
     assert "<svg" in (folder / "figures" / "psnr.svg").read_text()
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "psnr_gap" in line["metrics"]] == [10, 20, 40]
@@ -123,14 +130,10 @@ def test_a_run_draws_its_curves_and_logs_its_metrics(home: Path, bench: Bench) -
 
 
 def test_a_line_that_a_kill_cut_spoils_no_other(home: Path, bench: Bench) -> None:
-    words = [*RUN, "--set", "recipe.steps=400", "--checkpoint-every", "0.05"]
-    process = begin(home, *words)
-    wait_for_step(home, 10, process)
-    process.kill()
-    process.communicate()
+    assert stopped(home, 10, signal.SIGKILL, *LONG).returncode == -signal.SIGKILL
     (path,) = home.glob("runs/*/metrics.jsonl")
     path.write_bytes(path.read_bytes() + b'{"step": 12, "ti')
-    result(bench(*words))
+    result(bench(*LONG))
     broken = [line for line in path.read_text().splitlines() if not line.endswith("}}")]
     assert broken == ['{"step": 12, "ti']
 
@@ -141,24 +144,29 @@ def test_set_keeps_a_run_off_the_leaderboard(home: Path, bench: Bench) -> None:
     assert not (home / "leaderboard").exists()
 
 
-def test_evaluate_scores_the_checkpoint_again(home: Path, bench: Bench) -> None:
-    first = result(bench(*RUN))
+def test_evaluate_scores_the_checkpoint_again(first: record.Record, home: Path, bench: Bench, typed_here: Bench) -> None:
     again = result(bench("evaluate", first.id[:6], "--registry", TINY[TINY.index("--registry") + 1], "--json"))
     assert again.psnr == first.psnr
     assert again.created == first.created
     (home / "runs" / first.id / "checkpoints").rename(home / "gone")
-    gone = bench("evaluate", first.id)
+    gone = typed_here("evaluate", first.id)
     assert gone.returncode == 1
     assert "has no checkpoint left" in gone.stderr
 
 
-def test_two_processes_do_not_share_a_run(home: Path, bench: Bench) -> None:
+def test_two_processes_do_not_share_a_run(home: Path, typed_here: Bench) -> None:
     words = [*RUN, "--set", "recipe.steps=100000", "--set", "recipe.trajectory=()", "--checkpoint-every", "0.05"]
-    process = begin(home, *words)
-    wait_for_step(home, 5, process)
-    second = bench(*words)
-    process.kill()
-    process.communicate()
+    command = [sys.executable, "-m", "benchmark.cli", *words]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"BENCH_HOME": str(home)}
+    ) as other:
+        try:
+            while not list(home.glob("runs/*/checkpoints/[0-9]*")):
+                assert other.poll() is None
+                time.sleep(0.02)
+            second = typed_here(*words)
+        finally:
+            other.kill()
     assert second.returncode == 2
     assert "in progress in another process" in second.stderr
 
@@ -171,30 +179,24 @@ def test_loss_that_diverges_is_reported_with_its_step(home: Path, bench: Bench) 
     assert "Traceback" not in done.stderr
 
 
-def test_images_that_changed_are_not_resumed_with(home: Path, bench: Bench) -> None:
-    first = result(bench(*RUN))
+def test_images_that_changed_are_not_resumed_with(first: record.Record, home: Path, typed_here: Bench) -> None:
     folder = home / "runs" / first.id
     document = json.loads((folder / "spec.json").read_text())
     document["data"]["train_sha256"] = "0" * 64
     (folder / "spec.json").write_text(json.dumps(document))
     (folder / "record.json").unlink()
     record.path_of(home / "leaderboard" / "records", first.row).unlink()
-    done = bench(*RUN)
+    done = typed_here(*RUN)
     assert done.returncode == 1
     assert "have changed since it began" in done.stderr
 
 
-def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "home").write_text("a file")
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", *RUN],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"BENCH_HOME": str(tmp_path / "home")},
-    )
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path, typed_here: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("a file")
+    monkeypatch.setenv("BENCH_HOME", str(tmp_path / "file"))
+    done = typed_here(*RUN)
     assert done.returncode == 1
-    assert str(tmp_path / "home") in done.stderr
+    assert str(tmp_path / "file") in done.stderr
     assert "Traceback" not in done.stderr
 
 
