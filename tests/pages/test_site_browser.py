@@ -82,7 +82,7 @@ class Visit:
         self.base, self.problems = base, []
         self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=ground, accept_downloads=True)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(120_000)
         self.page.on("console", lambda message: self.problems.append(message.text) if message.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda problem: self.problems.append(str(problem)))
         self.page.on("request", lambda request: self._asked(request.url))
@@ -95,6 +95,7 @@ class Visit:
 
     def open(self, path: str) -> Any:
         """Open a page and wait until its scripts have drawn it."""
+        self.page.goto("about:blank")  # another hash alone would leave the old page, drawn as it was, until the new one comes
         self.page.goto(self.base + path)
         if path.startswith("results"):
             self.page.wait_for_selector("#board tbody tr td")
@@ -165,10 +166,10 @@ def test_every_page_of_the_site_opens_without_a_word(browser: Any, served: str, 
 
 def test_nothing_of_a_record_runs(visit: Visit, folder: Path) -> None:
     visit.page.add_init_script("window.alert = (text) => { throw new Error('ran: ' + text); }")
-    boards = [one["value"] for one in _options(visit.open("results.html"), "board")]
-    for key in boards:
+    page = visit.open("results.html")
+    for key in [one["value"] for one in _options(page, "board")]:
         page = visit.open(f"results.html#board={key}&n=16&more=1")
-        page.wait_for_timeout(50)
+        assert page.evaluate("bench.state().get('board')") == key and page.locator("#board tbody tr td").count() > 0
         assert page.locator("#board img, #board script, #about img").count() == 0
     for path in folder.rglob("rows/**/*odd_*.html"):
         page = visit.open(path.relative_to(folder).as_posix())
@@ -201,7 +202,7 @@ def test_sort_by_mouse_and_by_keyboard(visit: Visit) -> None:
     drawn_by(page, lambda: page.keyboard.press("Enter"))
     gaps = [float(text.split()[0]) for text in column(page, "gap, dB")]
     assert gaps == sorted(gaps)
-    assert "order=gap.asc" in page.url
+    assert "order=gap.asc" in page.evaluate("location.href")
 
 
 def test_filter_by_model_layout_parameters_and_words(visit: Visit) -> None:
@@ -229,14 +230,45 @@ def test_link_restores_the_view(visit: Visit, browser: Any) -> None:
     page.select_option("select[name=layout]", "global")
     for _ in range(2):
         drawn_by(page, lambda: page.locator("#board th", has_text="gap, dB").click())
-    before, link = column(page, "model"), page.url
+    before, link = column(page, "model"), page.evaluate("location.href")
     again = Visit(browser, visit.base)
     page = again.open(link.removeprefix(visit.base))
     page.wait_for_function("document.querySelector('select[name=layout]').value === 'global'")
     assert page.get_by_role("radio", name="64", exact=True).is_checked()
     assert column(page, "model") == before
-    assert "order=gap.desc" in page.url
+    assert "order=gap.desc" in page.evaluate("location.href")
     again.close()
+
+
+LATE = "end => document.querySelector(`script[src$='${end}']`).addEventListener('load', () => { window.late = true; })"
+
+
+def test_what_was_asked_for_last_is_shown_whatever_comes_last(browser: Any, served: str) -> None:
+    """The data of one N, of one row, are held back until others were asked for and are shown."""
+    visit, held = Visit(browser, served), list[Any]()
+    page = visit.open("results.html#n=16")
+    shown = column(page, "gap, dB")
+    page.route("**/data/**/n64.js", lambda route: held.append(route))
+    page.get_by_role("radio", name="64", exact=True).check()
+    page.wait_for_selector("script[src$='/n64.js']", state="attached")
+    page.get_by_role("radio", name="16", exact=True).check()
+    page.evaluate(LATE, "/n64.js")
+    held.pop().continue_()
+    page.wait_for_function("window.late")
+    assert page.get_by_role("radio", name="16", exact=True).is_checked()
+    assert column(page, "gap, dB") == shown and "n=16" in page.evaluate("location.href")
+    stem = "rows/mini/dead_leaves8/dit_mini-"
+    page = visit.open(f"compare.html#a={stem}local_3x3_head-n16&b={stem}global-n16")
+    said = page.locator("#said").inner_text()
+    page.route("**/dit_mini-global-n64.js", lambda route: held.append(route))
+    page.select_option("select[name=a]", f"{stem}global-n64")
+    page.wait_for_selector("script[src$='-n64.js']", state="attached")
+    page.select_option("select[name=a]", f"{stem}local_3x3_head-n16")
+    page.evaluate(LATE, "-n64.js")
+    held.pop().continue_()
+    page.wait_for_function("window.late")
+    assert page.locator("#said").inner_text() == said
+    visit.close()
 
 
 def test_csv_and_json_hold_what_is_shown(visit: Visit) -> None:
@@ -295,8 +327,8 @@ def test_what_differs_in_the_code_is_told_as_far_as_it_is_known(browser: Any, tm
     page.wait_for_selector("#code tbody tr")
     files = {line.locator("th").inner_text() for line in page.locator("#code tbody tr").all()}
     assert files >= {"registry/backbones/dit.py", "registry/backbones/unet.py"} and "registry/datasets/dead_leaves.py" not in files
-    page = visit.open(f"compare.html#a={stem}dit_mini-global-n16&b={stem}dit_mini_gpsa-global-n16")
-    page.wait_for_selector("#code tbody tr")
+    page.goto(f"{visit.base}compare.html#a={stem}dit_mini-global-n16&b={stem}dit_mini_gpsa-global-n16")
+    page.wait_for_function("document.getElementById('said').textContent.includes('dit_mini_gpsa')")  # no page is loaded anew
     assert "Which files differ is not known: the code that made dit_mini_gpsa" in page.locator("#codesaid").inner_text()
     visit.close()
 

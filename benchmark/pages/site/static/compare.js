@@ -86,9 +86,10 @@
   }
 
   async function compare() {
-    bench.keep(new URLSearchParams({ a: form.a.value, b: form.b.value }));
-    const [a, b] = await Promise.all([form.a.value, form.b.value].map((page) => bench.load(page + ".js", page)));
-    show(a, b);
+    const wanted = [form.a.value, form.b.value];
+    bench.keep(new URLSearchParams({ a: wanted[0], b: wanted[1] }));
+    const [a, b] = await Promise.all(wanted.map((page) => bench.load(page + ".js", page)));
+    if (form.a.value === wanted[0] && form.b.value === wanted[1]) show(a, b); // no other row was chosen meanwhile
   }
 
   function start() {

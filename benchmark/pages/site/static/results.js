@@ -183,7 +183,9 @@
       label.append(radio, one.n.toLocaleString("en"));
       return label;
     }));
-    data = await bench.load(current.script, current.script);
+    const wanted = current, loaded = await bench.load(wanted.script, wanted.script);
+    if (wanted !== current) return; // another table was asked for meanwhile
+    data = loaded;
     options(form.model, data.rows.map((row) => row[at.model]), state.get("model"));
     options(form.layout, data.rows.map((row) => row[at.layout]), state.get("layout"));
     for (const name of ["parameters", "hours", "q"]) form[name].value = state.get(name) || "";
