@@ -35,6 +35,7 @@ from benchmark.commands.flags import examples
 from benchmark.commands.output import print_json, results_alone
 from benchmark.errors import UsageError
 from benchmark.recording.said import visible
+from benchmark.running.collector import look_seldom
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         top.print_help()
         return 0
     options = top.parse_args(words)
+    look_seldom()
     as_json = getattr(options, "json", False)
     try:
         with interruptible(), results_alone(as_json), no_silent_end():

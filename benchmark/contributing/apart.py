@@ -17,6 +17,7 @@ from benchmark.contributing.check_record import Known
 from benchmark.errors import raised
 from benchmark.files import home as default_home
 from benchmark.files import importing
+from benchmark.running.collector import look_seldom
 
 SILENCE = 900.0  # seconds without a word: torch.compile of a large network takes minutes
 STDERR = 2  # where what an entry prints goes: stdout is for results
@@ -111,6 +112,7 @@ def _end(process: subprocess.Popen[bytes]) -> str:
 def main() -> None:
     """Check the entries that stdin names, and say every outcome at once; an empty line ends an entry."""
     request = json.loads(sys.stdin.read())
+    look_seldom()
     os.set_inheritable(int(sys.argv[1]), False)
     with os.fdopen(int(sys.argv[1]), "w", buffering=1) as said:
         for path in map(Path, request["paths"]):

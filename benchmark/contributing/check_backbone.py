@@ -1,6 +1,7 @@
 """The contract of a backbone, rule by rule, on images of a few pixels: what training and scoring rely on."""
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Trial:
         """The network off its start: what is initialised to zero is drawn, so that no branch hides behind a zero gate."""
         network = self.fresh()
         for parameter in network.parameters():
-            if parameter.requires_grad and not parameter.any():
+            if parameter.requires_grad and not _largest(parameter):
                 nn.init.normal_(parameter, std=0.02)
         return network
 
@@ -64,6 +65,18 @@ class Trial:
     def other(self) -> nn.Module:
         """The network as another seed starts it: large networks take longest to build, and two rules need one."""
         return self.fresh(3)
+
+    @cached_property
+    @torch.no_grad()
+    def estimate(self) -> Tensor:
+        """The estimate of the network on two images: several rules hold another one against it."""
+        torch.manual_seed(4)
+        return self.network(*self.inputs(2))
+
+    def continue_with(self, network: nn.Module) -> None:
+        """Have the rules that are left hold this network, which is equal to the one before; one is kept, for networks are large."""
+        vars(self)["network"] = network
+        vars(self).pop("other", None)
 
     def inputs(self, count: int, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor | None]:
         """Return x (count, C, R, R), t (count,) at steps far apart, and labels y (count,) or None."""
@@ -182,11 +195,9 @@ def seed(trial: Trial) -> str:
     differ = [name for name in one if one[name] != other[name]]
     if differ:
         raise BenchError(f"two builds under one seed differ in {_some(differ)}: draw from torch's global generator.")
-    x, t, y = trial.inputs(2)
-    torch.manual_seed(4)
-    first = trial.network(x, t, y)
+    first = trial.estimate
     torch.manual_seed(5)
-    if not torch.equal(first, trial.network(x, t, y)):
+    if not torch.equal(first, trial.network(*trial.inputs(2))):
         raise BenchError("forward gives two results for one input in evaluation mode: only training mode may be random.")
     return "same weights and same estimate"
 
@@ -228,7 +239,7 @@ def own_loss(trial: Trial) -> str:
         raise NotRun("it has none")
     x, t, y = trial.inputs(2)
     estimate, loss = trial.network.estimate_with_loss(x, t, y)
-    _close(estimate.detach(), trial.network(x, t, y).detach(), "estimate_with_loss and forward disagree")
+    _close(estimate.detach(), trial.estimate, "estimate_with_loss and forward disagree")
     if loss.shape != () or not loss.isfinite():
         raise BenchError(f"the loss of its own is {loss.detach().tolist()}; one finite number is needed.")
     return f"{loss.item():.2e} here"
@@ -237,15 +248,13 @@ def own_loss(trial: Trial) -> str:
 @torch.no_grad()
 def round_trip(trial: Trial) -> str:
     """A checkpoint, written and loaded into a network of another seed, gives the same estimate bit for bit."""
-    state = _unshared(trial.network)
-    count, again = len(state), trial.other
+    wanted, again = trial.estimate, trial.other
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights.safetensors"
-        save_file(state, file)
-        del state
+        count = _saved(trial.network, file)
+        trial.continue_with(again)  # before the file is read: it is as large again
         again.load_state_dict(load_file(file))
-    x, t, y = trial.inputs(2)
-    if not torch.equal(trial.network(x, t, y), again(x, t, y)):
+    if not torch.equal(wanted, again(*trial.inputs(2))):
         raise BenchError("a network that loads the checkpoint gives another estimate: some state is in no parameter and no buffer.")
     return f"{count} tensors through safetensors, same estimate"
 
@@ -275,8 +284,8 @@ def _backward(network: nn.Module, loss: Tensor) -> dict[str, str]:
     reached: dict[str, str] = {}
 
     def look(name: str, parameter: Tensor) -> None:
-        if parameter.grad is not None and parameter.grad.any():
-            reached[name] = "finite" if parameter.grad.isfinite().all() else "not finite"
+        if parameter.grad is not None and (largest := _largest(parameter.grad)):
+            reached[name] = "finite" if math.isfinite(largest) else "not finite"
         parameter.grad = None
 
     hooks = [
@@ -290,15 +299,24 @@ def _backward(network: nn.Module, loss: Tensor) -> dict[str, str]:
     return reached
 
 
-def _unshared(network: nn.Module) -> dict[str, Tensor]:
-    """Return what a checkpoint of a network holds; tensors that share memory, which no file can say, as copies."""
+def _largest(tensor: Tensor) -> float:
+    """Return the largest absolute value, not finite where one is not; in one pass, for networks are large."""
+    if not tensor.numel():
+        return 0.0
+    real = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+    return max((abs(end.item()) for end in real.aminmax()), key=lambda end: (math.isnan(end), end))
+
+
+def _saved(network: nn.Module, file: Path) -> int:
+    """Write what a checkpoint of a network holds; return the number of its tensors. Those that share memory are written each."""
     found: dict[str, Tensor] = {}
     taken: set[int] = set()
     for name, tensor in network.state_dict().items():
         place = tensor.untyped_storage().data_ptr()
         found[name] = (tensor.detach().clone() if place in taken else tensor.detach()).contiguous()
         taken.add(place)
-    return found
+    save_file(found, file)
+    return len(found)
 
 
 def _digests(network: nn.Module) -> dict[str, str]:

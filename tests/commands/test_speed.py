@@ -1,6 +1,7 @@
 """The baseline of the measurements is the same network, and the table says what was measured."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,13 @@ import torch
 from benchmark.contract import Attention, ImageShape
 from benchmark.recording import record
 from registry.backbones.dit import DiT
-from tests.perf import growth, speed
+from tests.perf import growth, mini_run, page, speed
 from tests.perf.bounds import Bound, Parts, parts_alone, section
+from tests.perf.measured import Measured, Share
+from tests.perf.mini_run import Mini
 from tests.perf.plain_dit import plain
+from tests.perf.verdicts import bounded, judged
+from tests.perf.whole_check import Needed, Whole
 from tests.record_factory import made
 
 TINY = DiT(hidden=28, depth=2, heads=4)  # heads of 7
@@ -59,10 +64,88 @@ def test_the_table_and_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path, capsy
     first, second = json.loads(capsys.readouterr().out)
     assert (first["met"], second["met"]) == (True, False)
     assert first["value"] == pytest.approx(first["reference_seconds"] / first["seconds"])
+    assert 0 < first["parts"] < first["seconds"]
     text = path.read_text()
-    assert f"**{first['value']:.2f}**" in text
-    assert "1e+09 (missed)" in text
-    assert "window 3 (bands)" in text
+    assert f"window 3 (bands) | fp32 | **{first['value']:.2f}** |" in text
+    verdicts = [line for line in text.splitlines() if "| at least" in line]
+    assert [line.endswith("| met |") for line in verdicts] == [True, False]
+    assert "missed: its matrix products and softmax" in verdicts[1] and "is the most" in verdicts[1]
+
+
+def test_a_reason_says_what_is_the_most_or_what_is_left_for_the_rest() -> None:
+    assert bounded(2.0, 6.0, 4.0, 5.0, "products") == "products alone take 4000 ms of 5000 ms, so that 1.5 is the most"
+    assert bounded(1.2, 6.0, 4.0, 5.5, "products") == (
+        "products alone take 4000 ms of 5500 ms; to all else, which takes 1500 ms, the bar leaves 1000 ms"
+    )
+
+
+def test_no_bar_is_missed_without_a_reason() -> None:
+    with pytest.raises(ValueError, match="a run misses its bar.*no measurement says why"):
+        judged("a run", "3 s", "at most 2", False, " ")
+    assert judged("a run", "1 s", "at most 2", True, "it would take long").row == "| a run | **1 s** | at most 2 | met |"
+
+
+def found(speedy: float) -> page.Found:
+    """Return what a measurement might find, every time divided by `speedy`."""
+    bounds = tuple(
+        Bound(what, precision, Parts(0.3 / speedy, 0.15 / speedy, 0.05 / speedy), 0.8 / speedy, 16, plain)
+        for precision in ("bf16", "fp32")
+        for what, plain in (("global", 0.9), ("local_head", 0.9), ("global, hidden 64 on 16 x 16", None))
+    )
+    ratios = [
+        Measured(f"training step of DiT-XS/1, {layout}", precision, "plain DiT", bar, 0.9 * speedy / 0.8, 0.8 / speedy, 0.9)
+        for precision, bars in speed.STEP_BARS.items()
+        for layout, bar in bars.items()
+    ]
+    ratios += [
+        Measured("FLOP/s of that step, global", precision, "a large matrix product", bar, 0.3 * speedy / 0.8, 0.8 / speedy, 0.3)
+        for precision, bar in speed.USE_BARS.items()
+    ]
+    ratios += [
+        Measured(f"window {window}", precision, "masked", bar, 1.5 * speedy, 1 / speedy, 1.5, parts=0.5 / speedy, share=0.2)
+        for precision, bars in speed.LAYER_BARS.items()
+        for window, bar in bars.items()
+    ]
+    spent = growth.Spent(40 / speedy, 2000 / speedy)
+    grown = tuple(growth.Growth(command, "here", spent, spent, 9 / speedy) for command in growth.COMMANDS)
+    whole = Whole(spent, Needed(imports=9.0, builds=8.0, passes=7.0, imported=700.0, largest=400.0, name="large"))
+    mini = Mini(*(dict.fromkeys(mini_run.PARTS, 6 / speedy) for _ in range(2)), steps=2000, alone=5.0, use=0.2)
+    shares = (Share("linear layers", 0.6, 0.5, 0.7),)
+    return page.Found(10, 4, 1, 2.0, tuple(ratios), shares, bounds, grown, growth.Reading(1.25, 0.25), whole, mini)
+
+
+def test_every_bar_of_the_page_has_a_verdict_and_a_missed_one_its_reason() -> None:
+    slow = found(1.0)
+    wanted = len(slow.ratios) + 1 + len(growth.COMMANDS) + 2 + 1
+    assert len(slow.verdicts) == wanted and not any(one.met for one in slow.verdicts)
+    assert all(any(character.isdigit() for character in one.reason) for one in slow.verdicts)
+    text = page.text(slow, 3)
+    assert text.count("| missed: ") == wanted and f"0 of {wanted} are met" in text
+    assert "its linear layers, attention and GELU alone take 500 ms of 800 ms" in text
+    assert "alone takes 1.25 ms, and the errors of its images 0.25 ms" in text
+    assert "alone take 24.0 s" in text and "twice 400 MiB: 1,500 MiB" in text
+    assert "steps (6.0 s, at 20% of a large matrix product's FLOP/s" in text
+    fast = found(100.0)
+    assert all(one.met for one in fast.verdicts) and "missed" not in page.text(fast, 3)
+
+
+def test_two_clocks_count_for_one_part_at_a_time() -> None:
+    class Worker:
+        def inner(self) -> int:
+            time.sleep(0.02)
+            return 3
+
+        def outer(self) -> int:
+            return self.inner() + sum(range(400_000)) * 0
+
+    watch = mini_run.Watch(time.time() - 5)
+    watch.time(Worker, "inner", mini_run.SCORING)
+    watch.time(Worker, "outer", mini_run.STEPS)
+    assert Worker().outer() == 3
+    watch.tick()
+    assert watch.clock[mini_run.START] >= 5 and watch.clock[mini_run.SCORING] >= 0.02
+    assert watch.cpu[mini_run.STEPS] > watch.cpu[mini_run.SCORING] >= 0
+    assert watch.clock[mini_run.PACKING] == watch.cpu[mini_run.PACKING] == 0
 
 
 def test_records_become_more_under_further_seeds(tmp_path: Path) -> None:
@@ -75,8 +158,16 @@ def test_records_become_more_under_further_seeds(tmp_path: Path) -> None:
     assert sorted(one.id for one in found if one.row.seed < 1000) == sorted(one.id for one in committed)
 
 
+def test_reading_is_measured_of_records_and_of_the_errors_beside_them(tmp_path: Path) -> None:
+    one = made(1.0, seed=0)
+    record.write(one, record.path_of(tmp_path, one.row))
+    read = growth.reading(tmp_path, 1)
+    assert read.record > 0 and read.errors >= 0
+
+
 def test_growth_is_what_a_record_more_takes() -> None:
     runs = [[growth.Spent(seconds, memory)] for seconds, memory in ((2.0, 100.0), (3.0, 120.0))]
     found = growth._growth("leaderboard, again", Path("here"), runs)
     assert found.milliseconds == pytest.approx(1000 * 1.0 / 500)
-    assert growth.section([found], 1)[-2] == "| `bench leaderboard`, again | 2.00 s | 3.00 s | 2.00 ms | 120 MiB |"
+    lines = growth.section([found], growth.Reading(1.25, 0.5), 1)
+    assert lines[-4] == "| `bench leaderboard`, again | 2.00 s | 3.00 s | 2.00 ms | 120 MiB |"

@@ -1,15 +1,18 @@
 """benchmark/contributing/check.py: a broken file is named with its reason and hides no other."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmark.contributing import check
+from benchmark.contributing import check, check_backbone
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
 from benchmark.images import datasets, manifest
 from benchmark.recording import record
+from registry.backbones.dit import DiT
 from registry.datasets.dead_leaves import DeadLeaves
 from tests.conftest import Bench
 from tests.records import make_record
@@ -124,6 +127,7 @@ BROKEN = {
     "raises": ("", "return x.nothing", "shape and type", "AttributeError"),
     "idle": ("self.idle = nn.Linear(2, 2)", "return self.conv(x)", "gradient", "idle.weight, idle.bias"),
     "frozen": ("", "return self.conv(x).detach() + 0 * self.conv.bias.sum()", "gradient", "conv.weight"),
+    "explodes": ("", "return self.conv(x) + (self.conv.bias - self.conv.bias).sum().sqrt()", "gradient", "of conv.bias is not finite"),
     "unseeded": ("self.conv.bias.data.uniform_(generator=RANDOM)", "return self.conv(x)", "seed", "differ in conv.bias"),
     "random": ("", "return self.conv(x + torch.randn_like(x))", "seed", "two results for one input"),
     "mates": ("", "return self.conv(x - x.mean(0, keepdim=True))", "batch", "depends on its batch mates"),
@@ -149,6 +153,22 @@ def test_each_rule_finds_what_breaks_it(tmp_path: Path, name: str) -> None:
     said = {outcome.rule: outcome for outcome in verdict.outcomes}
     assert said[rule].outcome == "problem", verdict
     assert message in said[rule].note
+
+
+def test_of_a_network_and_the_one_that_its_weights_are_loaded_into_the_second_is_kept() -> None:
+    trial = check_backbone.trial(DiT(hidden=8, depth=1, heads=1))
+    before, wanted = trial.network, trial.estimate
+    assert check_backbone.round_trip(trial).endswith("same estimate")
+    assert trial.network is not before and not vars(trial).keys() & {"other"}
+    assert torch.equal(trial.network(*trial.inputs(2)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("values", "largest"),
+    [([0.0, 0.0], 0.0), ([1.0, -2.0], 2.0), ([], 0.0), ([1.0, math.nan, -math.inf], math.nan), ([3.0, -math.inf], math.inf)],
+)
+def test_the_largest_of_a_tensor_is_not_finite_where_one_number_is_not(values: list[float], largest: float) -> None:
+    assert check_backbone._largest(torch.tensor(values)) == pytest.approx(largest, nan_ok=True)
 
 
 def test_an_undocumented_entry_and_one_that_does_not_load(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from benchmark.contract import Attention
 from benchmark.networks.attention import Attend
+from benchmark.networks.attention.bands import _chunks, bands, rows_of
 from registry.backbones.dit import DiT
 
 Turn = Callable[[], object]
@@ -102,6 +103,29 @@ def attended(attention: Attention, side: int, heads: int, size: int, dtype: torc
     return turn
 
 
+def banded(attention: Attention, side: int, heads: int, size: int, dtype: torch.dtype, batch: int) -> Turn:
+    """Return the matrix products and the softmax of a layer of bands, forward and backward, on the operands of one band."""
+    whole = torch.empty(batch, heads, side**2, size, dtype=dtype, device="meta")
+    stacks = [(chunk.stop - chunk.start) * heads for chunk in _chunks(whole)]
+    shapes = [(stack, *band.shape) for stack in stacks for band in bands(attention, side, rows_of(attention, side, dtype))]
+    operands = {
+        (stack, few, many): tuple(torch.randn(shape, dtype=dtype) for shape in ((stack, few, size), (stack, many, size), (few, many)))
+        for stack, few, many in shapes
+    }
+
+    def turn() -> None:
+        for shape in shapes:
+            q, k, bias = operands[shape]
+            weights = torch.baddbmm(bias, q, k.mT).softmax(2)
+            torch.bmm(weights, k)  # the values; then the gradients of the values, the weights, the scores, the queries and the keys
+            torch.bmm(weights.mT, q)
+            scores = torch._softmax_backward_data(torch.bmm(q, k.mT), weights, 2, dtype)
+            torch.bmm(scores, k)
+            torch.bmm(scores.mT, q)
+
+    return turn
+
+
 def activated(rows: int, inner: int, dtype: torch.dtype) -> Turn:
     """Return the GELU of an MLP, forward and backward."""
     x, gradient = torch.randn(rows, inner, dtype=dtype, requires_grad=True), torch.randn(rows, inner, dtype=dtype)
@@ -113,7 +137,7 @@ def activated(rows: int, inner: int, dtype: torch.dtype) -> Turn:
     return turn
 
 
-def section(bounds: list[Bound]) -> list[str]:
+def section(bounds: Iterable[Bound]) -> list[str]:
     """Return the lines of the page that say what bounds a step."""
     return [
         "## What bounds a step",

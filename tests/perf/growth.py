@@ -13,7 +13,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from benchmark.files import PROJECT
 from benchmark.recording import errors, record
 from benchmark.recording.record import Record
 from benchmark.running.progress import Display
+
+Told = Callable[[int, int, str], None]
 
 SIZES = (500, 1000)
 COMMANDS = {
@@ -48,6 +51,14 @@ class Spent:
 
     seconds: float
     memory: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the instrument's own reading of a record takes, CPU milliseconds: the record, and the errors beside it held against it."""
+
+    record: float
+    errors: float
 
 
 @dataclass(frozen=True)
@@ -112,29 +123,45 @@ def emptied(home: Path) -> None:
             path.unlink()
 
 
-def measure(checkouts: Sequence[Path], repeat: int) -> list[Growth]:
-    """Measure every command of every checkout on fewer and on more copies of the committed records, in turn, `repeat` times."""
+def measure(checkouts: Sequence[Path], repeat: int, told: Told = lambda done, total, what: None) -> tuple[list[Growth], Reading]:
+    """Measure every command of every checkout on fewer and on more copies of the committed records, in turn, `repeat` times.
+
+    And what reading the fewer takes in this process.
+    """
     with tempfile.TemporaryDirectory() as folder:
         homes = {size: Path(folder, str(size)) for size in SIZES}
         for size, home in homes.items():
             fill(home / "leaderboard" / "records", PROJECT / "leaderboard" / "records", size)
-        return _measured(checkouts, repeat, homes)
+        found = _measured(checkouts, repeat, homes, told)
+        return found, reading(homes[SIZES[0]] / "leaderboard" / "records", repeat)
 
 
-def _measured(checkouts: Sequence[Path], repeat: int, homes: Mapping[int, Path]) -> list[Growth]:
+def reading(records: Path, repeat: int) -> Reading:
+    """Measure what reading the records under a folder takes, and the errors beside those that have some; milliseconds a record."""
+    paths, spent = sorted(records.rglob("[!.]*.json")), []
+    for _ in range(repeat):
+        began = time.process_time()
+        read = [record.read(path) for path in paths]
+        between = time.process_time()
+        for one, path in zip(read, paths, strict=True):
+            if (beside := errors.beside(path)).is_file():
+                errors.disagreements(one, errors.read(beside))
+        spent.append((between - began, time.process_time() - between))
+    return Reading(*(1e3 * statistics.median(column) / len(paths) for column in zip(*spent, strict=True)))
+
+
+def _measured(checkouts: Sequence[Path], repeat: int, homes: Mapping[int, Path], told: Told) -> list[Growth]:
     found: dict[tuple[str, Path, int], list[Spent]] = {}
     turns = [(place, size, checkout) for place in range(repeat) for size in SIZES for checkout in checkouts]
-    with Display() as display:
-        bar = display.bar("measuring")
-        for number, (_, size, checkout) in enumerate(turns):
-            emptied(homes[size])
-            for command, words in COMMANDS.items():
-                bar(number, len(turns), f"{command} of {size} records")
-                records = str(homes[size] / "leaderboard" / "records")
-                found.setdefault((command, checkout, size), []).append(
-                    spent([word.format(records=records) for word in words], checkout, homes[size])
-                )
-        bar(len(turns), len(turns), "")
+    for number, (_, size, checkout) in enumerate(turns):
+        emptied(homes[size])
+        for command, words in COMMANDS.items():
+            told(number, len(turns), f"{command} of {size} records")
+            records = str(homes[size] / "leaderboard" / "records")
+            found.setdefault((command, checkout, size), []).append(
+                spent([word.format(records=records) for word in words], checkout, homes[size])
+            )
+    told(len(turns), len(turns), "")
     return [
         _growth(command, checkout, [found[command, checkout, size] for size in SIZES]) for command in COMMANDS for checkout in checkouts
     ]
@@ -147,7 +174,7 @@ def _growth(command: str, checkout: Path, measured: Sequence[Sequence[Spent]]) -
     return Growth(command, str(checkout), fewer, more, 1e3 * (more.seconds - fewer.seconds) / (SIZES[1] - SIZES[0]))
 
 
-def section(found: Sequence[Growth], repeat: int) -> list[str]:
+def section(found: Sequence[Growth], read: Reading, repeat: int) -> list[str]:
     """Return the lines of the page on how commands grow with the records."""
     return [
         "## What a record more costs",
@@ -164,6 +191,9 @@ def section(found: Sequence[Growth], repeat: int) -> list[str]:
             for one in found
         ),
         "",
+        f"Of that a record takes {read.record:.2f} ms to be read and held, field by field, to its types, in every command; a check reads "
+        f"the errors of its images too, and whether they give its curves: {read.errors:.2f} ms.",
+        "",
     ]
 
 
@@ -177,9 +207,10 @@ def main(words: list[str] | None = None) -> int:
     if options.repeat < 1:
         parser.error("--repeat must be at least 1")
     checkouts = [*([options.against.resolve()] if options.against else []), PROJECT]
-    found = measure(checkouts, options.repeat)
+    with Display() as display:
+        found, read = measure(checkouts, options.repeat, display.bar("measuring"))
     if options.json:
-        print(json.dumps([asdict(one) for one in found], indent=1))
+        print(json.dumps({"growth": [asdict(one) for one in found], "reading": asdict(read)}, indent=1))
     else:
         rows = [
             (

@@ -8,11 +8,10 @@ import argparse
 import copy
 import json
 import os
-import platform
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,8 +30,10 @@ from benchmark.running.progress import Display
 from benchmark.training.loop import start
 from benchmark.training.step import Work, prepare, take_step
 from registry.backbones.dit import DiT
-from tests.perf import growth
-from tests.perf.bounds import Bound, Turn, medians, parts_alone, section
+from tests.perf import growth, mini_run, whole_check
+from tests.perf.bounds import Bound, Turn, banded, medians, parts_alone
+from tests.perf.measured import Measured, Share
+from tests.perf.page import Found, text
 from tests.perf.plain_dit import PlainStep, plain
 
 SHAPE = ImageShape(3, 32)
@@ -40,27 +41,11 @@ MIDDLE, MIDDLE_BATCH = ImageShape(3, 16), 16  # of the recipe `mid`
 HEADS, SIZE, LAYER_BATCH = 4, 64, 8
 LAYER_BARS = {"bf16": {3: 8.0, 7: 4.0, 13: 2.5}, "fp32": {3: 5.0, 7: 3.0, 13: 2.0}}
 STEP_BARS = {"bf16": {"global": 1.6, "local_head": 2.0}, "fp32": {"global": 1.25, "local_head": 1.45}}
-GROWN = 3  # runs behind a median of growth, each of tens of seconds
+RUNS = 3  # behind a median of commands, each of tens of seconds
 USE_BARS = {"bf16": 0.55, "fp32": 0.90}
 TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
-
-@dataclass(frozen=True)
-class Measured:
-    """One line of the table: a ratio, the least that it should be, and the medians behind it in seconds."""
-
-    what: str
-    precision: str
-    against: str
-    bar: float
-    value: float
-    seconds: float
-    reference_seconds: float
-
-    @property
-    def met(self) -> bool:
-        """Tell whether the bar is reached."""
-        return self.value >= self.bar
+Job = tuple[str, float, Callable[[Found], Found]]
 
 
 def layers(precision: str, repeat: int) -> Iterator[Measured]:
@@ -76,9 +61,11 @@ def layers(precision: str, repeat: int) -> Iterator[Measured]:
         return take
 
     for window, bar in LAYER_BARS[precision].items():
-        masked, local = (Attend(Attention(window=window), SHAPE.resolution) for _ in range(2))
+        attention = Attention(window=window)
+        masked, local = (Attend(attention, SHAPE.resolution) for _ in range(2))
         masked.kernel = "masked"
-        found = medians({"masked": turn(masked), "local": turn(local)}, repeat)
+        alone = banded(attention, SHAPE.resolution, HEADS, SIZE, TYPES[precision], LAYER_BATCH)
+        found = medians({"masked": turn(masked), "local": turn(local), "parts": alone}, repeat)
         kernel = next(iter(kernels_used(local).values()))[0]
         yield Measured(
             f"local attention, window {window} ({kernel})",
@@ -88,6 +75,8 @@ def layers(precision: str, repeat: int) -> Iterator[Measured]:
             found["masked"] / found["local"],
             found["local"],
             found["masked"],
+            parts=found["parts"],
+            share=share_of_pairs(attention, SHAPE.resolution, TYPES[precision]),
         )
 
 
@@ -122,16 +111,6 @@ def steps(precision: str, repeat: int, batch: int) -> Iterator[Measured]:
         found["global"],
         needed,
     )
-
-
-@dataclass(frozen=True)
-class Share:
-    """What a kind of operation takes of a training step: of its FLOPs, of its time, and its FLOP/s against a large product's."""
-
-    what: str
-    flops: float
-    seconds: float
-    use: float | None
 
 
 def shares(batch: int) -> list[Share]:
@@ -172,7 +151,7 @@ def placed(model: DiT, layout: str) -> tuple[Attention, ...]:
     return load(registry.find("layout", layout)).config.place(model.depth)
 
 
-def bounds(found: list[Measured], batch: int, repeat: int) -> list[Bound]:
+def bounds(found: Iterable[Measured], batch: int, repeat: int) -> list[Bound]:
     """Measure what bounds the steps that were measured, and a step of the middle size, in both number types."""
     model, middle = (load(registry.find("model", name)).config for name in ("dit_xs1", "dit_mid"))
     made = []
@@ -206,113 +185,70 @@ def own_turn(model: DiT, layout: str, images: torch.Tensor, precision: str, batc
     return lambda: take_step(training, images, work)
 
 
-def page(
-    found: list[Measured], parts: list[Share], bounded: list[Bound], grown: list[growth.Growth], repeat: int, batch: int, load: float
-) -> str:
-    """Return docs/performance.md."""
-    lines = [
-        "# Performance",
-        "",
-        "Written by `python -m tests.perf.speed --write docs/performance.md` (part of `make bench`).",
-        "",
-        f"{device_name(torch.device('cpu'))}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}, "
-        f"PyTorch {torch.__version__}, Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}. Medians of {repeat} "
-        f"repetitions, taken in turn with what they are held against. Load of the machine before: {load:.1f} on {os.cpu_count()} cores; "
-        "what moves much memory suffers most from a load.",
-        "",
-        "| | type | measured | of | at least | here | there |",
-        "|-|-|-|-|-|-|-|",
-        *(
-            f"| {one.what} | {one.precision} | **{one.value:.2f}** | {one.against} | {one.bar:g}{'' if one.met else ' (missed)'} | "
-            f"{1e3 * one.seconds:.1f} ms | {1e3 * one.reference_seconds:.1f} ms |"
-            for one in found
-        ),
-        "",
-        f"A layer is forward and backward of attention alone, on 32 x 32 tokens, {HEADS} heads of {SIZE}, {LAYER_BATCH} images. "
-        f"A step is all of it, from drawing {batch} images to the EMA, at the same weights and the same autocast; the plain DiT "
-        "([plain_dit.py](../tests/perf/plain_dit.py)) has torch's own attention over heads of 63, and an optimizer and an EMA that go "
-        "tensor by tensor. Every kernel computes what masked global attention does, to rounding "
-        "([test_attention_kernels.py](../tests/networks/test_attention_kernels.py)).",
-        "",
-        "## What bounds a window",
-        "",
-        "Bands score whole rows of keys, so that a layer cannot be faster than masked attention by more than the second column at the "
-        "same FLOP/s; the products of a narrow band are smaller, and its softmax and copies weigh more.",
-        "",
-        "| window, type | pairs scored | so at most |",
-        "|-|-|-|",
-        *(
-            f"| {window}, {precision} | {share:.1%} | {1 / share:.1f}x |"
-            for precision, bars in LAYER_BARS.items()
-            for window in bars
-            for share in [share_of_pairs(Attention(window=window), SHAPE.resolution, TYPES[precision])]
-        ),
-        "",
-        *(section(bounded) if bounded else ()),
-        "## Where an fp32 step goes",
-        "",
-        "One step of DiT-XS/1, global, in fp32, by torch's profiler. The last column is what bounds the FLOP/s of the whole.",
-        "",
-        "| | of the FLOPs | of the time | FLOP/s of a large matrix product |",
-        "|-|-|-|-|",
-        *(f"| {one.what} | {one.flops:.0%} | {one.seconds:.0%} | {'' if one.use is None else f'{one.use:.0%}'} |" for one in parts),
-        "",
-        "## What computes a layer",
-        "",
-        "The choice falls once for each device, number type, size of the grid and window; a run can force one, and its record names "
-        "those it used.",
-        "",
-        "| kernel | how | taken by itself |",
-        "|-|-|-|",
-        "| `masked` | torch's own attention; every pair is scored, then masked | up to 64 tokens, and wherever nothing else is better |",
-        "| `bands` | matrix products of a few rows of queries with the rows of keys they see | on a CPU: windows that leave out a "
-        "quarter of the pairs or more, and everything in bf16 |",
-        "| `flex` | torch's FlexAttention, which skips blocks that no window touches | windows on a GPU |",
-        "| `natten` | NATTEN, where it is installed | windows with a shifted border on a GPU |",
-        "",
-        "FLOPs on the leaderboard and in `--dry-run` count every pair of tokens, whatever the window and whatever computes it: they "
-        "are a size of the model, not the time it takes.",
-        "",
-        *(growth.section(grown, GROWN) if grown else ()),
-    ]
-    return "\n".join(lines)
-
-
 def main(words: list[str] | None = None) -> int:
-    """Measure, print the table, and write the page if asked to; 0 whether or not every bar is met."""
+    """Measure, print the bars, and write the page if asked to; 0 whether or not every bar is met."""
     parser = argparse.ArgumentParser(prog="python -m tests.perf.speed", description=__doc__)
     parser.add_argument("--repeat", type=int, default=10, metavar="N", help="repetitions behind a median (default: 10)")
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="images in a training step (default: 4)")
     parser.add_argument("--threads", type=int, default=1, metavar="T", help="CPU threads (default: 1)")
     parser.add_argument("--only", choices=("layers", "steps"), help="measure only these")
-    parser.add_argument("--write", type=Path, metavar="PATH", help="write the page here")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--write", type=Path, metavar="PATH", help="write the page here, with what commands and a mini run take")
+    parser.add_argument("--json", action="store_true", help="print the ratios as JSON")
     options = parser.parse_args(words)
     if min(options.repeat, options.batch, options.threads) < 1:
         parser.error("--repeat, --batch and --threads must be at least 1")
     torch.set_num_threads(options.threads)
-    load = os.getloadavg()[0]
-    found: list[Measured] = []
-    turns = [(part, precision) for part in ("layers", "steps") if options.only in (None, part) for precision in LAYER_BARS]
     with Display() as display:
-        bar = display.bar("measuring")
-        for number, (part, precision) in enumerate(turns):
-            bar(number, len(turns), f"{part} in {precision}")
-            found += layers(precision, options.repeat) if part == "layers" else steps(precision, options.repeat, options.batch)
-        bar(len(turns), len(turns), "")
+        found = everything(options.only, options.repeat, options.batch, display, commands=bool(options.write) and not options.only)
     if options.json:
-        print(json.dumps([asdict(one) | {"met": one.met} for one in found], indent=1))
+        print(json.dumps([asdict(one) | {"met": one.met} for one in found.ratios], indent=1))
     else:
-        print_table(
-            f"{device_name(torch.device('cpu'))}, {options.threads} thread(s), medians of {options.repeat}",
-            ("what", "type", "of", "at least", "measured", "met"),
-            [(one.what, one.precision, one.against, f"{one.bar:g}", f"{one.value:.2f}", "yes" if one.met else "no") for one in found],
-        )
+        rows = [(one.what, one.measured, one.bar, "met" if one.met else f"missed: {one.reason}") for one in found.verdicts]
+        title = f"{device_name(torch.device('cpu'))}, {options.threads} thread(s), medians of {options.repeat}"
+        print_table(title, ("what", "measured", "bar", "verdict"), rows)
     if options.write:
-        parts, bounded = shares(options.batch), bounds(found, options.batch, options.repeat)
-        grown = [] if options.only else growth.measure([PROJECT], GROWN)
-        write_text(options.write, page(found, parts, bounded, grown, options.repeat, options.batch, load))
+        write_text(options.write, text(found, RUNS))
     return 0
+
+
+def everything(only: str | None, repeat: int, batch: int, display: Display, *, commands: bool) -> Found:
+    """Measure layers, steps and what bounds them, and with `commands` what commands and a mini run take, under one bar."""
+    found = Found(repeat, batch, torch.get_num_threads(), os.getloadavg()[0])
+    jobs = list(_jobs(only, repeat, batch, commands))
+    bar, done, whole = display.bar("measuring"), 0.0, sum(minutes for _, minutes, _ in jobs)
+    for what, minutes, job in jobs:
+        bar(done, whole, what)
+        found = job(found)
+        done += minutes
+    bar(whole, whole)
+    return found
+
+
+def _jobs(only: str | None, repeat: int, batch: int, commands: bool) -> Iterator[Job]:
+    """Yield what is to be measured: its name, about how many minutes it takes, and what adds it to the rest."""
+    for precision in LAYER_BARS if only != "steps" else ():
+        yield f"layers in {precision}", 0.5, partial(_more, lambda precision=precision: layers(precision, repeat))
+    for precision in STEP_BARS if only != "layers" else ():
+        yield f"steps in {precision}", 2.5, partial(_more, lambda precision=precision: steps(precision, repeat, batch))
+    if only != "layers":
+        yield (
+            "what bounds a step",
+            1.0,
+            lambda found: replace(found, shares=tuple(shares(batch)), bounds=tuple(bounds(found.ratios, batch, repeat))),
+        )
+    if commands:
+        yield "what a record more costs", 2.5, _grown
+        yield "what a check of everything takes", 3.0, lambda found: replace(found, whole=whole_check.measure(RUNS))
+        yield "what a mini run takes", 2.0, lambda found: replace(found, mini=mini_run.measure(RUNS))
+
+
+def _grown(found: Found) -> Found:
+    grown, read = growth.measure([PROJECT], RUNS)
+    return replace(found, growth=tuple(grown), reading=read)
+
+
+def _more(measure: Callable[[], Iterable[Measured]], found: Found) -> Found:
+    return replace(found, ratios=(*found.ratios, *measure()))
 
 
 if __name__ == "__main__":

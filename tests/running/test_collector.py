@@ -1,0 +1,14 @@
+"""Commands look for garbage seldom."""
+
+import gc
+
+from benchmark.running.collector import NEW_OBJECTS, look_seldom
+
+
+def test_garbage_is_looked_for_after_many_new_objects() -> None:
+    before = gc.get_threshold()
+    try:
+        look_seldom()
+        assert gc.get_threshold()[0] == NEW_OBJECTS > before[0] and gc.isenabled()
+    finally:
+        gc.set_threshold(*before)
