@@ -1,6 +1,5 @@
 """Entries held to their contract in a process of their own: their code may print, hang or end it, and its end is judged, not believed."""
 
-import ctypes
 import json
 import os
 import select
@@ -17,7 +16,7 @@ from benchmark.contributing.check_record import Known
 from benchmark.errors import raised
 from benchmark.files import home as default_home
 from benchmark.files import importing
-from benchmark.running.collector import look_seldom
+from benchmark.running.collector import give_back, look_seldom
 
 SILENCE = 900.0  # seconds without a word: torch.compile of a large network takes minutes
 STDERR = 2  # where what an entry prints goes: stdout is for results
@@ -123,13 +122,7 @@ def main() -> None:
             except BaseException as problem:  # a KeyboardInterrupt of its own: a person's goes to the parent
                 said.write(json.dumps(Outcome("ends", "problem", raised(problem))) + "\n")
             said.write("[]\n")
-            _give_back()
-
-
-def _give_back() -> None:
-    """Return to the system what is free: glibc keeps the memory of large networks, and the next one's would come on top of it."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
+            give_back()
 
 
 if __name__ == "__main__":

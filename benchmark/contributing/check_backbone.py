@@ -16,6 +16,7 @@ from benchmark.contract import ArtifactMissing, Attention, Backbone, ClosedForm,
 from benchmark.declaring.fields import FieldError
 from benchmark.errors import BenchError, NotRun
 from benchmark.networks import cost
+from benchmark.running.collector import give_back
 
 # What a backbone is tried on: the first of these that it builds for. Some take grey images or one resolution only.
 SHAPES = tuple(ImageShape(channels, side) for side in (8, 16, 32, 64) for channels in (3, 1))
@@ -77,6 +78,7 @@ class Trial:
         """Have the rules that are left hold this network, which is equal to the one before; one is kept, for networks are large."""
         vars(self)["network"] = network
         vars(self).pop("other", None)
+        give_back()
 
     def inputs(self, count: int, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor | None]:
         """Return x (count, C, R, R), t (count,) at steps far apart, and labels y (count,) or None."""
