@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from benchmark.pages.claims import Question, declared
+from benchmark.pages.comparisons import Judged, Numbers, judge, of_the_board
 from benchmark.pages.quantities import apart_with_interval, named
 from benchmark.pages.statistics import Estimate
 from benchmark.pages.text import NONE, escaped
-from benchmark.pages.verdicts import Judged, Numbers, judge, of_the_board, verdict_word
+from benchmark.pages.verdicts import verdict_word
 from benchmark.recording.markdown import markdown_table
 from benchmark.recording.record import Record
 

@@ -11,9 +11,9 @@ from benchmark.declaring import registry
 from benchmark.declaring.entries import load_suite
 from benchmark.declaring.row import Row
 from benchmark.pages.claims import WORTH, Claim, Contrast, Experiment, Over, Part, Side, declared
+from benchmark.pages.comparisons import Judged, Numbers, Rows, judge, judge_rows, ladder, usable, worths
 from benchmark.pages.statistics import Estimate, Paired, estimate
 from benchmark.pages.tables import BASELINE
-from benchmark.pages.verdicts import Judged, Numbers, Rows, judge, judge_rows, ladder, usable, worths
 from benchmark.recording.record import Record
 
 READINGS = ("psnr_gap", "membership_gap", "psnr_test", "psnr_best_stop")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_text
 from benchmark.pages import plots, samples, terminal
+from benchmark.pages.document import document
 from benchmark.pages.kept import Kept
 from benchmark.pages.page import write_page
 from benchmark.pages.short import Beside, write_short
@@ -79,7 +80,7 @@ def summary(
 def as_json(records_dir: Path, columns: Sequence[str] = (), records: Sequence[Record] | None = None) -> dict[str, Any]:
     """Return the tables and the claims as plain JSON, with the numbers of analyses that `columns` names."""
     records = read(records_dir) if records is None else records
-    return terminal.as_json(records, columns, _analysed(records_dir.parent, records, columns), marks.read(records_dir.parent, records))
+    return document(records, columns, _analysed(records_dir.parent, records, columns), marks.read(records_dir.parent, records))
 
 
 def _analysed(folder: Path, records: Sequence[Record], columns: Sequence[str]) -> dict[str, dict[str, float]]:

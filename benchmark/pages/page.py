@@ -8,6 +8,7 @@ from urllib.parse import quote
 from benchmark.pages import columns, prose
 from benchmark.pages import told as words
 from benchmark.pages.capped import capped_note
+from benchmark.pages.comparisons import Numbers, judge, of_the_board
 from benchmark.pages.experiment_pictures import picture
 from benchmark.pages.experiments import Told, told
 from benchmark.pages.objectives import TITLES, WORDS, cells, siblings
@@ -15,7 +16,6 @@ from benchmark.pages.plots import section_pictures
 from benchmark.pages.tables import BASELINE, Row, Table, tabulate, withdrawn
 from benchmark.pages.text import NONE, amount, escaped
 from benchmark.pages.unlabelled import unlabelled_note
-from benchmark.pages.verdicts import Numbers, judge, of_the_board
 from benchmark.recording.markdown import markdown_table
 from benchmark.recording.marks import NONE as UNMARKED
 from benchmark.recording.marks import Marks

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from benchmark.declaring import registry
 from benchmark.declaring.spec import AXES
 from benchmark.pages.claims import declared
+from benchmark.pages.comparisons import Judged, Numbers, judge, of_the_board
 from benchmark.pages.quantities import apart_with_interval, named
 from benchmark.pages.statistics import Corrected
 from benchmark.pages.tables import BASELINE
 from benchmark.pages.text import NONE, escaped, plain, signed
-from benchmark.pages.verdicts import RULE, Judged, Numbers, agreeing, judge, left_over, of_the_board, p_words, verdict
+from benchmark.pages.verdicts import RULE, agreeing, left_over, p_words, verdict
 from benchmark.recording.markdown import markdown_table
 from benchmark.recording.record import CAP, LABELS_VERSION, METRIC_VERSION, Record
 

@@ -9,13 +9,13 @@ from benchmark.pages import prose
 from benchmark.pages.answers import in_short
 from benchmark.pages.capped import capped_words
 from benchmark.pages.columns import marked
+from benchmark.pages.comparisons import Numbers
 from benchmark.pages.experiments import told
 from benchmark.pages.objectives import Line, Siblings, siblings
 from benchmark.pages.page import experiment
 from benchmark.pages.statistics import Paired
 from benchmark.pages.tables import BASELINE, Row, Table, tabulate
 from benchmark.pages.text import NONE, escaped, interval, plain, rank_words, signed
-from benchmark.pages.verdicts import Numbers
 from benchmark.recording.markdown import markdown_table
 from benchmark.recording.marks import NONE as UNMARKED
 from benchmark.recording.marks import Marks

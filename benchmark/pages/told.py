@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from benchmark.pages.claims import WORTH, Claim
+from benchmark.pages.comparisons import Judged
 from benchmark.pages.experiments import READINGS, Arm, Factor, Line, Told
 from benchmark.pages.quantities import apart_with_interval, factor, named
 from benchmark.pages.statistics import Paired
 from benchmark.pages.text import NONE, interval, signed
-from benchmark.pages.verdicts import Judged, side_of
+from benchmark.pages.verdicts import side_of
 
 MOST_ACROSS = 4  # comparisons side by side
 Table = tuple[list[str], list[list[str]]]  # titles, rows

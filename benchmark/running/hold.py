@@ -8,7 +8,8 @@ from typing import IO
 
 from benchmark.errors import BenchError, UsageError
 from benchmark.running import leftovers
-from benchmark.running.lease import Folder, Held, Lease, held
+from benchmark.running.lease import Held, Lease, held
+from benchmark.running.lease_files import Folder
 
 
 @contextmanager

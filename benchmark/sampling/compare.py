@@ -18,8 +18,9 @@ from benchmark.errors import UsageError
 from benchmark.images.subsets import Subset
 from benchmark.recording import record
 from benchmark.running.progress import Display
-from benchmark.sampling import Request, sample_run
 from benchmark.sampling.neighbours import nearest
+from benchmark.sampling.request import Request
+from benchmark.sampling.runs import sample_run
 
 if TYPE_CHECKING:
     from benchmark.run import Place

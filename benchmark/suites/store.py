@@ -16,7 +16,8 @@ from typing import Any
 
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import install
-from benchmark.running.lease import Files, Lost, held
+from benchmark.running.lease import Lost, held
+from benchmark.running.lease_files import Files
 
 UPLOAD_SECONDS = 5.0
 OWN = ("lock", "lease")  # of the machine that works on a run

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark.pages import report
-from benchmark.pages.report import agreement, inside, summary
+from benchmark.pages.report import agreement, summary
+from benchmark.pages.report.analysed import Analyses
 from benchmark.recording import analyses
 from benchmark.recording.record import Record, read_all
 from tests.record_factory import made, save
@@ -32,8 +33,8 @@ def publish(root: Path, records: list[Record], value: float = 0.5, **settings: o
         path.write_text(analyses.text(found))
 
 
-def gathered(root: Path) -> inside.Analyses:
-    return inside.Analyses(read_all(root / "records"), root)
+def gathered(root: Path) -> Analyses:
+    return Analyses(read_all(root / "records"), root)
 
 
 def control(**fields: object) -> list[Record]:

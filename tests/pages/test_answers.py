@@ -5,7 +5,8 @@ import pytest
 from benchmark.declaring.fields import FieldError, from_json
 from benchmark.pages.answers import counted, in_short
 from benchmark.pages.claims import Declared, declared
-from benchmark.pages.verdicts import judge, of_the_board, verdict, verdict_word
+from benchmark.pages.comparisons import judge, of_the_board
+from benchmark.pages.verdicts import verdict, verdict_word
 from tests.pages.test_experiments import control_records
 
 

@@ -18,10 +18,11 @@ from benchmark.pages.claims import (
     Side,
     declared,
 )
+from benchmark.pages.comparisons import judge
 from benchmark.pages.quantities import apart, apart_with_interval, named
 from benchmark.pages.report.paper import paper
 from benchmark.pages.statistics import Corrected, paired
-from benchmark.pages.verdicts import holds, judge, p_words, plain_side, side_of, verdict
+from benchmark.pages.verdicts import holds, p_words, plain_side, side_of, verdict
 from benchmark.recording.published import VARIANTS
 from benchmark.recording.record import Record, Score
 from tests.record_factory import made

@@ -18,9 +18,10 @@ from benchmark.declaring.spec import spec_id
 from benchmark.errors import BenchError
 from benchmark.pages import leaderboard, plots
 from benchmark.pages.claims import declared
+from benchmark.pages.comparisons import judge
 from benchmark.pages.tables import other_images, tabulate
 from benchmark.pages.text import amount, escaped
-from benchmark.pages.verdicts import judge, verdict
+from benchmark.pages.verdicts import verdict
 from benchmark.recording import published, style
 from benchmark.recording.record import METRIC_VERSION, Record, Score, path_of, write
 from tests.record_factory import made, point, save, suites

@@ -10,9 +10,10 @@ from rich.console import Console
 from benchmark.declaring.spec import spec_id
 from benchmark.pages import page, terminal
 from benchmark.pages.claims import declared
+from benchmark.pages.comparisons import judge, of_the_board
+from benchmark.pages.document import document
 from benchmark.pages.objectives import siblings, verdicts
 from benchmark.pages.short import Beside, write_short
-from benchmark.pages.verdicts import judge, of_the_board
 from benchmark.recording.published import Published
 from benchmark.recording.record import Curves, Record
 from tests.record_factory import made
@@ -91,7 +92,7 @@ def test_page_terminal_and_json_show_them(tmp_path: Path) -> None:
         shown = console.export_text()
         assert max(map(len, shown.splitlines())) <= width and "…" not in shown[shown.index("What is estimated") :]
         assert "flow, straight," in shown and "by min-SNR, gamma 5" in shown
-    (found,) = terminal.as_json(records)["objectives"]
+    (found,) = document(records)["objectives"]
     assert [one["prediction"] for one in found["rows"]] == ["noise", "noise", "data", "flow"]
     assert found["rows"][3]["gap_minus_first_at_equal_steps"]["by_seed"].keys() == {str(seed) for seed in SEEDS}
 

@@ -8,7 +8,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 
 from benchmark.contract import Attention, ImageShape
-from benchmark.sampling import Request, draw_samples
+from benchmark.sampling import Request
+from benchmark.sampling.drawing import draw_samples
 from registry.backbones.dit import DiT
 
 CPU = torch.device("cpu")

@@ -13,7 +13,8 @@ import pytest
 
 from benchmark.errors import BenchError, UsageError
 from benchmark.running import lease
-from benchmark.running.lease import Folder, Held, Lost, held
+from benchmark.running.lease import Held, Lost, held
+from benchmark.running.lease_files import Folder
 from tests.conftest import TINY
 
 SECONDS = 1.5
@@ -22,7 +23,8 @@ SECONDS = 1.5
 HOLDER = """
 import sys, time
 from pathlib import Path
-from benchmark.running.lease import Folder, Lost, held
+from benchmark.running.lease import Lost, held
+from benchmark.running.lease_files import Folder
 folder, name = Path(sys.argv[1]), sys.argv[2]
 with held(Folder(folder / "lease"), "The run x", note=print) as lease:
     print("held", flush=True)

@@ -24,14 +24,8 @@ from benchmark.errors import BenchError, UsageError
 from benchmark.networks.diffusion import random_key, scaled
 from benchmark.quality.evaluation import sampling
 from benchmark.recording import grids
-from benchmark.sampling import (
-    Request,
-    draw_samples,
-    grey_levels,
-    labels,
-    noise_source,
-    samples,
-)
+from benchmark.sampling import Request, samples
+from benchmark.sampling.drawing import draw_samples, grey_levels, labels, noise_source
 from benchmark.sampling.samplers import SAMPLERS, guided
 from registry.backbones.dit import DiT
 from tests.conftest import ENTRIES, TINY

@@ -104,7 +104,7 @@ def test_a_run_with_labels_from_its_training_to_guided_samples(home: Path) -> No
         drawn, info = sampling.sample_run(folder, request, place, display, (ENTRIES,))
     assert (info["guidance"], info["labels"]) == (1.5, "drawn evenly from 10 classes") and drawn.shape == (5, 1, 8, 8)
     kept = np.load(folder / "samples" / request.key / "labels.npy")
-    assert kept.dtype == np.uint16 and kept.tolist() == sampling.labels(0, range(5), 10).tolist()
+    assert kept.dtype == np.uint16 and kept.tolist() == sampling.drawing.labels(0, range(5), 10).tolist()
     shown = benchmark.sample(benchmark.load(made, device="cpu", registry=[ENTRIES]), 5, sampler="ddim", steps=3, guidance=1.5)
     assert np.array_equal(shown, drawn)
     assert isinstance(null, OneLabel) and null.label == 10

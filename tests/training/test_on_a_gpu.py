@@ -7,7 +7,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from benchmark.declaring.spec import resolve
-from benchmark.sampling import Request, in_precision, passes
+from benchmark.sampling import Request
+from benchmark.sampling.drawing import in_precision, passes
 from benchmark.sampling.samplers import kept_steps, predictor, signal_levels, trajectory
 from benchmark.scoring.psnr import splits, squared_errors
 from benchmark.training.loop import start

@@ -9,8 +9,9 @@ from benchmark.declaring.registry import STOCK
 from benchmark.errors import BenchError, UsageError
 from benchmark.files import write_text
 from benchmark.pages.kept import Kept
-from benchmark.pages.report import html, inside, pictures
+from benchmark.pages.report import html, pictures
 from benchmark.pages.report.agreement import tables as agreement_tables
+from benchmark.pages.report.analysed import Analyses
 from benchmark.pages.report.claimed import comparisons
 from benchmark.pages.report.page import (
     COMPARISONS,
@@ -41,7 +42,7 @@ def gather(records_dir: Path, published: Path, suites: Sequence[str] = ()) -> Ma
     if suites:
         rows = {row for suite in suites for row in load_suite(suite).rows()}
         records = [record for record in records if record.row in rows]
-    return Material.gather(records, reported.load(published), inside.Analyses(records, records_dir.parent))
+    return Material.gather(records, reported.load(published), Analyses(records, records_dir.parent))
 
 
 def build(material: Material, records_dir: Path, out: Path, kept: Path | None = None) -> list[Path]:

@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from benchmark.declaring.row import Row
-from benchmark.pages.report.inside import LEVELS, MINI, Analyses, absent
+from benchmark.pages.report.analysed import Analyses
+from benchmark.pages.report.inside import LEVELS, MINI, absent
 from benchmark.pages.statistics import estimate
 from benchmark.pages.text import NONE, escaped
 from benchmark.recording.markdown import markdown_table

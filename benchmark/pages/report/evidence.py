@@ -4,16 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from benchmark.pages.claims import Claim, Contrast, Side
+from benchmark.pages.comparisons import Judged, Numbers, judge, percent
 from benchmark.pages.statistics import Corrected
-from benchmark.pages.verdicts import (
-    Judged,
-    Numbers,
-    agreeing,
-    holds,
-    judge,
-    percent,
-    side_of,
-)
+from benchmark.pages.verdicts import agreeing, holds, side_of
 from benchmark.recording.published import VARIANTS, Published, Reported
 from benchmark.recording.record import Record
 

@@ -8,8 +8,10 @@ from urllib.parse import quote
 
 from benchmark.declaring.entries import load_suite
 from benchmark.pages.claims import declared
+from benchmark.pages.comparisons import Numbers
 from benchmark.pages.report import inside
 from benchmark.pages.report.agreement import agreement
+from benchmark.pages.report.analysed import Analyses
 from benchmark.pages.report.assumed import assumed
 from benchmark.pages.report.claimed import claims_table
 from benchmark.pages.report.evidence import (
@@ -26,7 +28,6 @@ from benchmark.pages.report.gap_against import gap_against
 from benchmark.pages.report.paper import Exhibit, paper
 from benchmark.pages.report.pictures import Bank
 from benchmark.pages.text import escaped
-from benchmark.pages.verdicts import Numbers
 from benchmark.recording.markdown import markdown_table
 from benchmark.recording.published import VARIANTS, Published
 from benchmark.recording.record import Record
@@ -66,11 +67,11 @@ class Material:
 
     records: Sequence[Record]
     published: Published
-    analyses: inside.Analyses
+    analyses: Analyses
     evidence: Sequence[Evidence]
 
     @classmethod
-    def gather(cls, records: Sequence[Record], published: Published, analyses: inside.Analyses) -> "Material":
+    def gather(cls, records: Sequence[Record], published: Published, analyses: Analyses) -> "Material":
         """Weigh every claim on the records."""
         numbers: Numbers = analyses.numbers()
         return cls(records, published, analyses, weigh(records, declared().claim, published, numbers))

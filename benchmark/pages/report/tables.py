@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from benchmark.pages.columns import reference_words
+from benchmark.pages.comparisons import percent
 from benchmark.pages.report.evidence import value_of
 from benchmark.pages.report.paper import Line, paper
 from benchmark.pages.report.pictures import Bank
 from benchmark.pages.statistics import estimate
 from benchmark.pages.text import NONE, escaped
-from benchmark.pages.verdicts import percent
 from benchmark.recording.markdown import markdown_table
 from benchmark.recording.published import Published
 

@@ -12,10 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from benchmark.errors import BenchError, UsageError
 from benchmark.pages import plots, prose
 from benchmark.pages.answers import in_short
+from benchmark.pages.comparisons import Numbers
 from benchmark.pages.experiment_pictures import picture
 from benchmark.pages.experiments import told
 from benchmark.pages.page import experiment, objectives
-from benchmark.pages.report.inside import Analyses
+from benchmark.pages.report.analysed import Analyses
 from benchmark.pages.report.page import Material
 from benchmark.pages.site import front, libraries, markdown, paper, row, view
 from benchmark.pages.site.aside import aside
@@ -24,7 +25,6 @@ from benchmark.pages.site.view import FIELDS, Pages
 from benchmark.pages.standing import Standing
 from benchmark.pages.statistics import t_quantile
 from benchmark.pages.tables import tabulate
-from benchmark.pages.verdicts import Numbers
 from benchmark.recording import errors, marks
 from benchmark.recording import published as reported
 from benchmark.recording.record import Record, path_of, read_all

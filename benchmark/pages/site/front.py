@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmark.pages import told as words
+from benchmark.pages.comparisons import Numbers
 from benchmark.pages.experiment_pictures import picture
 from benchmark.pages.experiments import Told, told
 from benchmark.pages.plots import draw
@@ -13,7 +14,6 @@ from benchmark.pages.site.view import Pages, Section
 from benchmark.pages.statistics import Paired
 from benchmark.pages.tables import Row
 from benchmark.pages.text import interval, seeds_agreeing, short_text, signed
-from benchmark.pages.verdicts import Numbers
 from benchmark.recording.record import Record
 
 MOST = 12  # lines of the headline figure
