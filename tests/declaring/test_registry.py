@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.contract import ArtifactMissing, Attention
+from benchmark.contract import ArtifactMissing, Attention, ImageShape
 from benchmark.contributing import check
 from benchmark.declaring import registry
 from benchmark.declaring.entries import load
@@ -30,7 +30,7 @@ def test_model_learns_at_a_small_size(file: registry.EntryFile) -> None:
     config = load(file).config
     torch.manual_seed(0)
     try:
-        network = config.build(check.ImageShape(3, 8), tuple(Attention(window=3) for _ in range(config.attention_layers)))
+        network = config.build(ImageShape(3, 8), tuple(Attention(window=3) for _ in range(config.attention_layers)))
     except ArtifactMissing as missing:
         pytest.skip(str(missing))
     for parameter in network.parameters():  # adaLN-Zero and zero-initialised outputs block gradients at the start
