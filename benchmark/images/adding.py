@@ -69,15 +69,8 @@ def add(
         chosen, left_out = _chosen(name, source, limit)
         if not accept:
             _check_share(name, len(chosen), left_out)
-        here, pinned = manifest.read(manifest.beside(home, name)), manifest.read(manifest.pin(home, name))
-        same = (
-            here is not None
-            and here == pinned
-            and here.difference(dataset) is None
-            and (here.fingerprint, here.limit) == (source.fingerprint, limit)
-            and (skip_corrupt or not here.skipped)
-        )
-        if here is not None and same and not verify(name, home=home) and not _other_content(name, dataset, source, here, home):
+        before = manifest.read(manifest.pin(home, name)) or manifest.read(manifest.beside(home, name))
+        if here := _already(name, dataset, source, home, limit, skip_corrupt):
             discard(manifest.packed_folder(home, name))  # of a packing that was killed when all was in place
             said = _unchanged(here) + _remarks(here, dataset, source, left_out) + _labelled(here, dataset, source, home)
             return Added(here, "unchanged", said, left_out)
@@ -99,7 +92,17 @@ def add(
         )
         labelled = _labelled(made, dataset, source, home)
     left_out = _with_unreadable(left_out, made)
-    return _added(made, pinned or here, _remarks(made, dataset, source, left_out) + labelled, left_out)
+    return _added(made, before, _remarks(made, dataset, source, left_out) + labelled, left_out)
+
+
+def _already(name: str, dataset: Dataset, source: Source, home: Path, limit: int | None, skip_corrupt: bool) -> Manifest | None:
+    """Return the manifest of what is packed, where it is as pinned and packing the source would give it again; else None."""
+    here = manifest.read(manifest.beside(home, name))
+    if here is None or here != manifest.read(manifest.pin(home, name)) or here.difference(dataset) is not None:
+        return None
+    if (here.fingerprint, here.limit) != (source.fingerprint, limit) or (here.skipped and not skip_corrupt):
+        return None
+    return None if verify(name, home=home) or _other_content(name, dataset, source, here, home) else here
 
 
 def _labelled(made: Manifest, dataset: Dataset, source: Source, home: Path) -> str:

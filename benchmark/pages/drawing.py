@@ -1,5 +1,6 @@
 """How each kind of picture is drawn, from the numbers that plots.py gives. Imported only to draw: matplotlib costs."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.lines import Line2D
@@ -32,27 +33,7 @@ def gap(figure: "Figure", numbers: dict[str, Any]) -> None:
         series = numbers["series"][label]
         # a little aside, so that the seeds of two series do not cover each other
         aside = 1 + min(0.05, 0.2 / len(trained)) * (index - (len(trained) - 1) / 2)
-        look = colour(index), marker(index)
-        axes.plot(
-            [n * aside for n, _, _ in series["points"]],
-            [value for _, _, value in series["points"]],
-            color=look[0],
-            marker=look[1],
-            linestyle="none",
-            markersize=4,
-            alpha=0.55,
-            markeredgewidth=0,
-        )
-        handles += axes.plot(
-            [n * aside for n, _ in series["means"]],
-            [value for _, value in series["means"]],
-            color=look[0],
-            marker=look[1],
-            markersize=7,
-            markerfacecolor="white",
-            linewidth=1.5,
-            label=f" {label}",
-        )
+        handles += _seeds_and_means(axes, label, series, aside, index)
     axes.set_xticks(numbers["subsets"], [f"{n:,}" for n in numbers["subsets"]])
     axes.minorticks_off()
     bottom, top = min(0.0, axes.get_ylim()[0]), axes.get_ylim()[1]
@@ -66,6 +47,30 @@ def gap(figure: "Figure", numbers: dict[str, Any]) -> None:
     axes.set_xlabel("training images N")
     axes.set_ylabel("PSNR gap (dB)")
     legend(figure, handles, "small: a seed, large: the mean")
+
+
+def _seeds_and_means(axes: "Axes", label: str, series: Mapping[str, Any], aside: float, index: int) -> list[Line2D]:
+    """Draw a point for each seed and a line through the means, `aside` times their N; return the line."""
+    axes.plot(
+        [n * aside for n, _, _ in series["points"]],
+        [value for _, _, value in series["points"]],
+        color=colour(index),
+        marker=marker(index),
+        linestyle="none",
+        markersize=4,
+        alpha=0.55,
+        markeredgewidth=0,
+    )
+    return axes.plot(
+        [n * aside for n, _ in series["means"]],
+        [value for _, value in series["means"]],
+        color=colour(index),
+        marker=marker(index),
+        markersize=7,
+        markerfacecolor="white",
+        linewidth=1.5,
+        label=f" {label}",
+    )
 
 
 def _reference(axes: "Axes", label: str, means: list[list[float]], top: float) -> list[Line2D]:

@@ -129,7 +129,7 @@ def _memorisation(
     subset = datasets.subset(packed, spec.dataset.name, spec.subset, spec.seed, spec.half)
     train = subset.train[memorisation.distinct(subset.train)]
     sides = {"samples": drawn.images, "training images": train, "test images": subset.test}
-    spaces: list[tuple[str, str, str | None, dict[str, np.ndarray]]] = [("memorisation", "pixels", None, sides)]
+    scores = _memorised("memorisation", "pixels", None, sides, request, place, display)
     for one in extractors:
         layer = next(iter(one.layers))
         features = {
@@ -138,30 +138,44 @@ def _memorisation(
             ).layer(layer)
             for what, images in sides.items()
         }
-        spaces.append((f"memorisation_{one.name.partition('-')[0]}", one.name, one.weights_digest, features))
-    scores: dict[str, Score] = {}
-    for name, space, weights, found in spaces:
-        measured = memorisation.memorisation(*found.values(), space=space, device=place.device, progress=display.bar(name))
-        for key, value, null, version in (
-            (name, measured.share, None, memorisation.VERSION),
-            (f"{name}_ratio_test", measured.ratio_over_null, measured.null_test, memorisation.RATIO_VERSION),
-        ):
-            if value is not None:
-                scores[key] = Score(
-                    value=value,
-                    sd=None,
-                    samples=measured.samples,
-                    extractor=space,
-                    weights_digest=weights,
-                    reference_digest="",
-                    version=version,
-                    sampling=sampling(request),
-                    null=null,
-                )
+        name = f"memorisation_{one.name.partition('-')[0]}"
+        scores |= _memorised(name, one.name, one.weights_digest, features, request, place, display)
     sheet = kept.parent / "nearest.png"
     write_bytes(sheet, memorisation.contact_sheet(drawn.images, train, device=place.device))
     display.note(f"The ten samples nearest to a training image, each above that image: {sheet}")
     return scores
+
+
+def _memorised(
+    name: str,
+    space: str,
+    weights: str | None,
+    sides: dict[str, np.ndarray],
+    request: Request,
+    place: run.Place,
+    display: Display,
+) -> dict[str, Score]:
+    """Measure memorisation in one space: the share of samples that are memorised, and the ratio to what test images give."""
+    measured = memorisation.memorisation(*sides.values(), space=space, device=place.device, progress=display.bar(name))
+    readings = (
+        (name, measured.share, None, memorisation.VERSION),
+        (f"{name}_ratio_test", measured.ratio_over_null, measured.null_test, memorisation.RATIO_VERSION),
+    )
+    return {
+        key: Score(
+            value=value,
+            sd=None,
+            samples=measured.samples,
+            extractor=space,
+            weights_digest=weights,
+            reference_digest="",
+            version=version,
+            sampling=sampling(request),
+            null=null,
+        )
+        for key, value, null, version in readings
+        if value is not None
+    }
 
 
 def _place(what: str) -> str:

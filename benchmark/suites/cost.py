@@ -66,11 +66,6 @@ def costs(
         if device and pace not in speed:
             speed[pace] = cost.step_seconds(spec, build(spec).to(device), device) / step
         training, scoring = step * spec.recipe.config.steps, _scoring(spec, flops[key])
-        pace_h100 = {precision: peak * H100_SHARE[precision] for precision, peak in H100_PEAK.items()}
-        h100 = {
-            precision: (training / pace_h100[precision] + scoring / pace_h100["fp32"]) / 3600  # scores are always fp32
-            for precision in H100_PEAK
-        }
         hours_here = speed[pace] * (training + scoring) / 3600 if device else None
         found.append(
             Cost(
@@ -79,12 +74,18 @@ def costs(
                 training,
                 scoring,
                 hours_here,
-                h100[spec.recipe.config.precision],
-                h100["bf16"],
+                hours_of_h100(training, scoring, spec.recipe.config.precision),
+                hours_of_h100(training, scoring, "bf16"),
                 _state(spec, records),
             )
         )
     return found
+
+
+def hours_of_h100(training: float, scoring: float, precision: str) -> float:
+    """Return the hours of an H100 for so many FLOPs of training in a precision, and of scoring, which is always in fp32."""
+    pace = {name: peak * H100_SHARE[name] for name, peak in H100_PEAK.items()}
+    return (training / pace[precision] + scoring / pace["fp32"]) / 3600
 
 
 def h100_said(precision: str) -> str:

@@ -164,43 +164,56 @@ def _stages(pipeline: Pipeline, root: Path) -> str:
         f"# The stages of the suite {pipeline.suite}. Written by `bench suite write`; do not edit. docs/reproduce.md explains them.",
         "stages:",
     ]
-    if pipeline.packs:
-        packed = [load(registry.find("dataset", name, (root / "registry",))).to_json() for name in pipeline.packs]
-        kinds = {kind for one in packed for kind in closure.family_of({"dataset": one}, ["dataset"]).values()}
-        modules = [_below(path, root) for kind in sorted(kinds) for path in closure.files({"dataset": kind}, (), root, roots=())]
-        deps = [
-            "data/${item}.json",
-            "registry/datasets/${item}.gin",
-            *map(str, dict.fromkeys(modules)),
-            *map(str, PACKING),
-        ]
-        lines += _foreach("pack", pipeline, f"{BENCH} data pack ${{item}}", deps, "packed/${item}")
-    if pipeline.rows:
-        code = {path for row in _one_of_each(pipeline.rows) for path in closure.files(_kinds(_resolved(row, root)), (), root)}
-        lines += [
-            "  code:",
-            f"    wdir: {pipeline.to_root}",
-            f"    cmd: {BENCH} suite code {pipeline.suite}",
-            *_list("    ", "deps", [str(equivalence.LEDGER), *sorted(str(_below(path, root)) for path in code)]),
-            *_list("    ", "outs", [str(pipeline.code_folder / code_name(row)) for row in _one_of_each(pipeline.rows)]),
-        ]
-        default = pipeline.suite == DEFAULT
-        end = "--device cpu --threads 1" if default else "--publish"
-        flags = " ".join(f"--{flag} ${{item.{flag}}}" for flag in FLAGS)
-        entries = [f"registry/{folder}/${{item.{axis}}}.gin" for axis, folder in registry.FOLDERS.items() if axis != "suite"]
-        row_file = "${item.recipe}/${item.dataset}/${item.model}-${item.layout}-n${item.subset}-s${item.seed}.json"
-        digest = str(pipeline.code_folder / "${item.model}-${item.layout}-${item.dataset}-${item.recipe}")
-        deps = [*entries, digest, "packed/${item.dataset}", *([f"{RECORDS}/{row_file}"] if default else [])]
-        lines += _foreach("run", pipeline, f"{BENCH} reproduce {flags} {end}", deps, f"{VERDICTS}/{row_file}")
-    if pipeline.page_of:
-        lines += [
-            "  leaderboard:",
-            f"    wdir: {pipeline.to_root}",
-            f"    cmd: {BENCH} suite verify {pipeline.suite}",
-            *_list("    ", "deps", [str(path_of(VERDICTS, row)) for row in pipeline.page_of]),
-            *_list("    ", "outs", [str(VERDICTS / f"{pipeline.suite}.json")]),
-        ]
+    lines += _pack_stages(pipeline, root) if pipeline.packs else []
+    lines += [*_code_stage(pipeline, root), *_run_stages(pipeline)] if pipeline.rows else []
+    lines += _page_stage(pipeline) if pipeline.page_of else []
     return "\n".join(lines) + "\n"
+
+
+def _pack_stages(pipeline: Pipeline, root: Path) -> list[str]:
+    packed = [load(registry.find("dataset", name, (root / "registry",))).to_json() for name in pipeline.packs]
+    kinds = {kind for one in packed for kind in closure.family_of({"dataset": one}, ["dataset"]).values()}
+    modules = [_below(path, root) for kind in sorted(kinds) for path in closure.files({"dataset": kind}, (), root, roots=())]
+    deps = [
+        "data/${item}.json",
+        "registry/datasets/${item}.gin",
+        *map(str, dict.fromkeys(modules)),
+        *map(str, PACKING),
+    ]
+    return _foreach("pack", pipeline, f"{BENCH} data pack ${{item}}", deps, "packed/${item}")
+
+
+def _code_stage(pipeline: Pipeline, root: Path) -> list[str]:
+    code = {path for row in _one_of_each(pipeline.rows) for path in closure.files(_kinds(_resolved(row, root)), (), root)}
+    deps = [str(equivalence.LEDGER), *sorted(str(_below(path, root)) for path in code)]
+    outs = [str(pipeline.code_folder / code_name(row)) for row in _one_of_each(pipeline.rows)]
+    return _stage("code", pipeline, f"{BENCH} suite code {pipeline.suite}", deps, outs)
+
+
+def _run_stages(pipeline: Pipeline) -> list[str]:
+    default = pipeline.suite == DEFAULT
+    end = "--device cpu --threads 1" if default else "--publish"
+    flags = " ".join(f"--{flag} ${{item.{flag}}}" for flag in FLAGS)
+    entries = [f"registry/{folder}/${{item.{axis}}}.gin" for axis, folder in registry.FOLDERS.items() if axis != "suite"]
+    row_file = "${item.recipe}/${item.dataset}/${item.model}-${item.layout}-n${item.subset}-s${item.seed}.json"
+    digest = str(pipeline.code_folder / "${item.model}-${item.layout}-${item.dataset}-${item.recipe}")
+    deps = [*entries, digest, "packed/${item.dataset}", *([f"{RECORDS}/{row_file}"] if default else [])]
+    return _foreach("run", pipeline, f"{BENCH} reproduce {flags} {end}", deps, f"{VERDICTS}/{row_file}")
+
+
+def _page_stage(pipeline: Pipeline) -> list[str]:
+    deps = [str(path_of(VERDICTS, row)) for row in pipeline.page_of]
+    return _stage("leaderboard", pipeline, f"{BENCH} suite verify {pipeline.suite}", deps, [str(VERDICTS / f"{pipeline.suite}.json")])
+
+
+def _stage(name: str, pipeline: Pipeline, command: str, deps: Sequence[str], outs: Sequence[str]) -> list[str]:
+    return [
+        f"  {name}:",
+        f"    wdir: {pipeline.to_root}",
+        f"    cmd: {command}",
+        *_list("    ", "deps", deps),
+        *_list("    ", "outs", outs),
+    ]
 
 
 def _foreach(name: str, pipeline: Pipeline, command: str, deps: Sequence[str], out: str) -> list[str]:
