@@ -86,6 +86,11 @@ def refused(problem: FieldError, flags: Mapping[str, str]) -> UsageError:
     return UsageError(f"--{flags.get(field, field)} {rest}.")
 
 
+def suite_argument(parser: argparse.ArgumentParser) -> None:
+    """Add SUITE."""
+    parser.add_argument("suite", metavar="SUITE", help="a name from `bench list suites`")
+
+
 def registry_flag(parser: argparse.ArgumentParser) -> None:
     """Add --registry."""
     parser.add_argument(

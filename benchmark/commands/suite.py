@@ -10,6 +10,7 @@ from benchmark.commands.flags import (
     machine_flags,
     records_flag,
     registry_flag,
+    suite_argument,
 )
 from benchmark.commands.output import near, print_json, print_table, say
 from benchmark.commands.place import home, in_checkout, place_of, records_of
@@ -45,7 +46,7 @@ def _add_show(actions: Any) -> None:
         "bench suite show mini",
         "bench suite show paper_table1 --timing",
     )
-    parser.add_argument("suite", metavar="SUITE", help="a name from `bench list suites`")
+    suite_argument(parser)
     parser.add_argument("--timing", action="store_true", help="time a few steps of every model here, for the hours on this machine")
     registry_flag(parser)
     machine_flags(parser)
@@ -75,7 +76,7 @@ def _add_code(actions: Any) -> None:
         "write the digests of the code that a suite's numbers rest on, for its DVC stages",
         "bench suite code mini",
     )
-    parser.add_argument("suite", metavar="SUITE", help="a name from `bench list suites`")
+    suite_argument(parser)
 
 
 def _add_verify(actions: Any) -> None:
@@ -86,7 +87,7 @@ def _add_verify(actions: Any) -> None:
         "gather the verdicts of a reproduced suite and make its page",
         "bench suite verify mini",
     )
-    parser.add_argument("suite", metavar="SUITE", help="a name from `bench list suites`")
+    suite_argument(parser)
     records_flag(parser)
 
 

@@ -9,6 +9,7 @@ from benchmark.commands.flags import (
     records_flag,
     registry_flag,
     store_flag,
+    suite_argument,
     whole,
 )
 from benchmark.commands.output import print_json, print_table, say
@@ -36,7 +37,7 @@ def add(verbs: Any) -> None:
         "bench sweep paper_table1 --engine slurm --gpus 1 --cpus 8 --slurm partition=gpu --slurm time=12:00:00",
         "bench sweep paper_table1 --engine slurm --slurm partition=gpu --dry-run",
     )
-    parser.add_argument("suite", metavar="SUITE", help="a name from `bench list suites`")
+    suite_argument(parser)
     parser.add_argument(
         "--jobs",
         type=whole(1, 4096),

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from benchmark.analysis.memory import memory_by_part
 from benchmark.analysis.profile import Clock, matmul_peaks
@@ -13,19 +12,9 @@ from benchmark.declaring.recipe import Recipe
 from benchmark.training.loop import start
 from benchmark.training.step import Work, take_step
 from tests.conftest import TINY, Bench
+from tests.one_weight import Scale
 
 IMAGES = torch.randint(0, 256, (5, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-
-
-class Scale(nn.Module):
-    """eps_hat = w x: the backward pass keeps x and what the square of the error is taken of."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return x * self.weight
 
 
 @pytest.mark.parametrize(("micro_batch", "images"), [(None, 4), (3, 3)])

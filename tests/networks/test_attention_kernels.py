@@ -31,7 +31,6 @@ from registry.backbones.dit import Block, DiT
 from registry.backbones.dit_gpsa import GatedPositionalDiT
 
 BORDERS = ("truncated", "shifted")
-CPU_KERNELS = [("bands", torch.float32), ("bands", torch.bfloat16), ("flex", torch.float32)]
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 # Side, window: every window of a small grid, windows beyond it, sides that the bands' rows do not divide, large grids.
 GRIDS = [

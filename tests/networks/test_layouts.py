@@ -11,7 +11,7 @@ from benchmark.errors import UsageError
 from registry.layouts.windows import Windows
 
 G = None
-LOCAL, STAR = (3, 5, 7, 9, 11, 13), (3, 3, 3, 5, 5, 5, 7, 7, 7)
+LOCAL = (3, 5, 7, 9, 11, 13)
 
 # What each entry gives a network of 12 layers, written out by hand: the window of each layer, or G for global.
 ON_TWELVE = {

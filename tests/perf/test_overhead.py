@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-from torch import Tensor, nn
+from torch import nn
 
 from benchmark.declaring.recipe import Recipe
 from benchmark.declaring.spec import resolve
@@ -21,20 +21,10 @@ from benchmark.run import build
 from benchmark.running.signals import stop_requested
 from benchmark.training.loop import Hooks, start, train
 from benchmark.training.step import learning_rate
+from tests.one_weight import Scale
 
 ROUNDS, STEPS = 10, 500
 IMAGES = torch.randint(0, 256, (16, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-
-
-class Scale(nn.Module):
-    """A network of one weight."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return x * self.weight
 
 
 def bare(network: nn.Module, recipe: Recipe, steps: int) -> float:

@@ -75,22 +75,14 @@ def spectra(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
         ("UNet, N = 512", UNET._replace(subset=512), 5),
         *((f"DiT, {one.line}", one.row._replace(seed=0), look) for look, one in enumerate(OTHERS, start=6)),
     )
-    titles = (
+    numbers = (
         ("harmonicity", "harmonicity"),
         ("sparsity", "sparsity"),
         ("leading_share", "share of the leading eigenvalue"),
         ("effective_dimension", "effective dimension"),
     )
-    panels: list[dict[str, Any]] = [
-        {
-            "title": title,
-            "x": "diffusion step t",
-            "y": title,
-            "lines": [_profile(analyses, f"jacobian.{name}_t", row, label, look) for label, row, look in shown],
-        }
-        for name, title in titles
-    ]
-    if not any(line["mean"] for panel in panels for line in panel["lines"]):
+    panels = _panels(analyses, "diffusion step t", [(f"jacobian.{name}_t", title) for name, title in numbers], shown)
+    if not panels:
         return absent("jacobian"), []
     text = (
         "Harmonicity is 1 where an eigenvector is one oscillation of a local cosine transform and 0 on average for noise; sparsity is 1 "
@@ -109,18 +101,10 @@ def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
     """Return our attention maps at three N, and their locality by layer."""
     shown = (*DITS, *OTHERS)
     pictures = _published([(one.title, analyses.of(one.row)) for one in shown], "attention", from_page)
-    panels: list[dict[str, Any]] = [
-        {
-            "title": title,
-            "x": "layer",
-            "y": title,
-            "lines": [
-                _profile(analyses, f"attention.{name}_layer", one.row._replace(seed=0), one.line, look) for look, one in enumerate(shown)
-            ],
-        }
-        for name, title in (("distance", "mean attention distance (pixels)"), ("position_invariance", "position invariance"))
-    ]
-    if not any(line["mean"] for panel in panels for line in panel["lines"]):
+    numbers = (("distance", "mean attention distance (pixels)"), ("position_invariance", "position invariance"))
+    rows = [(one.line, one.row._replace(seed=0), look) for look, one in enumerate(shown)]
+    panels = _panels(analyses, "layer", [(f"attention.{name}_layer", title) for name, title in numbers], rows)
+    if not panels:
         return absent("attention"), []
     text = (
         "Position invariance is the mean cosine between the rows of two queries: 1 where all attend alike. Means over heads, images and "
@@ -134,6 +118,15 @@ def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
         {"panels": panels, "columns": 2},
     )
     return f"{text}\n\n{pictures}".strip(), [picture]
+
+
+def _panels(analyses: Analyses, x: str, numbers: Sequence[tuple[str, str]], rows: Sequence[tuple[str, Row, int]]) -> list[dict[str, Any]]:
+    """Return a panel for every number, by its prefix and title, with a line for every row; none where nothing is published."""
+    panels: list[dict[str, Any]] = [
+        {"title": title, "x": x, "y": title, "lines": [_profile(analyses, prefix, row, label, look) for label, row, look in rows]}
+        for prefix, title in numbers
+    ]
+    return panels if any(line["mean"] for panel in panels for line in panel["lines"]) else []
 
 
 def _profile(analyses: Analyses, prefix: str, row: Row, label: str, look: int) -> dict[str, Any]:
