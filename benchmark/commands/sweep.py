@@ -1,6 +1,7 @@
 """`bench sweep`: the rows of a suite."""
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.flags import (
@@ -21,6 +22,7 @@ from benchmark.recording.said import duration
 
 if TYPE_CHECKING:
     from benchmark.suites.engine import Engine
+    from benchmark.suites.task import Outcome
 
 
 def add(verbs: Any) -> None:
@@ -86,20 +88,7 @@ def sweep(options: argparse.Namespace) -> int:
     elif options.json:
         print_json([one._asdict() | {"row": one.row._asdict(), "problem": typed(one.problem)} for one in outcomes])
     elif not options.dry_run:
-        lines = [
-            (
-                o.row.model,
-                o.row.layout,
-                o.row.dataset,
-                o.row.subset,
-                o.row.seed,
-                o.status,
-                duration(o.seconds),
-                "" if o.psnr_gap is None else f"{o.psnr_gap:.3f}",
-            )
-            for o in outcomes
-        ]
-        print_table(f"suite {options.suite}", ("model", "layout", "dataset", "N", "seed", "state", "took", "gap, dB"), lines)
+        _print_outcomes(options.suite, outcomes)
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
 
@@ -162,3 +151,20 @@ def _engine_flags(parser: argparse.ArgumentParser) -> None:
         help="slurm: an option of sbatch; may be repeated. cluster=local tries the array on this machine, setup=LINE runs a line first",
     )
     parser.add_argument("--no-wait", action="store_true", help="slurm: submit and return; the same command later says what is finished")
+
+
+def _print_outcomes(suite: str, outcomes: "Sequence[Outcome]") -> None:
+    lines = [
+        (
+            one.row.model,
+            one.row.layout,
+            one.row.dataset,
+            one.row.subset,
+            one.row.seed,
+            one.status,
+            duration(one.seconds),
+            "" if one.psnr_gap is None else f"{one.psnr_gap:.3f}",
+        )
+        for one in outcomes
+    ]
+    print_table(f"suite {suite}", ("model", "layout", "dataset", "N", "seed", "state", "took", "gap, dB"), lines)

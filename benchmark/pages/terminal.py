@@ -16,7 +16,7 @@ from benchmark.pages.experiments import Told, told
 from benchmark.pages.objectives import Siblings, siblings
 from benchmark.pages.quantities import apart, named
 from benchmark.pages.statistics import Paired
-from benchmark.pages.tables import BASELINE, Table, tabulate
+from benchmark.pages.tables import BASELINE, Row, Table, tabulate
 from benchmark.pages.text import mean_sd, paired_lines, rank_words
 from benchmark.pages.verdicts import left_over
 from benchmark.recording.marks import NONE as UNMARKED
@@ -40,8 +40,6 @@ def render(
     `names` are numbers of analyses to be shown beside the rows, from `numbers` by the record's id. Below `WIDE` columns an
     interval takes two lines.
     """
-    from rich.text import Text
-
     tables, records = tabulate(records, marks), marks.standing(records)
     if not tables:
         return ["No ranked record yet: `benchmark.suites.sweep.sweep(...)` makes some."]
@@ -50,16 +48,23 @@ def render(
     sections = groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset))
     parts: list[RenderableType] = [part for one in told(records, numbers) for part in _experiment(one, narrow=width < WIDE)]
     if run:
-        parts.append(Text("Claims, declared before the runs unless they say otherwise; paired differences", style="bold"))
-        parts += [Text(line) for claim in run for line in _claim_lines(claim, judged)]
-        parts += [Text(f"\n{line}") for line in [left_over(judged)] if line]
-        parts += [Text("\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it", style="bold")]
-        parts += [Text(f"- {line}") for line in prose.cautions_of(judged)]
-        if left := prose.not_claimed_lines(records, [claim.suite for claim in run]):
-            parts += [Text("\nWhat these suites do not show", style="bold"), *(Text(f"- {line}") for line in left)]
-        parts.append(Text(""))
+        parts += _claims(records, run, judged)
     parts += [_grid(list(group), names, numbers or {}, narrow=width < WIDE) for _, group in sections]
     return parts + [_siblings(one, narrow=width < WIDE) for one in siblings(records)]
+
+
+def _claims(records: Sequence[Record], run: Sequence[Claim], judged: Sequence[Judged]) -> "list[RenderableType]":
+    """Return what was claimed and what became of it, what else is known of those differences, and what is not claimed."""
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text("Claims, declared before the runs unless they say otherwise; paired differences", style="bold")]
+    parts += [Text(line) for claim in run for line in _claim_lines(claim, judged)]
+    parts += [Text(f"\n{line}") for line in [left_over(judged)] if line]
+    parts += [Text("\nWhat is left of a difference at equal fit, and how far seeds lie apart beside it", style="bold")]
+    parts += [Text(f"- {line}") for line in prose.cautions_of(judged)]
+    if left := prose.not_claimed_lines(records, [claim.suite for claim in run]):
+        parts += [Text("\nWhat these suites do not show", style="bold"), *(Text(f"- {line}") for line in left)]
+    return [*parts, Text("")]
 
 
 def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers, *, narrow: bool) -> "Grid":
@@ -83,26 +88,28 @@ def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers, *, na
     for table in tables:
         extra = analysis_columns(table, names, numbers)
         for place, row in enumerate(table.rows):
-            name = f"{row.series.model}\n{row.series.layout}" if several else row.series.layout
-            name += f"\nother images: {row.series.images}" if row.series.images else ""
-            name += "".join(f"\n{line}" for line in (*marked(row), capped_words(row)) if line)
-            _fill(
-                grid,
-                [
-                    f"{table.subset:,}",
-                    rank_words(row.rank),
-                    name,
-                    f"{row.psnr_train.mean:.2f}",
-                    f"{row.psnr_test.mean:.2f}",
-                    mean_sd(row.psnr_gap).replace(" ± ", "\n± "),
-                    _short(row.equal_steps, narrow),
-                    _short(row.equal_fit, narrow),
-                    str(row.psnr_gap.n),
-                    *("\n".join(column.cells[place]) for column in extra),
-                ],
-            )
+            measured = ["\n".join(column.cells[place]) for column in extra]
+            _fill(grid, [f"{table.subset:,}", rank_words(row.rank), _name(row, several), *_scores(row, narrow), *measured])
         grid.add_section()
     return grid
+
+
+def _name(row: Row, several: bool) -> str:
+    """Return the layout of a row, its network before it where the tables have several, and below it what sets the row apart."""
+    lines = [*([row.series.model] if several else []), row.series.layout]
+    lines += [f"other images: {row.series.images}"] if row.series.images else []
+    return "\n".join([*lines, *(line for line in (*marked(row), capped_words(row)) if line)])
+
+
+def _scores(row: Row, narrow: bool) -> list[str]:
+    return [
+        f"{row.psnr_train.mean:.2f}",
+        f"{row.psnr_test.mean:.2f}",
+        mean_sd(row.psnr_gap).replace(" ± ", "\n± "),
+        _short(row.equal_steps, narrow),
+        _short(row.equal_fit, narrow),
+        str(row.psnr_gap.n),
+    ]
 
 
 def _siblings(one: Siblings, *, narrow: bool) -> "Grid":
