@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmark.contributing import check, check_backbone
+from benchmark.contributing import trial as trials
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
 from benchmark.images import datasets, manifest
@@ -156,7 +157,7 @@ def test_each_rule_finds_what_breaks_it(tmp_path: Path, name: str) -> None:
 
 
 def test_of_a_network_and_the_one_that_its_weights_are_loaded_into_the_second_is_kept() -> None:
-    trial = check_backbone.trial(DiT(hidden=8, depth=1, heads=1))
+    trial = trials.trial(DiT(hidden=8, depth=1, heads=1))
     before, wanted = trial.network, trial.estimate
     assert check_backbone.round_trip(trial).endswith("same estimate")
     assert trial.network is not before and not vars(trial).keys() & {"other"}
@@ -168,7 +169,7 @@ def test_of_a_network_and_the_one_that_its_weights_are_loaded_into_the_second_is
     [([0.0, 0.0], 0.0), ([1.0, -2.0], 2.0), ([], 0.0), ([1.0, math.nan, -math.inf], math.nan), ([3.0, -math.inf], math.inf)],
 )
 def test_the_largest_of_a_tensor_is_not_finite_where_one_number_is_not(values: list[float], largest: float) -> None:
-    assert check_backbone._largest(torch.tensor(values)) == pytest.approx(largest, nan_ok=True)
+    assert trials.largest(torch.tensor(values)) == pytest.approx(largest, nan_ok=True)
 
 
 def test_an_undocumented_entry_and_one_that_does_not_load(tmp_path: Path) -> None:

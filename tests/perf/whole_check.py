@@ -69,7 +69,7 @@ def needed() -> Needed:
     import torch
 
     from benchmark.contract import ArtifactMissing
-    from benchmark.contributing.check_backbone import trial
+    from benchmark.contributing.trial import trial
     from benchmark.declaring.entries import load
 
     torch.set_num_threads(1)
