@@ -90,7 +90,7 @@ def _words(found: Correlation, corrected: Sequence[float | None]) -> list[str]:
 
 
 def _side(record: Record) -> int:
-    return int(record.spec["dataset"]["config"]["resolution"])
+    return int(record.spec["dataset"]["config"].get("resolution", SIDE))  # digits8 has this size alone, and does not say it
 
 
 def _order(row: tuple[Record, float]) -> Row:
