@@ -91,6 +91,7 @@ class Lease:
         with self._lock:
             if self._ended.is_set() or self._lost:
                 return
+            began = _now()  # a renewal that its process slept through confirms what was true before the sleep
             try:
                 if not self._is_mine():
                     self._lost = Lost(
@@ -99,7 +100,7 @@ class Lease:
                     )
                     return
                 self._files.replace(self._name, self._content())
-                self._confirmed = _now()
+                self._confirmed = began
             except OSError as problem:
                 if not patient:
                     self._lost = Lost(
@@ -115,14 +116,14 @@ class Lease:
 
     def _create(self, number: int) -> bool:
         """Create the file of that number and remove the older ones; False where another process was faster."""
-        self._name = f"{number:06d}.json"
+        self._name, began = f"{number:06d}.json", _now()
         if not self._files.create(self._name, self._content()):
             return False
         names = _numbered(self._files)
         if names[-1] != self._name:
             self._files.remove(self._name)
             return False
-        self._confirmed = _now()
+        self._confirmed = began
         for older in names[:-1]:
             self._files.remove(older)
         return True

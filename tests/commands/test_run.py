@@ -13,6 +13,7 @@ import pytest
 
 from benchmark.recording import record
 from tests.conftest import TINY, Bench
+from tests.stopping import stopped
 
 RUN = ["run", *TINY, "--no-track", "--json"]
 LONG = [*RUN, "--set", "recipe.steps=200", "--checkpoint-every", "0.02"]  # a row of more steps, to be stopped in
@@ -27,26 +28,9 @@ def without_time(made: record.Record) -> tuple[object, ...]:
     return made.id, made.weights_sha256, made.psnr, made.trajectory, made.data
 
 
-# Sends its own process a signal before the first step that a checkpoint of step `at` or of a later one lies behind: wherever it
-# runs, a run is stopped in its middle, however fast it is and however long this process is kept from looking.
-STOPPED = """
-import os, sys
-from pathlib import Path
-from benchmark.cli import main
-from benchmark.training import loop
-at, number, take_step = int(sys.argv[1]), int(sys.argv[2]), loop.take_step
-def step(training, images, work):
-    if any(at <= int(path.name) < training.step for path in Path(os.environ["BENCH_HOME"]).glob("runs/*/checkpoints/[0-9]*")):
-        os.kill(os.getpid(), number)
-    return take_step(training, images, work)
-loop.take_step = step
-sys.exit(main(sys.argv[3:]))
-"""
-
-
-def stopped(home: Path, at: int, number: signal.Signals, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process that signals itself once it is a step behind a checkpoint of step `at` or of a later one."""
-    command = [sys.executable, "-c", STOPPED, str(at), str(int(number)), *words]
+def end(home: Path, at: int, number: signal.Signals) -> subprocess.CompletedProcess[str]:
+    """Run the long row until it sends itself a signal behind a checkpoint of step `at` or of a later one."""
+    command = stopped(at, number, *LONG)
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"BENCH_HOME": str(home)}, check=False)
 
 
@@ -83,14 +67,14 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> record.Record:
 
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(home: Path, bench: Bench, uninterrupted: record.Record) -> None:
     for step in (30, 120):
-        assert stopped(home, step, signal.SIGKILL, *LONG).returncode == -signal.SIGKILL
+        assert end(home, step, signal.SIGKILL).returncode == -signal.SIGKILL
     resumed = result(bench(*LONG))
     assert resumed.training.resumed == 2
     assert without_time(resumed) == without_time(uninterrupted)
 
 
 def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(home: Path, bench: Bench, uninterrupted: record.Record) -> None:
-    done = stopped(home, 10, signal.SIGINT, *LONG)
+    done = end(home, 10, signal.SIGINT)
     assert done.returncode == 130
     assert "The same command resumes" in done.stderr
     assert "Traceback" not in done.stderr
@@ -98,7 +82,7 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(home: Path, bench: Ben
 
 
 def test_a_damaged_last_checkpoint_is_named_and_the_run_still_ends_the_same(home: Path, bench: Bench, uninterrupted: record.Record) -> None:
-    assert stopped(home, 100, signal.SIGKILL, *LONG).returncode == -signal.SIGKILL
+    assert end(home, 100, signal.SIGKILL).returncode == -signal.SIGKILL
     newest = max(home.glob("runs/*/checkpoints/[0-9]*"), key=lambda path: int(path.name))
     (newest / "ema.safetensors").write_bytes(b"x")
     done = bench(*LONG)
@@ -130,7 +114,7 @@ def test_a_run_draws_its_curves_and_logs_its_metrics(first: record.Record, home:
 
 
 def test_a_line_that_a_kill_cut_spoils_no_other(home: Path, bench: Bench) -> None:
-    assert stopped(home, 10, signal.SIGKILL, *LONG).returncode == -signal.SIGKILL
+    assert end(home, 10, signal.SIGKILL).returncode == -signal.SIGKILL
     (path,) = home.glob("runs/*/metrics.jsonl")
     path.write_bytes(path.read_bytes() + b'{"step": 12, "ti')
     result(bench(*LONG))
