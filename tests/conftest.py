@@ -1,10 +1,13 @@
 """What several test files share: a home of their own, one thread, tiny entries."""
 
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,15 @@ TINY = [
 ]
 
 Bench = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, below those that the system gives to whoever asks for any: it stays free for a while."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture(autouse=True)

@@ -52,7 +52,7 @@ def finished(made: tuple[Path, Record], home: Path) -> Record:
 
 def probe(code: str) -> str:
     """Run code in a fresh interpreter and return what it prints."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900, check=True)
     return done.stdout.strip()
 
 

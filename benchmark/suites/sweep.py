@@ -28,6 +28,7 @@ from benchmark.suites.view import View
 __all__ = ["Outcome", "Task", "default_store", "sweep"]
 
 STOP_SECONDS = 30.0  # for a checkpoint, once a row was asked to stop
+MIRROR_SECONDS = 60.0  # for the copies of the last rows
 TAIL_LINES = 5
 
 
@@ -80,7 +81,7 @@ def sweep(
             if isinstance(problem, KeyboardInterrupt):
                 view.stopped()
             raise
-        mirror.finish(60.0)
+        mirror.finish(MIRROR_SECONDS)
     return [task.outcome for task in tasks]
 
 

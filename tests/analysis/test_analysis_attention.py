@@ -217,7 +217,7 @@ def test_memory_does_not_grow_with_the_images() -> None:
         [sys.executable, "-c", MEMORY],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         check=True,
         env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "1048576"},
     )

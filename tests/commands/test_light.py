@@ -57,7 +57,7 @@ def bare(home, tmp_path):
     environment = os.environ | {"BENCH_HOME": str(home), "PYTHONPATH": str(folder)}
 
     def call(*words, start=("-m", "benchmark.cli")):
-        return subprocess.run([sys.executable, *start, *words], capture_output=True, text=True, timeout=300, env=environment, check=False)
+        return subprocess.run([sys.executable, *start, *words], capture_output=True, text=True, timeout=900, env=environment, check=False)
 
     probe = subprocess.run([sys.executable, "-c", "import PIL"], env=environment, capture_output=True, text=True, check=False)
     assert "No module named 'PIL'" in probe.stderr  # the node is as bare as it claims to be

@@ -42,7 +42,7 @@ def follow(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BENCH_", "MLFLOW_"))}
     environment = inherited | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        ["bash", "-c", script], cwd=folder / "empty", env=environment, capture_output=True, text=True, timeout=400, check=False
+        ["bash", "-c", script], cwd=folder / "empty", env=environment, capture_output=True, text=True, timeout=3000, check=False
     )
 
 

@@ -270,7 +270,7 @@ def test_processes_that_start_at_once_generate_once(home: Path) -> None:
     processes = [context.Process(target=first_use, args=(home, results)) for _ in range(3)]
     for process in processes:
         process.start()
-    found = [results.get(timeout=60) for _ in processes]
+    found = [results.get(timeout=900) for _ in processes]
     for process in processes:
         process.join()
     assert len({digest for digest, _ in found}) == 1 and [generated for _, generated in found].count(True) == 1
@@ -356,7 +356,7 @@ def test_a_killed_process_leaves_nothing_in_the_way(home: Path) -> None:
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=home, env=os.environ | {"PYTHONPATH": str(CHECKOUT)})
     aside = home / "packed/leaves/images.npy.tmp"
-    until = time.monotonic() + 60
+    until = time.monotonic() + 900
     while not (aside.exists() and aside.stat().st_size > 0) and time.monotonic() < until:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)

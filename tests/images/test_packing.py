@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,13 +31,20 @@ BATCHES = DownsampledImageNet(resolution=8)
 COUNT = 1200
 
 
-def script(home: Path, *lines: str) -> list[str]:
-    """Return a command that runs lines of Python in the home, with the journal written every 20 ms."""
-    head = (
-        "import sys; from pathlib import Path; from benchmark.images import datasets; from benchmark.images import partial",
-        "from registry.datasets.image_folder import ImageFolder; partial.SECONDS = 0.02",
-    )
-    return [sys.executable, "-c", "\n".join([*head, *lines])]
+# Packs images, with the journal written every 10 ms, and sends itself a signal after so many lines of it.
+PACKING = """
+import os, sys
+from pathlib import Path
+from benchmark.images import datasets, partial
+from registry.datasets.image_folder import ImageFolder
+partial.SECONDS, lines, number, note = 0.01, int(sys.argv[1]), int(sys.argv[2]), partial.Partial._note
+def noted(packing):
+    note(packing)
+    if Path("packed/shots", partial.JOURNAL).read_bytes().count(b"\\n") >= lines:
+        os.kill(os.getpid(), number)
+partial.Partial._note = noted
+datasets.add("shots", ImageFolder(resolution=8), home=Path("."), root=Path("root"), skip_corrupt=True)
+"""
 
 
 def environment() -> dict[str, str]:
@@ -56,24 +64,18 @@ def many(tmp_path: Path) -> Path:
     return root
 
 
-def killed(home: Path, lines: int) -> int:
-    """Start packing, kill the process with SIGKILL after so many lines of the journal, return how many images it had."""
-    command = script(home, "datasets.add('shots', ImageFolder(resolution=8), home=Path('.'), root=Path('root'), skip_corrupt=True)")
-    process = subprocess.Popen(command, cwd=home, env=environment())
-    journal = home / "packed" / "shots" / partial.JOURNAL
-    until = time.monotonic() + 60
-    while not journal.exists() or journal.read_bytes().count(b"\n") < lines:
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.002)
-    process.kill()
-    assert process.wait() == -9
-    return json.loads(journal.read_bytes().split(b"\n")[lines - 1])["done"]
+def stopped(home: Path, lines: int, number: signal.Signals = signal.SIGKILL) -> int:
+    """Pack in a process that ends itself by a signal after so many lines of the journal; return how many images it had."""
+    command = [sys.executable, "-c", PACKING, str(lines), str(int(number))]
+    done = subprocess.run(command, cwd=home, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == -number, done.stderr
+    return json.loads((home / "packed" / "shots" / partial.JOURNAL).read_bytes().split(b"\n")[lines - 1])["done"]
 
 
 def test_a_killed_packing_goes_on_where_it_was(home: Path, many: Path) -> None:
     whole = datasets.add("shots", FOLDER, home=home / "elsewhere", root=many, skip_corrupt=True).manifest
-    first = killed(home, 4)
-    second = killed(home, 6)  # killed again, after it had gone on
+    first = stopped(home, 4)
+    second = stopped(home, 6)  # killed again, after it had gone on
     assert 0 < first < second < COUNT
     assert set(everything(home)) == {"packed/shots/images.npy.tmp", f"packed/shots/{partial.JOURNAL}"}
     with (home / "packed/shots" / partial.JOURNAL).open("ab") as journal:
@@ -93,7 +95,7 @@ def test_a_killed_packing_goes_on_where_it_was(home: Path, many: Path) -> None:
 
 
 def test_what_a_kill_left_counts_only_where_it_is_sound(home: Path, many: Path) -> None:
-    killed(home, 4)
+    stopped(home, 4)
     sound = {name: (home / "packed/shots" / name).read_bytes() for name in (partial.ARRAY, partial.JOURNAL)}
     array, journal = sound[partial.ARRAY], sound[partial.JOURNAL]
     source = FOLDER.open(many)
@@ -119,15 +121,8 @@ def test_what_a_kill_left_counts_only_where_it_is_sound(home: Path, many: Path) 
 
 
 def test_a_stopped_packing_keeps_what_it_has(home: Path, many: Path) -> None:
-    command = script(home, "datasets.add('shots', ImageFolder(resolution=8), home=Path('.'), root=Path('root'))")
-    process = subprocess.Popen(command, cwd=home, env=environment(), stderr=subprocess.DEVNULL)
-    journal = home / "packed/shots" / partial.JOURNAL
-    while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
-        assert process.poll() is None
-        time.sleep(0.002)
-    process.terminate()
-    process.wait()
-    assert journal.exists() and not (home / "data").exists()
+    assert stopped(home, 3, signal.SIGTERM) > 0
+    assert (home / "packed/shots" / partial.JOURNAL).exists() and not (home / "data").exists()
 
 
 # --- workers
@@ -204,7 +199,7 @@ def test_the_processes_of_a_killed_one_end_too(home: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.images.test_packing import Numbers\nfrom benchmark.images import reading\n"
         "images = reading.by_processes(Numbers(10**7), range(10**7), 0, 3); next(images); print(flush=True); import time; "
-        "time.sleep(60)"
+        "time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=home, env=environment(), stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline()
@@ -212,7 +207,7 @@ def test_the_processes_of_a_killed_one_end_too(home: Path) -> None:
     assert len(children) == 3
     process.kill()
     process.wait()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 600
     while any(alive(child) for child in children):
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -287,6 +286,21 @@ def call(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
     return json.loads(said.out)
 
 
+# Samples, and kills itself once six images are said to be there.
+KILLED = """
+import os, signal, sys
+from benchmark.cli import main
+from benchmark.sampling import store
+write_text = store.write_text
+def written(path, text):
+    write_text(path, text)
+    if '"done": 6,' in text:
+        os.kill(os.getpid(), signal.SIGKILL)
+store.write_text = written
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def test_killed_and_resumed_equals_uninterrupted(
     runs: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -294,20 +308,10 @@ def test_killed_and_resumed_equals_uninterrupted(
     shutil.copytree(folder, tmp_path / "killed" / "runs" / folder.name)
     shutil.copytree(runs[0] / "packed", tmp_path / "killed" / "packed")
     words = ["sample", folder.name, "--count", "40", "--batch", "2", "--sampling-steps", "40", *FLAGS, "--json"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmark.cli", *words],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"BENCH_HOME": str(tmp_path / "killed")},
-    )
+    environment = os.environ | {"BENCH_HOME": str(tmp_path / "killed")}
+    done = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     state = tmp_path / "killed" / "runs" / folder.name / "samples" / "dpm40-seed0" / "samples.json"
-    deadline = time.monotonic() + 60
-    while not state.exists() or json.loads(state.read_text())["done"] < 6:
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
     before = json.loads(state.read_text())
     assert 6 <= before["done"] < 40
     assert not before["complete"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmark.files import importing
 from benchmark.recording import tracking
 from benchmark.recording.mirror.progress import progress
+from tests.conftest import free_port
 from tests.storm import scenarios as told
 from tests.storm.lives import begin, live
 
@@ -25,7 +26,7 @@ PATIENCE = 180.0  # seconds for a server to begin, and for its mirror to copy a 
 
 def killed(room: Path) -> bool:
     """Kill the server in the middle of a run, and replay the rest into one that comes back; tell whether the run came out as without."""
-    calm, home, port = room / "calm", room / "home", _free_port()
+    calm, home, port = room / "calm", room / "home", free_port()
     calm.mkdir(parents=True)
     home.mkdir()
     told.finished(told.RUN, calm)
@@ -108,12 +109,6 @@ def _wait(done: Callable[[], bool], pause: float = 0.1) -> None:
 def _answers(port: int) -> bool:
     with socket.socket() as one:
         return one.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _no_secret(home: Path, *said: str) -> None:

@@ -10,7 +10,7 @@ def test_what_is_killed_ends_as_what_is_not() -> None:
         [sys.executable, "-m", "tests.storm.storm", "--short"],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=3000,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         check=False,
     )
