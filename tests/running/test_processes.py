@@ -3,10 +3,11 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,39 +17,35 @@ from safetensors.torch import load_file
 from benchmark.errors import UsageError
 from benchmark.recording import record
 from benchmark.running.processes import ALONE, Processes, own_device
-from tests.conftest import TINY
+from tests.conftest import TINY, free_port
 
+PATIENCE = 900.0  # seconds, on a busy machine
 RUN = ["run", *TINY, "--no-track", "--json"]
 TWENTY = ["--set", "recipe.steps=20", "--set", "recipe.trajectory=(10,)"]
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+Begin = Callable[..., list[subprocess.Popen[str]]]
 
 
-def begin(home: Path, size: int, *words: str) -> list[subprocess.Popen[str]]:
-    """Start the processes of a run with the environment that torchrun gives them."""
-    port = str(free_port())
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "benchmark.cli", *words],
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=os.environ
-            | {
-                "BENCH_HOME": str(home),
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(size),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-            },
-        )
-        for rank in range(size)
-    ]
+@pytest.fixture
+def begin() -> Iterator[Begin]:
+    """Start the processes of a run with the environment that torchrun gives them; none outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(home: Path, size: int, *words: str) -> list[subprocess.Popen[str]]:
+        shared = {"BENCH_HOME": str(home), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        for rank in range(size):
+            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            command = [sys.executable, "-m", "benchmark.cli", *words]
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            started.append(subprocess.Popen(command, text=True, env=os.environ | shared | own, **pipes))
+        return started[-size:]
+
+    yield start
+    for one in started:
+        if one.poll() is None:
+            one.kill()
+            one.communicate()
 
 
 def weights(home: Path) -> dict[str, torch.Tensor]:
@@ -57,7 +54,7 @@ def weights(home: Path) -> dict[str, torch.Tensor]:
 
 
 def wait_for_step(home: Path, step: int, processes: list[subprocess.Popen[str]]) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + PATIENCE
     while not any(int(path.name) >= step for path in home.glob("runs/*/checkpoints/[0-9]*")):
         assert time.monotonic() < deadline, "no checkpoint came"
         assert all(one.poll() is None for one in processes), [one.communicate()[1] for one in processes]
@@ -86,14 +83,14 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         own_device(torch.device("cuda"))
 
 
-def test_one_two_and_three_processes_are_the_same_run(tmp_path: Path) -> None:
+def test_one_two_and_three_processes_are_the_same_run(tmp_path: Path, begin: Begin) -> None:
     """Batch 4: even over 2, uneven over 3; a micro-batch of 1 besides. 20 steps agree to 1e-5, and one process alone writes."""
     made, trained = {}, {}
     for size in (1, 2, 3):
         home = tmp_path / str(size)
         home.mkdir()
         processes = begin(home, size, *RUN, *TWENTY, *(["--micro-batch", "1"] if size == 2 else []))
-        said = [one.communicate(timeout=300) for one in processes]
+        said = [one.communicate(timeout=PATIENCE) for one in processes]
         assert [one.returncode for one in processes] == [0] * size, said
         assert [bool(out) for out, _ in said] == [True] + [False] * (size - 1)
         assert all(not errors for _, errors in said[1:])
@@ -108,12 +105,12 @@ def test_one_two_and_three_processes_are_the_same_run(tmp_path: Path) -> None:
         assert made[size].trajectory[0].loss == pytest.approx(made[1].trajectory[0].loss, rel=1e-6)
 
 
-def test_a_lost_process_ends_the_run_and_another_number_resumes_it(home: Path) -> None:
+def test_a_lost_process_ends_the_run_and_another_number_resumes_it(home: Path, begin: Begin) -> None:
     words = [*RUN, "--set", "recipe.steps=100000", "--set", "recipe.trajectory=()", "--checkpoint-every", "0.05"]
     processes = begin(home, 2, *words)
     wait_for_step(home, 5, processes)
     processes[1].send_signal(signal.SIGKILL)
-    said = [one.communicate(timeout=300)[1] for one in processes]
+    said = [one.communicate(timeout=PATIENCE)[1] for one in processes]
     assert [one.returncode for one in processes] == [1, -signal.SIGKILL]
     assert "Another process of this run was lost" in said[0]
     assert "Traceback" not in said[0]
@@ -121,7 +118,7 @@ def test_a_lost_process_ends_the_run_and_another_number_resumes_it(home: Path) -
     resumed = begin(home, 1, *words)
     wait_for_step(home, reached + 5, resumed)
     resumed[0].send_signal(signal.SIGTERM)
-    assert "Stopped at step" in resumed[0].communicate(timeout=300)[1]
+    assert "Stopped at step" in resumed[0].communicate(timeout=PATIENCE)[1]
     assert resumed[0].returncode == 130
 
 
@@ -151,9 +148,13 @@ def test_torchrun_stops_at_a_checkpoint(home: Path) -> None:
         env=os.environ | {"BENCH_HOME": str(home)},
         cwd=home / "elsewhere",
     )
-    wait_for_step(home, 5, [started])
-    os.killpg(started.pid, signal.SIGINT)
-    out, errors = started.communicate(timeout=300)
+    try:
+        wait_for_step(home, 5, [started])
+        os.killpg(started.pid, signal.SIGINT)
+        out, errors = started.communicate(timeout=PATIENCE)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
     assert "bench: Stopped at step" in errors
     step = int(errors.split("bench: Stopped at step ")[1].split()[0])
     assert max(int(path.name) for path in home.glob("runs/*/checkpoints/[0-9]*")) == step

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -128,28 +129,39 @@ def test_an_array_on_this_machine_finishes_and_reports_its_rows(tmp_path):
     assert [outcome.status for outcome in again] == ["already finished"]
 
 
+def at_work():
+    """Return the tasks of arrays that this process has begun and that have not ended."""
+    found = []
+    for one in psutil.Process(os.getpid()).children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            found += [one] if "submitit.core._submit" in one.cmdline() else []
+    return found
+
+
 def test_a_task_whose_time_is_up_saves_a_checkpoint_and_goes_on(tmp_path):
     mine = tmp_path / "mine/recipes"
     mine.mkdir(parents=True)
-    text = (ENTRIES / "recipes/tiny.gin").read_text().replace("steps = 40", "steps = 400").replace("20, 40)", "20, 400)")
+    text = (ENTRIES / "recipes/tiny.gin").read_text().replace("steps = 40", "steps = 600").replace("20, 40)", "20, 600)")
     (mine / "long.gin").write_text(text)
     search = registry.roots([ENTRIES, mine.parent])
     how = {"search": search, "checkpoint_seconds": 600.0, "force": True}
     left, _ = run(tmp_path, rows(1, "long"), Slurm(["cluster=local"]), wait=False, **how)
     assert left[0].status == "submitted"
     folder = tmp_path / "runs" / left[0].id
-    deadline = time.monotonic() + 300
-    while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").read_text():
+    deadline = time.monotonic() + 1800
+    while not (tasks := at_work()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    task = next(one for one in psutil.Process(os.getpid()).children(recursive=True) if "submitit.core._submit" in one.cmdline())
-    for process in (task, *task.children(recursive=True)):
+    while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for process in (tasks[0], *tasks[0].children(recursive=True)):
         process.send_signal(signal.SIGUSR2)  # as Slurm warns every process before the time is up
     while not (folder / "record.json").exists():
         assert time.monotonic() < deadline, [path.read_text()[-3000:] for path in (tmp_path / "runs/slurm").glob("*.err")]
         time.sleep(0.1)
     made = record.read(folder / "record.json")
-    assert made.training.resumed == 1 and made.training.steps == 400  # it went on, and did not begin anew for --force
+    assert made.training.resumed == 1 and made.training.steps == 600  # it went on, and did not begin anew for --force
 
 
 def test_every_command_of_the_page_on_clusters_parses():
