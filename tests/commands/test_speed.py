@@ -12,6 +12,7 @@ from benchmark.recording import record
 from registry.backbones.dit import DiT
 from tests.perf import growth, mini_run, page, speed
 from tests.perf.bounds import Bound, Parts, parts_alone, section
+from tests.perf.conftest import Ahead
 from tests.perf.measured import Measured, Share
 from tests.perf.mini_run import Mini
 from tests.perf.plain_dit import plain
@@ -108,7 +109,7 @@ def found(speedy: float) -> page.Found:
     ]
     spent = growth.Spent(40 / speedy, 2000 / speedy)
     grown = tuple(growth.Growth(command, "here", spent, spent, 9 / speedy) for command in growth.COMMANDS)
-    whole = Whole(spent, Needed(imports=9.0, builds=8.0, passes=7.0, imported=700.0, largest=400.0, name="large"))
+    whole = Whole(spent, Needed(imports=9.0, counts=6.0, builds=8.0, passes=7.0, imported=700.0, largest=400.0, name="large"))
     mini = Mini(*(dict.fromkeys(mini_run.PARTS, 6 / speedy) for _ in range(2)), steps=2000, alone=5.0, use=0.2)
     shares = (Share("linear layers", 0.6, 0.5, 0.7),)
     return page.Found(10, 4, 1, 2.0, tuple(ratios), shares, bounds, grown, growth.Reading(1.25, 0.25), whole, mini)
@@ -123,10 +124,16 @@ def test_every_bar_of_the_page_has_a_verdict_and_a_missed_one_its_reason() -> No
     assert text.count("| missed: ") == wanted and f"0 of {wanted} are met" in text
     assert "its linear layers, attention and GELU alone take 500 ms of 800 ms" in text
     assert "alone takes 1.25 ms, and the errors of its images 0.25 ms" in text
-    assert "alone take 24.0 s" in text and "twice 400 MiB: 1,500 MiB" in text
+    assert "alone take 30.0 s" in text and "twice 400 MiB: 1,500 MiB" in text
     assert "steps (6.0 s, at 20% of a large matrix product's FLOP/s" in text
     fast = found(100.0)
     assert all(one.met for one in fast.verdicts) and "missed" not in page.text(fast, 3)
+
+
+def test_what_is_ahead_is_taken_to_be_as_long_as_what_was() -> None:
+    ahead = Ahead(count=4, began=time.monotonic() - 300)
+    assert ahead.said() == "1 of 4 in 5 min, ETA 15 min"
+    assert ahead.said() == "2 of 4 in 5 min, ETA 5 min"
 
 
 def test_two_clocks_count_for_one_part_at_a_time() -> None:

@@ -130,8 +130,9 @@ def measure(repeat: int, told: Callable[[str], None] = lambda text: None) -> Min
             words = [sys.executable, "-m", "tests.perf.mini_run", "--child", repr(time.time())]
             environment = os.environ | importing() | {"BENCH_HOME": home, "OMP_NUM_THREADS": "1"}
             done = subprocess.run(words, cwd=PROJECT, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise subprocess.CalledProcessError(done.returncode, words, stderr=done.stderr)
+            if done.returncode:
+                print(done.stderr, file=sys.stderr)
+                done.check_returncode()
         runs.append(json.loads(done.stdout))
     clock, cpu = ({part: statistics.median(one[kind][part] for one in runs) for part in PARTS} for kind in ("clock", "cpu"))
     steps, alone, use = bound()

@@ -41,7 +41,6 @@ MIDDLE, MIDDLE_BATCH = ImageShape(3, 16), 16  # of the recipe `mid`
 HEADS, SIZE, LAYER_BATCH = 4, 64, 8
 LAYER_BARS = {"bf16": {3: 8.0, 7: 4.0, 13: 2.5}, "fp32": {3: 5.0, 7: 3.0, 13: 2.0}}
 STEP_BARS = {"bf16": {"global": 1.6, "local_head": 2.0}, "fp32": {"global": 1.25, "local_head": 1.45}}
-RUNS = 3  # behind a median of commands, each of tens of seconds
 USE_BARS = {"bf16": 0.55, "fp32": 0.90}
 TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -189,17 +188,20 @@ def main(words: list[str] | None = None) -> int:
     """Measure, print the bars, and write the page if asked to; 0 whether or not every bar is met."""
     parser = argparse.ArgumentParser(prog="python -m tests.perf.speed", description=__doc__)
     parser.add_argument("--repeat", type=int, default=10, metavar="N", help="repetitions behind a median (default: 10)")
+    parser.add_argument(
+        "--runs", type=int, default=3, metavar="N", help="runs of a command behind a median, tens of seconds each (default: 3)"
+    )
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="images in a training step (default: 4)")
     parser.add_argument("--threads", type=int, default=1, metavar="T", help="CPU threads (default: 1)")
     parser.add_argument("--only", choices=("layers", "steps"), help="measure only these")
     parser.add_argument("--write", type=Path, metavar="PATH", help="write the page here, with what commands and a mini run take")
     parser.add_argument("--json", action="store_true", help="print the ratios as JSON")
     options = parser.parse_args(words)
-    if min(options.repeat, options.batch, options.threads) < 1:
-        parser.error("--repeat, --batch and --threads must be at least 1")
+    if min(options.repeat, options.runs, options.batch, options.threads) < 1:
+        parser.error("--repeat, --runs, --batch and --threads must be at least 1")
     torch.set_num_threads(options.threads)
     with Display() as display:
-        found = everything(options.only, options.repeat, options.batch, display, commands=bool(options.write) and not options.only)
+        found = everything(options.only, options.repeat, options.batch, options.runs if options.write and not options.only else 0, display)
     if options.json:
         print(json.dumps([asdict(one) | {"met": one.met} for one in found.ratios], indent=1))
     else:
@@ -207,14 +209,14 @@ def main(words: list[str] | None = None) -> int:
         title = f"{device_name(torch.device('cpu'))}, {options.threads} thread(s), medians of {options.repeat}"
         print_table(title, ("what", "measured", "bar", "verdict"), rows)
     if options.write:
-        write_text(options.write, text(found, RUNS))
+        write_text(options.write, text(found, options.runs))
     return 0
 
 
-def everything(only: str | None, repeat: int, batch: int, display: Display, *, commands: bool) -> Found:
-    """Measure layers, steps and what bounds them, and with `commands` what commands and a mini run take, under one bar."""
+def everything(only: str | None, repeat: int, batch: int, runs: int, display: Display) -> Found:
+    """Measure layers, steps and what bounds them, and by that many runs what commands and a mini run take, under one bar."""
     found = Found(repeat, batch, torch.get_num_threads(), os.getloadavg()[0])
-    jobs = list(_jobs(only, repeat, batch, commands))
+    jobs = list(_jobs(only, repeat, batch, runs))
     bar, done, whole = display.bar("measuring"), 0.0, sum(minutes for _, minutes, _ in jobs)
     for what, minutes, job in jobs:
         bar(done, whole, what)
@@ -224,7 +226,7 @@ def everything(only: str | None, repeat: int, batch: int, display: Display, *, c
     return found
 
 
-def _jobs(only: str | None, repeat: int, batch: int, commands: bool) -> Iterator[Job]:
+def _jobs(only: str | None, repeat: int, batch: int, runs: int) -> Iterator[Job]:
     """Yield what is to be measured: its name, about how many minutes it takes, and what adds it to the rest."""
     for precision in LAYER_BARS if only != "steps" else ():
         yield f"layers in {precision}", 0.5, partial(_more, lambda precision=precision: layers(precision, repeat))
@@ -236,14 +238,14 @@ def _jobs(only: str | None, repeat: int, batch: int, commands: bool) -> Iterator
             1.0,
             lambda found: replace(found, shares=tuple(shares(batch)), bounds=tuple(bounds(found.ratios, batch, repeat))),
         )
-    if commands:
-        yield "what a record more costs", 2.5, _grown
-        yield "what a check of everything takes", 3.0, lambda found: replace(found, whole=whole_check.measure(RUNS))
-        yield "what a mini run takes", 2.0, lambda found: replace(found, mini=mini_run.measure(RUNS))
+    if runs:
+        yield "what a record more costs", 2.5, partial(_grown, runs)
+        yield "what a check of everything takes", 3.0, lambda found: replace(found, whole=whole_check.measure(runs))
+        yield "what a mini run takes", 2.0, lambda found: replace(found, mini=mini_run.measure(runs))
 
 
-def _grown(found: Found) -> Found:
-    grown, read = growth.measure([PROJECT], RUNS)
+def _grown(runs: int, found: Found) -> Found:
+    grown, read = growth.measure([PROJECT], runs)
     return replace(found, growth=tuple(grown), reading=read)
 
 

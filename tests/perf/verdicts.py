@@ -94,9 +94,8 @@ def of_check(whole: Whole) -> Iterator[Verdict]:
     """Judge a check of everything by what its rules cannot do without."""
     spent, least, bars = whole.spent, whole.needed, whole_check.BARS
     reason = (
-        f"imports ({least.imports:.1f} s), building every network {whole_check.BUILDS} times ({least.builds:.1f} s) and one pass of each "
-        f"({least.passes:.1f} s) alone take {least.seconds:.1f} s; the rest holds {spent.seconds - least.seconds:.1f} s of further passes, "
-        "counts and records"
+        f"imports ({least.imports:.1f} s), every network's FLOPs and memory counted ({least.counts:.1f} s), built {whole_check.BUILDS} "
+        f"times ({least.builds:.1f} s) and passed through ({least.passes:.1f} s) alone take {least.seconds:.1f} s"
     )
     yield judged(
         "`bench check` of everything", f"{spent.seconds:.1f} CPU s", f"at most {bars.seconds:g}", spent.seconds <= bars.seconds, reason

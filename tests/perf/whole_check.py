@@ -18,13 +18,15 @@ from tests.perf.growth import Spent, spent
 
 BARS = Spent(seconds=18.0, memory=1.3e9 / 2**20)
 BUILDS = 3  # of every network: twice under one seed, once under another
+FORWARD, BACKWARD = 6, 2  # passes through every network that the rules take: without a gradient, and with a backward pass
 
 
 @dataclass(frozen=True)
 class Needed:
-    """What the rules of all backbones need: CPU seconds of the imports, of the builds and of the passes; memory in MiB."""
+    """What the rules of all backbones need: CPU seconds of the imports, the counts, the builds and the passes; memory in MiB."""
 
     imports: float
+    counts: float  # of FLOPs and memory, and the shape of the estimate, without weights
     builds: float
     passes: float
     imported: float  # the process, once every entry is loaded
@@ -34,7 +36,7 @@ class Needed:
     @property
     def seconds(self) -> float:
         """Return the CPU seconds together."""
-        return self.imports + self.builds + self.passes
+        return self.imports + self.counts + self.builds + self.passes
 
     @property
     def memory(self) -> float:
@@ -57,7 +59,11 @@ def measure(repeat: int, told: Callable[[str], None] = lambda text: None) -> Who
         told(f"check of everything {number + 1} of {repeat}")
         runs.append(spent(("check",), PROJECT, PROJECT))
         words = [sys.executable, "-m", "tests.perf.whole_check", "--needed"]
-        done = subprocess.run(words, cwd=PROJECT, env=os.environ | importing() | {"OMP_NUM_THREADS": "1"}, capture_output=True, check=True)
+        environment = os.environ | importing() | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(words, cwd=PROJECT, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            print(done.stderr, file=sys.stderr)
+            done.check_returncode()
         least.append(Needed(**json.loads(done.stdout)))
     least.sort(key=lambda one: one.seconds)
     seconds, memory = (statistics.median(getattr(one, name) for one in runs) for name in ("seconds", "memory"))
@@ -68,30 +74,41 @@ def needed() -> Needed:
     """Load every backbone, build it and take the passes that the rules take, in this process, on images of a few pixels."""
     import torch
 
-    from benchmark.contract import ArtifactMissing
+    from benchmark.contributing.check_backbone import costs, shape_and_type
     from benchmark.contributing.trial import trial
     from benchmark.declaring.entries import load
+    from benchmark.errors import NotRun
 
     torch.set_num_threads(1)
     models = {name: load(file).config for name, file in registry.entries("model").items()}
-    imports, builds, passes, sizes = time.process_time(), 0.0, 0.0, {}
-    imported = resident()
+    imports, imported, sizes, spent = time.process_time(), resident(), {}, {"counts": 0.0, "builds": 0.0, "passes": 0.0}
+
+    def count(what: str) -> None:
+        spent[what] += time.process_time() - imports - sum(spent.values())
+
     for name, model in models.items():
-        tried, began = trial(model), time.process_time()
+        tried = trial(model)
+        shape_and_type(tried), costs(tried)
+        count("counts")
         try:
             for seed in range(BUILDS):
                 network = tried.fresh(seed)
-        except ArtifactMissing:
+        except NotRun:  # what it is made of is not here
             continue
-        between = time.process_time()
+        count("builds")
         sizes[name] = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()) / 2**20
-        loss = network(*tried.inputs(2)).square().mean()
-        if loss.requires_grad:
-            loss.backward()
-        builds, passes = builds + between - began, passes + time.process_time() - between
+        given = tried.inputs(2)
+        with torch.no_grad():
+            for _ in range(FORWARD):
+                network(*given)
+        for _ in range(BACKWARD):
+            loss = network(*given).square().mean()
+            if loss.requires_grad:
+                loss.backward()
         del network, loss
+        count("passes")
     largest = max(sizes, key=lambda name: sizes[name])
-    return Needed(imports, builds, passes, imported, sizes[largest], largest)
+    return Needed(imports=imports, imported=imported, largest=sizes[largest], name=largest, **spent)
 
 
 def resident() -> float:
@@ -107,15 +124,17 @@ def section(whole: Whole, repeat: int) -> list[str]:
         "## What a check of everything takes",
         "",
         f"`bench check`: every entry and every record; medians of {repeat} (`python -m tests.perf.whole_check`). Beside it what the rules "
-        f"of backbones cannot do without: torch and the entries imported, each network built {BUILDS} times (two under one seed, one under "
-        "another), one forward and backward pass; the largest network's weights twice, when they are loaded from a checkpoint.",
+        "of backbones cannot do without, each network in turn, by itself. Of the memory: the largest network's weights are there twice "
+        "when they are loaded from a checkpoint.",
         "",
         "| | CPU | memory |",
         "|-|-|-|",
         f"| `bench check` | {whole.spent.seconds:.1f} s | {whole.spent.memory:,.0f} MiB |",
-        f"| imports | {least.imports:.1f} s | {least.imported:,.0f} MiB |",
-        f"| every network built {BUILDS} times; the largest ({least.name}) twice | {least.builds:.1f} s | {2 * least.largest:,.0f} MiB |",
-        f"| one forward and backward pass of each | {least.passes:.1f} s | |",
+        f"| torch and the entries imported | {least.imports:.1f} s | {least.imported:,.0f} MiB |",
+        f"| FLOPs, memory and shape of every network counted, without weights | {least.counts:.1f} s | |",
+        f"| every network built {BUILDS} times; weights of the largest ({least.name}), twice | {least.builds:.1f} s | "
+        f"{2 * least.largest:,.0f} MiB |",
+        f"| {FORWARD} forward passes of each, and {BACKWARD} with the backward pass | {least.passes:.1f} s | |",
         "",
     ]
 
