@@ -18,8 +18,11 @@ from benchmark.files import write_bytes
 from benchmark.images import datasets
 from benchmark.images.packing import Packed
 from benchmark.images.subsets import training_indices
-from benchmark.quality import Quality, Reference, memorisation, prepare, reference, score, trained_on
+from benchmark.quality import memorisation
+from benchmark.quality.choice import Quality, prepare
 from benchmark.quality.features import Extractor, extract
+from benchmark.quality.reference import Reference, reference, trained_on
+from benchmark.quality.scores import score
 from benchmark.recording import record
 from benchmark.recording.record import Record, Score
 from benchmark.running.hold import only_one
