@@ -5,7 +5,7 @@ rounding of single precision); below it, what is dropped on the way is summed up
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -116,7 +116,7 @@ def attention_components(
     abar, steps = alphas_cumprod().to(images.device), respaced(timesteps)
     pairs = [(image, step) for image in range(len(images)) for step in steps]
     layers: list[StreamingPca] = []
-    side = maps = 0
+    side = 0
     for start in range(0, len(pairs), batch):
         chunk = pairs[start : start + batch]
         t = torch.tensor([step for _, step in chunk], device=images.device)
@@ -129,17 +129,17 @@ def attention_components(
             layer.add(of_layer.flatten(0, 1).flatten(1))
         if progress:
             progress(start + len(chunk), len(pairs))
-    principal = [layer.result(count) for layer in layers]
-    maps = layers[0].count
-    square = (side, side)
-    directions = torch.stack([one.directions.mul(_signs(one.directions)).unflatten(1, square) for one in principal])
+    return _components([layer.result(count) for layer in layers], (side, side), layers[0].count)
+
+
+def _components(layers: Sequence[Principal], square: tuple[int, int], maps: int) -> Components:
     return Components(
-        torch.stack([one.mean.unflatten(0, square) for one in principal]),
-        directions,
-        torch.stack([one.deviations for one in principal]),
-        torch.stack([one.explained.float() for one in principal]),
+        torch.stack([one.mean.unflatten(0, square) for one in layers]),
+        torch.stack([one.directions.mul(_signs(one.directions)).unflatten(1, square) for one in layers]),
+        torch.stack([one.deviations for one in layers]),
+        torch.stack([one.explained.float() for one in layers]),
         maps,
-        max(one.lost for one in principal),
+        max(one.lost for one in layers),
     )
 
 

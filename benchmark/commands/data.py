@@ -17,7 +17,15 @@ def add(verbs: Any) -> None:
     """Add `bench data` and its actions."""
     group = verbs.add_parser("data", help="add, list, show, preview and verify the images", description="The images of the datasets.")
     actions = group.add_subparsers(metavar="ACTION", required=True)
-    add = command(
+    _add_add(actions)
+    _add_pack(actions)
+    data_about.add(actions)
+    preview.add(actions)
+    _add_verify(actions)
+
+
+def _add_add(actions: Any) -> None:
+    parser = command(
         actions,
         "add",
         data_add,
@@ -26,34 +34,38 @@ def add(verbs: Any) -> None:
         "bench data add lsun_church --root /data/lsun",
         "bench data add imagenet --root /data/ILSVRC2012 --limit 100300",
     )
-    add.add_argument("name", metavar="NAME", help="a name from `bench list datasets`")
-    add.add_argument("--root", type=Path, metavar="PATH", help="the folder that holds the images")
-    add.add_argument("--skip-corrupt", action="store_true", help="leave out files that cannot be read, and record their names")
-    add.add_argument(
+    parser.add_argument("name", metavar="NAME", help="a name from `bench list datasets`")
+    parser.add_argument("--root", type=Path, metavar="PATH", help="the folder that holds the images")
+    parser.add_argument("--skip-corrupt", action="store_true", help="leave out files that cannot be read, and record their names")
+    parser.add_argument(
         "--accept", action="store_true", help="go on where more than 1%% of what lies there would be left out, for reasons that are said"
     )
-    add.add_argument("--limit", type=int, metavar="N", help="pack only N of the images, chosen by the sha256 of their ids")
-    add.add_argument("--resolution", type=int, metavar="R", help="pixels a side that are expected; the entry fixes them")
-    add.add_argument(
+    parser.add_argument("--limit", type=int, metavar="N", help="pack only N of the images, chosen by the sha256 of their ids")
+    parser.add_argument("--resolution", type=int, metavar="R", help="pixels a side that are expected; the entry fixes them")
+    parser.add_argument(
         "--force", action="store_true", help="pin other images under the name of one of the project's own datasets, in place of its own"
     )
-    add.add_argument(
+    parser.add_argument(
         "--no-dvc", action="store_true", help="do not version the images with DVC (default: where the home is a DVC repository)"
     )
-    registry_flag(add)
-    json_flag(add)
-    pack = command(
+    registry_flag(parser)
+    json_flag(parser)
+
+
+def _add_pack(actions: Any) -> None:
+    parser = command(
         actions,
         "pack",
         data_pack,
         "generate an embedded dataset as it is pinned, or check every byte of any",
         "bench data pack dead_leaves8",
     )
-    pack.add_argument("name", metavar="NAME", help="a name from `bench list datasets`")
-    registry_flag(pack)
-    data_about.add(actions)
-    preview.add(actions)
-    verify = command(
+    parser.add_argument("name", metavar="NAME", help="a name from `bench list datasets`")
+    registry_flag(parser)
+
+
+def _add_verify(actions: Any) -> None:
+    parser = command(
         actions,
         "verify",
         data_verify,
@@ -62,10 +74,10 @@ def add(verbs: Any) -> None:
         "bench data verify natural32",
         "bench data verify my_photos --root ~/pictures --registry .",
     )
-    verify.add_argument("name", nargs="*", metavar="NAME", help="(default: every packed dataset)")
-    verify.add_argument("--root", type=Path, metavar="PATH", help="read every image of this folder again too, and compare its pixels")
-    registry_flag(verify)
-    json_flag(verify)
+    parser.add_argument("name", nargs="*", metavar="NAME", help="(default: every packed dataset)")
+    parser.add_argument("--root", type=Path, metavar="PATH", help="read every image of this folder again too, and compare its pixels")
+    registry_flag(parser)
+    json_flag(parser)
 
 
 def data_add(options: argparse.Namespace) -> int:

@@ -1,18 +1,16 @@
-"""A folder of images to packed and pinned ones: what is taken, what is left out and why, and what changed since."""
+"""A folder of images to packed and pinned ones, once: what is taken, and whether anything changed since."""
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
 from benchmark.contract import Dataset, Derived, ImageError, LeftOut, Source
 from benchmark.errors import UsageError
 from benchmark.images import labels, manifest, stock
+from benchmark.images.added import Added, packed, reason, remarks, unchanged
 from benchmark.images.distributions import sentence
-from benchmark.images.enough import too_few
 from benchmark.images.loading import lock, opened, packed_here, verify
 from benchmark.images.manifest import Manifest
 from benchmark.images.packing import Note, Progress, open_images, pack
@@ -23,21 +21,6 @@ from benchmark.images.subsets import order
 SMALL_SHARE = 0.01  # of what lies there: more that is left out unexpectedly must be accepted
 LOOKED_AT = 500  # images last changed, and as many others, whose content is compared where paths and sizes are the same
 NAMED = 5  # images that differ, in a sentence
-
-
-@dataclass(frozen=True)
-class Added:
-    """What `add` did: packed images for the first time, again with other or with equal bytes, or had nothing to do."""
-
-    manifest: Manifest
-    outcome: Literal["new", "changed", "restored", "unchanged"]
-    sentence: str
-    left_out: tuple[LeftOut, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the outcome, what was left out, and the facts of the manifest as plain JSON."""
-        left_out = [{"reason": one.reason, "count": one.count, "first": list(one.first)} for one in self.left_out]
-        return {"outcome": self.outcome} | manifest.facts(self.manifest) | {"taken": self.manifest.count, "left_out": left_out}
 
 
 def add(
@@ -72,8 +55,7 @@ def add(
         before = manifest.read(manifest.pin(home, name)) or manifest.read(manifest.beside(home, name))
         if here := _already(name, dataset, source, home, limit, skip_corrupt):
             discard(manifest.packed_folder(home, name))  # of a packing that was killed when all was in place
-            said = _unchanged(here) + _remarks(here, dataset, source, left_out) + _labelled(here, dataset, source, home)
-            return Added(here, "unchanged", said, left_out)
+            return unchanged(here, remarks(here, dataset, source, left_out) + _labelled(here, dataset, source, home), left_out)
         if keep:
             stock.check_ids(keep, chosen)  # at once: a packing may take hours
         made = pack(
@@ -92,7 +74,7 @@ def add(
         )
         labelled = _labelled(made, dataset, source, home)
     left_out = _with_unreadable(left_out, made)
-    return _added(made, before, _remarks(made, dataset, source, left_out) + labelled, left_out)
+    return packed(made, before, remarks(made, dataset, source, left_out) + labelled, left_out)
 
 
 def _already(name: str, dataset: Dataset, source: Source, home: Path, limit: int | None, skip_corrupt: bool) -> Manifest | None:
@@ -137,24 +119,6 @@ def compare(name: str, dataset: Dataset, *, home: Path, root: Path | None, progr
     return differing[:NAMED] + more
 
 
-def counted(taken: int, left_out: Sequence[LeftOut]) -> str:
-    """Say how many images were taken, and how much was left out for which reason."""
-    if not left_out:
-        return f" Taken: {taken:,}; left out: nothing."
-    return f" Taken: {taken:,}; left out: {sum(one.count for one in left_out):,} ({'; '.join(map(_reason, left_out))})."
-
-
-def _remarks(made: Manifest, dataset: Dataset, source: Source, left_out: Sequence[LeftOut]) -> str:
-    """Return what follows the first sentence: counts, another distribution, too few images."""
-    few = too_few(made.count, dataset)
-    return counted(made.count, left_out) + _unlike_official(dataset, source) + (f" {few}" if few else "")
-
-
-def _reason(one: LeftOut) -> str:
-    more = ", …" if one.count > len(one.first) else ""
-    return f"{one.count:,} {one.reason}: {', '.join(one.first)}{more}"
-
-
 def _chosen(name: str, source: Source, limit: int | None) -> tuple[Sequence[str], tuple[LeftOut, ...]]:
     """Return the ids to take, and what is left out of what lies there."""
     left_out = tuple(getattr(source, "left_out", ()))
@@ -169,7 +133,7 @@ def _check_share(name: str, taken: int, left_out: Sequence[LeftOut]) -> None:
     count = sum(one.count for one in unexpected)
     if count > SMALL_SHARE * (taken + count) or any(one.asked for one in unexpected):
         raise UsageError(
-            f"Dataset '{name}': {count:,} of {taken + count:,} would be left out ({'; '.join(map(_reason, unexpected))}). "
+            f"Dataset '{name}': {count:,} of {taken + count:,} would be left out ({'; '.join(map(reason, unexpected))}). "
             "Nothing was changed. Unpack, convert or remove them; or take the others alone: `accept=True`."
         )
 
@@ -216,41 +180,8 @@ def _other_resolution(name: str, dataset: Dataset, resolution: int | None) -> st
     )
 
 
-def _unlike_official(dataset: Dataset, source: Source) -> str:
-    """Say where a source is not the official distribution of the dataset, or has more or fewer images."""
-    said, official, found = "", getattr(dataset, "official_count", None), len(source.ids)
-    if distribution := getattr(source, "distribution", None):
-        said += f" They were read from {distribution}, not from the official distribution: the manifest says so, and subsets may differ."
-    if official not in (None, found):
-        said += (
-            f" The source has {found:,} images, the official distribution {official:,}: results are comparable with those on "
-            "the same images alone (`benchmark.images.datasets.facts(...)` has their sha256)."
-        )
-    return said
-
-
-def _unchanged(here: Manifest) -> str:
-    return (
-        f"{here.name}: nothing to do. Its {here.count:,} images are packed, no file's path or size has changed, nor the content of "
-        f"those looked at, and every byte is as pinned. To pack anew, remove packed/{here.name}."
-    )
-
-
 def _with_unreadable(left_out: tuple[LeftOut, ...], made: Manifest) -> tuple[LeftOut, ...]:
     if not made.skipped:
         return left_out
     first = tuple(one.id for one in made.skipped[:NAMED])
     return (*left_out, LeftOut("unreadable (the manifest names them)", len(made.skipped), first))
-
-
-def _added(made: Manifest, before: Manifest | None, remarks: str, left_out: tuple[LeftOut, ...]) -> Added:
-    packed = f"{made.name}: packed {made.count:,} images of {made.resolution}x{made.resolution}"
-    if before is None:
-        pinned = f"sha256 {made.sha256[:12]}, pinned in data/{made.name}.json"
-        return Added(made, "new", f"{packed}, {pinned}.{remarks}", left_out)
-    if before.same_images(made):
-        return Added(made, "restored", f"{packed}, the same bytes as before.{remarks}", left_out)
-    change = f"it had {before.count:,} images, sha256 {before.sha256[:12]}, and has sha256 {made.sha256[:12]} now"
-    if before.sha256 == made.sha256:
-        change = "its bytes are the same and its ids are others, so that its subsets are too (was `root=...` the folder of before?)"
-    return Added(made, "changed", f"{packed}, a new version: {change}. Results on the two are not comparable.{remarks}", left_out)

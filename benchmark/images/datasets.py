@@ -18,7 +18,8 @@ from benchmark.declaring.fields import hints, to_json
 from benchmark.declaring.spec import Spec
 from benchmark.errors import BenchError, UsageError
 from benchmark.images import labels, manifest
-from benchmark.images.adding import Added, add, compare
+from benchmark.images.added import Added
+from benchmark.images.adding import add, compare
 from benchmark.images.distributions import known
 from benchmark.images.enough import too_few_for
 from benchmark.images.loading import load, packed_here, verify

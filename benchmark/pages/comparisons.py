@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmark.errors import BenchError
+from benchmark.pages.alike import other_images
 from benchmark.pages.claims import PSNR, WORTH, Claim, Contrast, Side, declared
 from benchmark.pages.equivalence import Worth, worth
 from benchmark.pages.membership import membership_gaps
 from benchmark.pages.statistics import Corrected, Estimate, Paired, best_stop, estimate, holm, p_value, paired
-from benchmark.pages.tables import Series, at_equal_fit, common_seeds, gather, other_images
+from benchmark.pages.tables import Series, at_equal_fit, common_seeds, gather
 from benchmark.recording.record import METRIC_VERSION, Record, Score, mean
 
 Rows = Mapping[tuple[Any, ...], list[Record]]  # by model, layout, dataset, N and recipe

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from benchmark.declaring.recipe import Recipe
+from benchmark.pages.alike import other_images
 from benchmark.pages.comparisons import Judged
 from benchmark.pages.quantities import named
 from benchmark.pages.statistics import Estimate, Paired, estimate, paired
-from benchmark.pages.tables import Series, at_equal_fit, at_equal_steps, common_seeds, gather, other_images
+from benchmark.pages.tables import Series, at_equal_fit, at_equal_steps, common_seeds, gather
 from benchmark.pages.text import NONE, estimate_lines, paired_lines
 from benchmark.pages.verdicts import verdict_word
 from benchmark.recording.record import METRIC_VERSION, Record, mean

@@ -1,15 +1,12 @@
 """Records to tables: one per metric version, recipe, dataset and N; a row is a model under a layout, over seeds."""
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from benchmark.declaring import kinds
-from benchmark.declaring.spec import AXES
-from benchmark.errors import BenchError
+from benchmark.pages.alike import check_names, check_steps, one_draw, other_images
 from benchmark.pages.ranking import NOT_RUN, ranges
 from benchmark.pages.statistics import (
     EqualFit,
@@ -23,8 +20,6 @@ from benchmark.recording.marks import NONE as UNMARKED
 from benchmark.recording.marks import Mark, Marks
 from benchmark.recording.record import Record
 
-# Fields of `External` that are no part of how PSNR is taken: what a network estimates, and for whom the membership gap is measured.
-OF_A_NETWORK = ("prediction", "noise_schedule", "convention", "cosine_steps", "sigma_data", "peers", "peer_images")
 BASELINE = "global"  # the layout that every other layout of the same model is compared with
 
 
@@ -85,7 +80,7 @@ def tabulate(records: Sequence[Record], marks: Marks = UNMARKED) -> list[Table]:
         _, _, dataset, subset, _, recipe = record.row
         groups[record.metric_version, recipe, dataset, subset].append(record)
     for group in groups.values():
-        _check_steps(group)
+        check_steps(group)
     apart = other_images(ranked)
     return [_tabulated(key, gather(groups[key], apart), marks) for key in sorted(groups)]
 
@@ -109,63 +104,10 @@ def gather(records: Iterable[Record], apart: Mapping[str, str] | None = None) ->
     return [Series(model, layout, dict(sorted(by_seed.items())), images) for (model, _, layout, images), by_seed in found]
 
 
-def other_images(records: Sequence[Record]) -> dict[str, str]:
-    """Return, by id, the records whose images are not those of the others, and what they are.
-
-    Of one dataset all records rest on one manifest: that of the most records. Under it a seed has one set of test images, and with N
-    one training subset: what more than half of the records of that seed have; where no half agrees, nobody can tell.
-    """
-    apart: dict[str, str] = {}
-    of_dataset = _grouped(records, lambda record: record.row.dataset)
-    for group in of_dataset.values():
-        counts = Counter(record.data.manifest_sha256 for record in group)
-        usual = min(counts, key=lambda digest: (-counts[digest], digest))
-        apart |= {one.id: f"manifest {one.data.manifest_sha256[:8]}" for one in group if one.data.manifest_sha256 != usual}
-    rest = [record for record in records if record.id not in apart]
-    for what, key in (
-        ("test", lambda record: (record.row.dataset, record.row.seed, record.half)),
-        ("train", lambda record: (record.row.dataset, record.row.seed, record.row.subset, record.half)),
-    ):
-        for group in _grouped(rest, key).values():
-            digests = [getattr(record.data, f"{what}_sha256") for record in group]
-            digest, count = Counter(digests).most_common(1)[0]
-            if 2 * count > len(group):
-                apart |= {one.id: f"{what} images {mine[:8]}" for one, mine in zip(group, digests, strict=True) if mine != digest}
-    return apart
-
-
-def _grouped(records: Iterable[Record], key: Callable[[Record], Any]) -> dict[Any, list[Record]]:
-    groups: dict[Any, list[Record]] = defaultdict(list)
-    for record in records:
-        groups[key(record)].append(record)
-    return groups
-
-
-def check_names(records: Sequence[Record]) -> None:
-    """Refuse records in which one name stands for two configurations: they would be averaged or compared in silence.
-
-    A field that only some of the records have is no conflict: an entry may gain a field whose default means what was
-    before. What a network trained elsewhere estimates is told by its recipe and is its own: it may differ from one model to another.
-    """
-    known: dict[tuple[str, str, str, str, str], tuple[Any, Record]] = {}
-    for record in records:
-        for axis in AXES:
-            name, kind, config = (record.spec[axis][key] for key in ("name", "kind", "config"))
-            own = {field: config.get(field) for field in OF_A_NETWORK} if kinds.named(kind) == "external" else {}
-            for field, mine in {"kind": kinds.named(kind), **config, **own}.items():
-                whose = record.row.model if field in own else ""
-                theirs, other = known.setdefault((record.metric_version, axis, name, whose, field), (mine, record))
-                if mine != theirs:
-                    raise BenchError(
-                        f"The {axis} '{name}' means two things: {field} = {theirs!r} in {_place(other)}, {mine!r} in "
-                        f"{_place(record)}. Give the changed entry a name of its own, or run the older record again."
-                    )
-
-
 def common_seeds(variant: Series, baseline: Series) -> tuple[list[int], list[int]]:
     """Return the seeds that may be paired, and those that both have but on other images or another kind of device."""
     seeds = sorted(variant.runs.keys() & baseline.runs.keys())
-    same = [seed for seed in seeds if _one_draw(variant.runs[seed], baseline.runs[seed])]
+    same = [seed for seed in seeds if one_draw(variant.runs[seed], baseline.runs[seed])]
     return same, [seed for seed in seeds if seed not in same]
 
 
@@ -234,33 +176,3 @@ def _row(mine: Series, baseline: Series | None, rank: tuple[int, int] | None) ->
         unpaired=tuple(common_seeds(mine, baseline)[1]),
         rank=rank,
     )
-
-
-def _one_draw(one: Record, other: Record) -> bool:
-    """Whether a seed drew the same images, batches and noise for two runs: each kind of GPU has numbers of its own for it."""
-    return _same_images(one, other) and _generator(one) == _generator(other)
-
-
-def _generator(record: Record) -> str:
-    device = record.training.device
-    return "cpu" if device.startswith("cpu") else device
-
-
-def _same_images(one: Record, other: Record) -> bool:
-    """Whether two runs were tested on the same images and, where N is the same, trained on the same ones."""
-    same_subset = one.spec["subset"] == other.spec["subset"]
-    return one.data.test_sha256 == other.data.test_sha256 and (not same_subset or one.data.train_sha256 == other.data.train_sha256)
-
-
-def _check_steps(group: Sequence[Record]) -> None:
-    for record in group:
-        if record.psnr.diffusion_steps != group[0].psnr.diffusion_steps:
-            raise BenchError(
-                f"{_place(record)} was scored at other diffusion steps than {_place(group[0])}, under the same recipe "
-                "and metric version: they cannot share a table. Run the older one again."
-            )
-
-
-def _place(record: Record) -> str:
-    model, layout, dataset, subset, seed, recipe = record.row
-    return f"{recipe}/{dataset}/{model}-{layout}-n{subset}-s{seed}.json"

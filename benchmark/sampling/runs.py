@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmark import run
 from benchmark.contract import ImageShape
@@ -121,13 +121,17 @@ def samples(
                 numbers = range(start, min(start + batch, request.count))
                 store.append(draw_samples(denoiser, request, numbers, shape, device, classes, progress))
             if classes:
-                content = io.BytesIO()
-                np.save(content, labels(request.seed, range(store.done), classes).numpy().astype(np.uint16), allow_pickle=False)
-                write_bytes(target / "labels.npy", content.getvalue())
+                _keep_labels(target / "labels.npy", labels(request.seed, range(store.done), classes))
             store.finish()
         images = store.images()
     taken = images[: request.count]
     return Samples(taken, store.identity | {"count": len(taken), "sha256": digest(taken), "complete": True})
+
+
+def _keep_labels(path: Path, found: Tensor) -> None:
+    content = io.BytesIO()
+    np.save(content, found.numpy().astype(np.uint16), allow_pickle=False)
+    write_bytes(path, content.getvalue())
 
 
 def _identity(folder: Path, request: Request, weights_sha256: str, classes: int) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from benchmark.declaring.entries import load_suite
 from benchmark.declaring.spec import spec_id
 from benchmark.errors import BenchError
 from benchmark.pages import leaderboard, plots
+from benchmark.pages.alike import other_images
 from benchmark.pages.claims import declared
 from benchmark.pages.comparisons import judge
-from benchmark.pages.tables import other_images, tabulate
+from benchmark.pages.tables import tabulate
 from benchmark.pages.text import amount, escaped
 from benchmark.pages.verdicts import verdict
 from benchmark.recording import published, style

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from benchmark.pages.alike import other_images
 from benchmark.pages.report.evidence import value_of
 from benchmark.pages.report.paper import paper
 from benchmark.pages.statistics import estimate
-from benchmark.pages.tables import Series, gather, other_images
+from benchmark.pages.tables import Series, gather
 from benchmark.recording.curves import mean_curves
 from benchmark.recording.published import Published
 from benchmark.recording.record import METRIC_VERSION, Record

@@ -9,11 +9,12 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmark.pages import columns
+from benchmark.pages.alike import other_images
 from benchmark.pages.membership import membership_gaps
 from benchmark.pages.plots import slug
 from benchmark.pages.standing import Standing
 from benchmark.pages.statistics import Estimate, Paired, best_stop, estimate
-from benchmark.pages.tables import BASELINE, Row, Series, Table, gather, other_images
+from benchmark.pages.tables import BASELINE, Row, Series, Table, gather
 from benchmark.pages.text import short_text
 from benchmark.recording.published import Published
 from benchmark.recording.record import METRIC_VERSION, Record
