@@ -110,11 +110,18 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+class _Help(argparse.HelpFormatter):
+    """What a command does is broken between words where the terminal ends; the lines of its examples stay as they are typed."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith(examples()) else super()._fill_text(text, width, indent)
+
+
 class _Parser(argparse.ArgumentParser):
-    """A parser whose commands, made by the same class, keep the lines of their examples and take no half-written flag."""
+    """A parser whose commands, made by the same class, take no half-written flag."""
 
     def __init__(self, **given: Any) -> None:
-        settings: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        settings: dict[str, Any] = {"formatter_class": _Help, "allow_abbrev": False}
         super().__init__(**settings | given)
 
     def error(self, message: str) -> NoReturn:

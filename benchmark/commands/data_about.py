@@ -31,7 +31,7 @@ def add(actions: Any) -> None:
     registry_flag(listing)
     json_flag(listing)
     show = command(actions, "show", data_show, "what a packed dataset holds", "bench data show natural32")
-    show.add_argument("name", metavar="NAME")
+    show.add_argument("name", metavar="NAME", help="a name from `bench data list`")
     json_flag(show)
     remove = command(
         actions,
@@ -41,7 +41,7 @@ def add(actions: Any) -> None:
         "bench data rm my_photos",
         "bench data rm natural32 --force",
     )
-    remove.add_argument("name", metavar="NAME")
+    remove.add_argument("name", metavar="NAME", help="a name from `bench data list`")
     remove.add_argument("--force", action="store_true", help="although they are pinned, or a suite, a record or a run uses them")
     registry_flag(remove)
     json_flag(remove)
