@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 from benchmark.declaring.row import Row
+from benchmark.pages.report.analysed import Analyses
 from benchmark.pages.report.correlation import FEWEST, Correlation, Drawn, Observation, correlate, settled, settled_p
-from benchmark.pages.report.inside import LEVELS, Analyses, absent
+from benchmark.pages.report.inside import LEVELS, absent
 from benchmark.pages.statistics import holm
 from benchmark.pages.text import NONE, escaped, plain
 from benchmark.recording.markdown import markdown_table
@@ -13,63 +15,76 @@ from benchmark.recording.record import Record
 from benchmark.recording.style import Picture, short
 
 SIDE = 8  # pixels: of the images of nearly all analysed rows
-HARMONIC = 200  # the noise level of the claims, and of the scatter
+DISTANCE = ("attention.distance", "mean attention distance (pixels)")
+HARMONICITY = {t: (f"jacobian.harmonicity_t{t}", f"harmonicity at t = {t}") for t in LEVELS}
+SHOWN = (DISTANCE, HARMONICITY[200])  # in the picture, the noise level being that of the claims; all of them are in the table
+HEADING = "## What the paper does not have: what goes with the gap"
+TEXT = (
+    "Does a network with more local attention, or with more harmonic eigenvectors, have a smaller gap? "
+    f"Over the analysed rows of {SIDE}×{SIDE} pixels: a distance in pixels means something else on larger images. "
+    "A positive rho with the attention distance, or a negative one with harmonicity, says yes. "
+    "Spearman's rank correlation with the PSNR gap; its 95% interval is that of a bootstrap over configurations, which keeps the "
+    f"seeds of one configuration together (none below {FEWEST} configurations); p belongs to it, and Holm's correction of p is over "
+    "the lines of this table. A decimal that another draw of resamples could change is left out. "
+    "With so few configurations both are rough, and a correlation over rows that differ in N, network and "
+    "recipe at once says nothing of what causes what: hence the lines for rows that share dataset, recipe and N. Those, and the line "
+    "of trained networks, are without the references in closed form, whose gaps and Jacobians are known beforehand and lie apart."
+)
 
 
 def gap_against(analyses: Analyses) -> tuple[str, list[Picture]]:
-    """Return what the paper does not have: locality and harmonicity against the gap, over the analysed rows of one size."""
-    found: list[tuple[str, str, Correlation]] = []
-    panels, labels = [], dict[str, None]()
-    for name, title, shown in (
-        ("attention.distance", "mean attention distance (pixels)", True),
-        *((f"jacobian.harmonicity_t{t}", f"harmonicity at t = {t}", t == HARMONIC) for t in LEVELS),
-    ):
-        rows = [(record, value) for record, value in analyses.having(name) if _side(record) == SIDE]
-        found += [(title, kind, one) for kind, one in _correlations(rows)]
-        if shown and rows:
-            points: dict[str, list[list[float]]] = {}
-            for record, value in sorted(rows, key=_order):
-                points.setdefault(_configuration(record), []).append([short(value), short(record.psnr_gap)])
-            labels |= dict.fromkeys(points)
-            panels.append(
-                {"title": "", "x": title, "y": "PSNR gap (dB)", "points": points, "log": all(record.psnr_gap > 0 for record, _ in rows)}
-            )
-    heading = "## What the paper does not have: what goes with the gap\n\n"
-    if not panels:
-        return heading + absent("attention") + " Without them there is nothing to correlate.", []
-    text = (
-        "Does a network with more local attention, or with more harmonic eigenvectors, have a smaller gap? "
-        f"Over the analysed rows of {SIDE}×{SIDE} pixels: a distance in pixels means something else on larger images. "
-        "A positive rho with the attention distance, or a negative one with harmonicity, says yes. "
-        "Spearman's rank correlation with the PSNR gap; its 95% interval is that of a bootstrap over configurations, which keeps the "
-        f"seeds of one configuration together (none below {FEWEST} configurations); p belongs to it, and Holm's correction of p is over "
-        "the lines of this table. A decimal that another draw of resamples could change is left out. "
-        "With so few configurations both are rough, and a correlation over rows that differ in N, network and "
-        "recipe at once says nothing of what causes what: hence the lines for rows that share dataset, recipe and N. Those, and the line "
-        "of trained networks, are without the references in closed form, whose gaps and Jacobians are known beforehand and lie apart."
-    )
+    """Return the correlations as Markdown, and the picture of the points behind them."""
+    picture = _picture(analyses)
+    if picture is None:
+        return f"{HEADING}\n\n{absent('attention')} Without them there is nothing to correlate.", []
+    return f"{HEADING}\n\n{TEXT}\n\n{_table(analyses)}", [picture]
+
+
+def _table(analyses: Analyses) -> str:
+    """Return a line for every number and every set of rows; Holm's correction is over them all."""
+    found = [(title, kind, one) for name, title in (DISTANCE, *HARMONICITY.values()) for kind, one in _correlations(_rows(analyses, name))]
     titles = ["number", "rows", "Spearman's rho with the gap", "95% interval", "p", "Holm", "rows (configurations)"]
     corrected = zip(
         *(holm([getattr(one.p, side) if one.p else None for _, _, one in found]) for side in ("value", "least", "most")), strict=True
     )
     lines = [[title, kind, *_words(one, values)] for (title, kind, one), values in zip(found, corrected, strict=True)]
-    table = markdown_table(titles, lines, [False, False, True, True, True, True, True])
-    picture = Picture(
+    return markdown_table(titles, lines, [False, False, True, True, True, True, True])
+
+
+def _picture(analyses: Analyses) -> Picture | None:
+    """Return a panel for each of SHOWN, with a point for every row; None where no row has any of them."""
+    panels: list[dict[str, Any]] = []
+    for name, title in SHOWN:
+        rows = sorted(_rows(analyses, name), key=_order)
+        points: dict[str, list[list[float]]] = {}
+        for record, value in rows:
+            points.setdefault(_configuration(record), []).append([short(value), short(record.psnr_gap)])
+        if rows:
+            log = all(record.psnr_gap > 0 for record, _ in rows)
+            panels.append({"title": "", "x": title, "y": "PSNR gap (dB)", "points": points, "log": log})
+    if not panels:
+        return None
+    labels = dict.fromkeys(label for panel in panels for label in panel["points"])
+    return Picture(
         "scatter",
         PurePosixPath("figures", "gap-against-insides.svg"),
         "PSNR gap against attention distance and against harmonicity, one point a row",
         {"panels": panels, "columns": 2, "labels": list(labels)},
     )
-    return heading + text + f"\n\n{table}", [picture]
+
+
+def _rows(analyses: Analyses, name: str) -> list[tuple[Record, float]]:
+    """Return the analysed rows of images of SIDE, and the number of each."""
+    return [(record, value) for record, value in analyses.having(name) if _side(record) == SIDE]
 
 
 def _correlations(rows: Sequence[tuple[Record, float]]) -> list[tuple[str, Correlation]]:
     """Return a line for all rows, one for trained networks, and of these one for each dataset, recipe and N with enough of them."""
     trained = [one for one in rows if one[0].training.steps > 0]
     kinds = {"all": list(rows)} | ({"trained networks": trained} if len(trained) < len(rows) else {})
-    for recipe, subset, dataset in sorted({_table(record) for record, _ in trained}):
+    for recipe, subset, dataset in sorted({_alike(record) for record, _ in trained}):
         kinds[f"trained networks, {dataset}, {recipe}, N = {subset}"] = [
-            one for one in trained if _table(one[0]) == (recipe, subset, dataset)
+            one for one in trained if _alike(one[0]) == (recipe, subset, dataset)
         ]
     lines = []
     for kind, belonging in kinds.items():
@@ -97,7 +112,7 @@ def _order(row: tuple[Record, float]) -> Row:
     return row[0].row
 
 
-def _table(record: Record) -> tuple[str, int, str]:
+def _alike(record: Record) -> tuple[str, int, str]:
     return record.row.recipe, record.row.subset, record.row.dataset
 
 
