@@ -1,6 +1,7 @@
 """The baseline of the measurements is the same network, and the table says what was measured."""
 
 import json
+import subprocess
 import time
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from benchmark.contract import Attention, ImageShape
+from benchmark.files import PROJECT
 from benchmark.recording import record
 from registry.backbones.dit import DiT
 from tests.perf import growth, mini_run, page, speed
@@ -170,6 +172,14 @@ def test_reading_is_measured_of_records_and_of_the_errors_beside_them(tmp_path: 
     record.write(one, record.path_of(tmp_path, one.row))
     read = growth.reading(tmp_path, 1)
     assert read.record > 0 and read.errors >= 0
+
+
+def test_a_command_that_ends_as_it_should_not_is_no_measurement(tmp_path: Path) -> None:
+    words = ("check", "no_such_entry")
+    with pytest.raises(subprocess.CalledProcessError, match="exit status 2"):
+        growth.spent(words, PROJECT, tmp_path)
+    found = growth.spent(words, PROJECT, tmp_path, ends=(0, 2))
+    assert found.seconds > 0 and found.memory > 1
 
 
 def test_growth_is_what_a_record_more_takes() -> None:
