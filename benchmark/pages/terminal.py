@@ -1,7 +1,8 @@
 """The leaderboard in short, for the terminal: experiments, claims and tables."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ def render(
     """Return experiments, claims of the suites that were run, what is not claimed, and last the tables: they stand above the prompt.
 
     `names` are numbers of analyses to be shown beside the rows, from `numbers` by the record's id. Below `WIDE` columns an
-    interval takes two lines.
+    interval takes two lines, and from there on where a table would be cut.
     """
     tables, records = tabulate(records, marks), marks.standing(records)
     if not tables:
@@ -46,11 +47,12 @@ def render(
     judged = of_the_board(judge(records, numbers=numbers))
     run = [claim for claim in declared().own if any(one.claim == claim and one.equal_steps for one in judged)]
     sections = groupby(tables, key=lambda table: (table.metric_version, table.recipe, table.dataset))
-    parts: list[RenderableType] = [part for one in told(records, numbers) for part in _experiment(one, narrow=width < WIDE)]
+    parts: list[RenderableType] = [part for one in told(records, numbers) for part in _experiment(one, width)]
     if run:
         parts += _claims(records, run, judged)
-    parts += [_grid(list(group), names, numbers or {}, narrow=width < WIDE) for _, group in sections]
-    return parts + [_siblings(one, narrow=width < WIDE) for one in siblings(records)]
+    grids = [partial(_grid, list(group), names, numbers or {}) for _, group in sections]
+    grids += [partial(_siblings, one) for one in siblings(records)]
+    return parts + [_whole(made, width) or made(narrow=True) for made in grids]
 
 
 def _claims(records: Sequence[Record], run: Sequence[Claim], judged: Sequence[Judged]) -> "list[RenderableType]":
@@ -134,9 +136,17 @@ def _siblings(one: Siblings, *, narrow: bool) -> "Grid":
     return grid
 
 
-def _experiment(one: Told, *, narrow: bool) -> "list[RenderableType]":
+def _experiment(one: Told, width: int) -> "list[RenderableType]":
+    """Return an experiment's table and what it says: in columns where they fit, folded or not, else a row below the other."""
     from rich.text import Text
 
+    grid = _whole(partial(_differences, one), width)
+    table = [grid] if grid else _listed(one)
+    said = [words.missing(one), f"What was learnt. {words.learnt(one)}", f"What was not. {words.not_learnt(one)}"]
+    return [*table, Text(one_line(one.experiment.question)), *(Text(f"\n{one_line(part)}") for part in said if part), Text("")]
+
+
+def _differences(one: Told, *, narrow: bool) -> "Grid":
     (head, *titles), rows = words.table(one)
     if narrow:
         head, titles = _folded(head), [title.replace(" on ", "\non\n").replace(" less ", "\nless\n") for title in titles]
@@ -144,8 +154,29 @@ def _experiment(one: Told, *, narrow: bool) -> "list[RenderableType]":
     for label, *cells in rows:
         folded = [cell.replace(" [", "\n[").replace(", ", ",\n" if narrow else ", ").replace(" n=", "\nn=") for cell in cells]
         _fill(grid, [_folded(label) if narrow else label, *folded])
-    said = [words.missing(one), f"What was learnt. {words.learnt(one)}", f"What was not. {words.not_learnt(one)}"]
-    return [grid, Text(one_line(one.experiment.question)), *(Text(f"\n{one_line(part)}") for part in said if part), Text("")]
+    return grid
+
+
+def _listed(one: Told) -> "list[RenderableType]":
+    """Return the same table as text: of each row its name, and below it every number with the name of its column."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    (head, *titles), rows = words.table(one)
+    lines: list[RenderableType] = [Text(one_line(f"{one.experiment.name}: {head}"), style="bold")]
+    for label, *cells in rows:
+        lines.append(Text(one_line(label)))
+        lines += [Padding(Text(one_line(f"{title}: {cell}")), (0, 0, 0, 2)) for title, cell in zip(titles, cells, strict=True)]
+    return [*lines, Text("")]
+
+
+def _whole(made: "Callable[..., Grid]", width: int) -> "Grid | None":
+    """Return `made(narrow=...)` as wide as so many columns show it whole; None where even narrow it would be cut."""
+    from rich.console import Console
+
+    measure = Console(width=10_000).measure
+    forms = (False, True) if width >= WIDE else (True,)
+    return next((grid for narrow in forms if measure(grid := made(narrow=narrow)).maximum <= width), None)
 
 
 def _folded(label: str) -> str:
