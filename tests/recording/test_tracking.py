@@ -31,6 +31,7 @@ from benchmark.recording.record import (
     Psnr,
     Record,
 )
+from tests.conftest import free_port
 
 pytest.importorskip("mlflow", reason="the tracking extra is not installed")
 PATIENCE = 900.0  # seconds: a mirror is nice, and gets little of a busy machine
@@ -390,7 +391,7 @@ def test_ui_serves_the_store_and_ends_cleanly(tmp_path, store, mlflow_runs):
     finish(run_dir)
     tracking.sync([run_dir], store)
     _, run = mlflow_runs(run_dir)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
+    with socket.create_server(("127.0.0.1", free_port())) as probe:
         port = probe.getsockname()[1]
         with pytest.raises(UsageError, match=rf"Port {port} on 127.0.0.1 .*`port={port % 60_000 + 1}`"):
             tracking.ui(tmp_path, store, port=port)

@@ -280,9 +280,8 @@ def test_a_repro_that_is_killed_in_the_middle_of_a_row_resumes_inside_it(checkou
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 120
     while not list((clone / "build/runs").glob("*/checkpoints/0*")):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
