@@ -22,7 +22,7 @@ from benchmark.suites.store import Store
 from benchmark.suites.worker import Done, Identity, Made, Order, identity
 
 ANSWER_SECONDS = 5.0  # for the head of a cluster, to a connection
-PROBE_SECONDS = 15.0  # for Ray there to say that it lives; this includes the import of ray
+PROBE_SECONDS = 90.0  # for Ray there to say that it lives; this includes the import of ray
 LOOK_SECONDS = 10.0  # between looks at the metrics of a row whose folder lies elsewhere
 # Read when ray starts. Nothing is reported to anyone; a cluster that does not answer is given up after seconds.
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0", "RAY_worker_niceness": "0"}
