@@ -44,14 +44,14 @@ def test_peaks_are_of_matrix_products() -> None:
     assert all(1e8 < flops < 1e14 for flops in peaks.values())
 
 
-def test_a_row_is_profiled_without_its_images(home: Path, bench: Bench) -> None:
-    words = ["profile", *TINY, "--steps", "3", "--micro-batch", "2", "--json", "--trace", str(home / "made" / "trace.json")]
+def test_a_row_is_profiled_without_its_images(home: Path, bench: Bench, typed_here: Bench) -> None:
+    words = ["profile", *TINY, "--steps", "1", "--micro-batch", "2", "--json", "--trace", str(home / "made" / "trace.json")]
     done = bench(*words)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert set(said["seconds"]) == {"data", "forward", "backward", "optimizer", "ema"}
     assert all(seconds > 0 for seconds in said["seconds"].values())
-    assert sum(said["seconds"].values()) == pytest.approx(said["step_seconds"], rel=0.5)
+    assert sum(said["seconds"].values()) == pytest.approx(said["step_seconds"])  # of one step; medians of more do not add up
     assert said["images_per_second"] == pytest.approx(4 / said["step_seconds"])
     assert said["training_seconds"] == pytest.approx(40 * said["step_seconds"])
     assert said["utilisation"] == pytest.approx(said["step_flops"] / said["step_seconds"] / said["peak_flops"]["fp32"])
@@ -60,7 +60,7 @@ def test_a_row_is_profiled_without_its_images(home: Path, bench: Bench) -> None:
     assert any("aten::" in event["name"] for event in json.loads((home / "made" / "trace.json").read_text())["traceEvents"])
     assert [path.name for path in (home / "made").iterdir()] == ["trace.json"]
     assert not list(home.glob("runs/*/spec.json"))
-    table = bench(*words[:-3])
+    table = typed_here(*words[:-3])
     assert table.returncode == 0
     assert "of the measured peak" in table.stdout
 
