@@ -127,6 +127,12 @@ BROKEN = {
     "double": ("", "return self.conv(x).double()", "shape and type", "float64"),
     "raises": ("", "return x.nothing", "shape and type", "AttributeError"),
     "idle": ("self.idle = nn.Linear(2, 2)", "return self.conv(x)", "gradient", "idle.weight, idle.bias"),
+    "trained_norm": (  # in evaluation its estimate is below the smallest number, as a network of many small gains is at its start
+        "self.register_buffer('scale', torch.tensor(1e30))",
+        "return self.conv(x) / (self.scale if not self.training else self.scale.fill_(1)) / (self.scale if not self.training else 1)",
+        None,
+        "",
+    ),
     "frozen": ("", "return self.conv(x).detach() + 0 * self.conv.bias.sum()", "gradient", "conv.weight"),
     "explodes": ("", "return self.conv(x) + (self.conv.bias - self.conv.bias).sum().sqrt()", "gradient", "of conv.bias is not finite"),
     "unseeded": ("self.conv.bias.data.uniform_(generator=RANDOM)", "return self.conv(x)", "seed", "differ in conv.bias"),
