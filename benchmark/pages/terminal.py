@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
-from textwrap import fill
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
 from benchmark.pages import prose
@@ -91,16 +91,19 @@ def _grid(tables: Sequence[Table], names: Sequence[str], numbers: Numbers, *, na
         extra = analysis_columns(table, names, numbers)
         for place, row in enumerate(table.rows):
             measured = ["\n".join(column.cells[place]) for column in extra]
-            _fill(grid, [f"{table.subset:,}", rank_words(row.rank), _name(row, several), *_scores(row, narrow), *measured])
+            _fill(grid, [f"{table.subset:,}", rank_words(row.rank), _name(row, several, narrow), *_scores(row, narrow), *measured])
         grid.add_section()
     return grid
 
 
-def _name(row: Row, several: bool) -> str:
+def _name(row: Row, several: bool, narrow: bool) -> str:
     """Return the layout of a row, its network before it where the tables have several, and below it what sets the row apart."""
-    lines = [*([row.series.model] if several else []), row.series.layout]
-    lines += [f"other images: {row.series.images}"] if row.series.images else []
-    return "\n".join([*lines, *(line for line in (*marked(row), capped_words(row)) if line)])
+    names = [*([row.series.model] if several else []), row.series.layout]
+    said = [f"other images: {row.series.images}"] if row.series.images else []
+    said += [line for line in (*marked(row), capped_words(row)) if line]
+    if narrow:
+        names, said = [part for name in names for part in _at_underscores(name)], [_folded(line) for line in said]
+    return "\n".join([*names, *said])
 
 
 def _scores(row: Row, narrow: bool) -> list[str]:
@@ -180,8 +183,13 @@ def _whole(made: "Callable[..., Grid]", width: int) -> "Grid | None":
 
 
 def _folded(label: str) -> str:
-    """Return the name of a row of a narrow table on lines of 14 letters."""
+    """Return the words that name a row of a narrow table on lines of 14 letters."""
     return fill(label, 14, break_long_words=False)
+
+
+def _at_underscores(name: str) -> list[str]:
+    """Return a name on lines of 15 letters, parted behind underscores."""
+    return [line.replace("_ ", "_") for line in wrap(name.replace("_", "_ "), 15, break_long_words=False)]
 
 
 def _claim_lines(claim: Claim, judged: Sequence[Judged]) -> list[str]:

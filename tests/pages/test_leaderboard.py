@@ -143,6 +143,20 @@ def test_no_table_in_the_terminal_breaks_inside_a_word(built: Path, width: int) 
     assert text.index("Claims, declared") < text.index("mini on dead_leaves8, in dB") < text.index("small on dead_leaves8, in dB")
 
 
+def test_long_names_and_words_are_folded_at_80_columns_and_not_cut(tmp_path: Path) -> None:
+    rows = [
+        made(10.0 + seed, model=model, layout=layout, subset=subset, seed=seed, trajectory=[point(100, 20.0, 10.0)])
+        for model, layout in (("dit_mid", "global"), ("dit_mid", "local_star_head_larger"), ("empirical_optimal", "global"))
+        for subset in (16, 1000)
+        for seed in range(3)
+    ]
+    text = terminal(save(rows, tmp_path), 80)
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+    table = text[text.index("mini on dead_leaves8, in dB") :]
+    for part in ("local_star_ ", "head_larger", "empirical_ ", "optimal "):
+        assert part in table
+
+
 def test_rows_by_hand() -> None:
     table = tabulate(suites())[0]
     assert (table.recipe, table.dataset, table.subset) == ("mini", "dead_leaves8", 16)
