@@ -116,7 +116,7 @@ def _windows(layers: Iterable[Measured]) -> Iterator[str]:
         "Bands score whole rows of keys. The third column is what that leaves at the FLOP/s of masked attention; the last is what the "
         "bands' own matrix products and softmax, forward and backward, leave, each by itself on operands that stay in the caches.",
         "",
-        "| layer | pairs scored | so at most | products and softmax alone | of | so at most |",
+        "| layer | pairs scored | at masked FLOP/s | products and softmax alone | of | so at most |",
         "|-|-|-|-|-|-|",
     )
     for one in layers:
