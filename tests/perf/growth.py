@@ -24,6 +24,7 @@ from benchmark.files import PROJECT
 from benchmark.recording import errors, record
 from benchmark.recording.record import Record
 from benchmark.running.progress import Display
+from tests.perf.measured import AT_LEAST_ONE
 
 Told = Callable[[int, int, str], None]
 
@@ -200,12 +201,10 @@ def section(found: Sequence[Growth], read: Reading, repeat: int) -> list[str]:
 def main(words: list[str] | None = None) -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.perf.growth", description=__doc__)
-    parser.add_argument("--repeat", type=int, default=10, metavar="N", help="runs behind a median (default: 10)")
+    parser.add_argument("--repeat", type=AT_LEAST_ONE, default=10, metavar="N", help="runs behind a median (default: 10)")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="measure the commands of this checkout too, in turn")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(words)
-    if options.repeat < 1:
-        parser.error("--repeat must be at least 1")
     checkouts = [*([options.against.resolve()] if options.against else []), PROJECT]
     with Display() as display:
         found, read = measure(checkouts, options.repeat, display.bar("measuring"))

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from benchmark.commands.flags import whole
+
+AT_LEAST_ONE = whole(1, 1_000_000)  # what a flag of a measurement counts: repetitions, runs, images, threads
+
 
 @dataclass(frozen=True)
 class Measured:

@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmark.commands.output import print_table
 from benchmark.files import PROJECT, importing
+from tests.perf.measured import AT_LEAST_ONE
 
 AXES = {"model": "dit_mini", "layout": "local_3x3_head", "dataset": "dead_leaves8", "recipe": "mini"}
 SUBSET = 16
@@ -178,15 +179,13 @@ def section(mini: Mini, repeat: int) -> list[str]:
 def main(words: Sequence[str] | None = None) -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.perf.mini_run", description=__doc__)
-    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs behind a median (default: 3)")
+    parser.add_argument("--repeat", type=AT_LEAST_ONE, default=3, metavar="N", help="runs behind a median (default: 3)")
     parser.add_argument("--child", type=float, metavar="TIME", help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     if options.child is not None:
         found = run(options.child)
         print(json.dumps(found))
         return int(found["code"])
-    if options.repeat < 1:
-        parser.error("--repeat must be at least 1")
     mini = measure(options.repeat, functools.partial(print, file=sys.stderr))
     rows = [(part, f"{mini.clock[part]:.2f}", f"{mini.cpu[part]:.2f}") for part in PARTS]
     title = f"a mini run, medians of {options.repeat}; {mini.use:.0%} of the matmul peak, products alone {mini.alone:.1f} s"

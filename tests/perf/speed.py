@@ -32,7 +32,7 @@ from benchmark.training.step import Work, prepare, take_step
 from registry.backbones.dit import DiT
 from tests.perf import growth, mini_run, whole_check
 from tests.perf.bounds import Bound, Turn, banded, medians, parts_alone
-from tests.perf.measured import Measured, Share
+from tests.perf.measured import AT_LEAST_ONE, Measured, Share
 from tests.perf.page import Found, text
 from tests.perf.plain_dit import PlainStep, plain
 
@@ -187,18 +187,16 @@ def own_turn(model: DiT, layout: str, images: torch.Tensor, precision: str, batc
 def main(words: list[str] | None = None) -> int:
     """Measure, print the bars, and write the page if asked to; 0 whether or not every bar is met."""
     parser = argparse.ArgumentParser(prog="python -m tests.perf.speed", description=__doc__)
-    parser.add_argument("--repeat", type=int, default=10, metavar="N", help="repetitions behind a median (default: 10)")
+    parser.add_argument("--repeat", type=AT_LEAST_ONE, default=10, metavar="N", help="repetitions behind a median (default: 10)")
     parser.add_argument(
-        "--runs", type=int, default=3, metavar="N", help="runs of a command behind a median, tens of seconds each (default: 3)"
+        "--runs", type=AT_LEAST_ONE, default=3, metavar="N", help="runs of a command behind a median, tens of seconds each (default: 3)"
     )
-    parser.add_argument("--batch", type=int, default=4, metavar="N", help="images in a training step (default: 4)")
-    parser.add_argument("--threads", type=int, default=1, metavar="T", help="CPU threads (default: 1)")
+    parser.add_argument("--batch", type=AT_LEAST_ONE, default=4, metavar="N", help="images in a training step (default: 4)")
+    parser.add_argument("--threads", type=AT_LEAST_ONE, default=1, metavar="T", help="CPU threads (default: 1)")
     parser.add_argument("--only", choices=("layers", "steps"), help="measure only these")
     parser.add_argument("--write", type=Path, metavar="PATH", help="write the page here, with what commands and a mini run take")
     parser.add_argument("--json", action="store_true", help="print the ratios as JSON")
     options = parser.parse_args(words)
-    if min(options.repeat, options.runs, options.batch, options.threads) < 1:
-        parser.error("--repeat, --runs, --batch and --threads must be at least 1")
     torch.set_num_threads(options.threads)
     with Display() as display:
         found = everything(options.only, options.repeat, options.batch, options.runs if options.write and not options.only else 0, display)

@@ -15,6 +15,7 @@ from benchmark.commands.output import print_table
 from benchmark.declaring import registry
 from benchmark.files import PROJECT, importing
 from tests.perf.growth import Spent, spent
+from tests.perf.measured import AT_LEAST_ONE
 
 BARS = Spent(seconds=18.0, memory=1.3e9 / 2**20)
 BUILDS = 3  # of every network: twice under one seed, once under another
@@ -142,14 +143,12 @@ def section(whole: Whole, repeat: int) -> list[str]:
 def main(words: Sequence[str] | None = None) -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.perf.whole_check", description=__doc__)
-    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs behind a median (default: 3)")
+    parser.add_argument("--repeat", type=AT_LEAST_ONE, default=3, metavar="N", help="runs behind a median (default: 3)")
     parser.add_argument("--needed", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     if options.needed:
         print(json.dumps(vars(needed())))
         return 0
-    if options.repeat < 1:
-        parser.error("--repeat must be at least 1")
     whole = measure(options.repeat, lambda text: print(text, file=sys.stderr))
     least = whole.needed
     rows = [

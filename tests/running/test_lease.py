@@ -51,20 +51,30 @@ def brief(monkeypatch):
 
 
 @pytest.fixture
-def holder(monkeypatch):
-    """Start a process that holds the lease of a folder for so many seconds without a renewal; none outlives the test."""
+def spawn():
+    """Start a process with more variables in its environment; none outlives the test."""
     started = []
 
-    def start(folder, name, seconds=SECONDS):
-        environment = os.environ | {"BENCH_LEASE_SECONDS": str(seconds)}
-        command = [sys.executable, "-c", HOLDER, str(folder), name]
-        started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
+    def start(command, variables, stderr):
+        environment = os.environ | variables
+        started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True))
         return started[-1]
 
     yield start
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def holder(spawn):
+    """Start a process that holds the lease of a folder for so many seconds without a renewal."""
+
+    def start(folder, name, seconds=SECONDS):
+        command = [sys.executable, "-c", HOLDER, str(folder), name]
+        return spawn(command, {"BENCH_LEASE_SECONDS": str(seconds)}, subprocess.DEVNULL)
+
+    return start
 
 
 def wait_for(process, word, stream=None):
@@ -258,19 +268,9 @@ def elsewhere(run: Path):
 
 
 @pytest.fixture
-def begin(home):
-    """Start a command of the tiny row; no process outlives the test."""
-    started = []
-
-    def start(*command):
-        environment = os.environ | {"BENCH_HOME": str(home)}
-        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+def begin(home, spawn):
+    """Start a command of the tiny row."""
+    return lambda *command: spawn(command, {"BENCH_HOME": str(home)}, subprocess.PIPE)
 
 
 def test_a_run_taken_over_from_a_paused_machine_is_finished_once(home, bench, begin):

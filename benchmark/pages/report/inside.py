@@ -73,7 +73,7 @@ def spectra(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
         ("DiT, N = 512", MINI._replace(subset=512), 3),
         ("UNet, N = 64", UNET._replace(subset=64), 4),
         ("UNet, N = 512", UNET._replace(subset=512), 5),
-        *((f"DiT, {one.line}", one.row._replace(seed=0), look) for look, one in enumerate(OTHERS, start=6)),
+        *((f"DiT, {one.line}", one.row, look) for look, one in enumerate(OTHERS, start=6)),
     )
     numbers = (
         ("harmonicity", "harmonicity"),
@@ -102,7 +102,7 @@ def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
     shown = (*DITS, *OTHERS)
     pictures = _published([(one.title, analyses.of(one.row)) for one in shown], "attention", from_page)
     numbers = (("distance", "mean attention distance (pixels)"), ("position_invariance", "position invariance"))
-    rows = [(one.line, one.row._replace(seed=0), look) for look, one in enumerate(shown)]
+    rows = [(one.line, one.row, look) for look, one in enumerate(shown)]
     panels = _panels(analyses, "layer", [(f"attention.{name}_layer", title) for name, title in numbers], rows)
     if not panels:
         return absent("attention"), []
@@ -133,7 +133,7 @@ def _profile(analyses: Analyses, prefix: str, row: Row, label: str, look: int) -
     """Return a number over noise levels or layers as a line: the mean over seeds, and the seeds."""
     numbers, seeds = analyses.numbers(), []
     for one in analyses.rows:
-        if one.record.row._replace(seed=0) == row:
+        if one.record.row._replace(seed=row.seed) == row:
             found = {
                 int(match.group(1)): value
                 for name, value in numbers[one.record.id].items()
