@@ -52,7 +52,7 @@ bench: setup
 gpu-check: setup
 	.venv/bin/python -m pytest -q -s -n 0 -o addopts= tests/gpu/compiled_for_sm90.py
 
-# On a machine with a GPU: is it right, how fast is it, and the study on natural32, in half an hour; again: on from there. It writes
+# On a machine with a GPU: is it right, how fast is it, and the study on natural32, for half an hour; again: on from there. It writes
 # docs/performance-gpu.md. Without a GPU it says so (exit code 3 of the script).
 gpu: setup
 	.venv/bin/python -m tests.gpu.measure --write docs/performance-gpu.md
@@ -61,7 +61,7 @@ gpu: setup
 cluster: setup
 	.venv/bin/python -m pytest -o addopts= -s tests/cluster_mini.py
 
-# global against local_head on natural32, N = 1,000 and 10,000: about 20 minutes of one H100 (docs/training.md). The images
+# global against local_head on natural32, N = 1,000 and 10,000: about half an hour of one H100 (docs/training.md). The images
 # must be there: bench data add natural32 --root PATH. The same command again resumes.
 study-natural32: setup
 	.venv/bin/bench sweep study_natural32 --jobs 1

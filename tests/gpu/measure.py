@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from benchmark.recording import record
 from benchmark.running import environment
 from tests.gpu.correctness import CHECKS, Where
 from tests.gpu.page import page
-from tests.gpu.speed import kernels_of_a_step, layers, parts, plain_steps, steps
+from tests.gpu.speed import lines
 
 NO_GPU = 3
 PARTS = ("correctness", "speed", "study")
@@ -65,7 +65,11 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--only", choices=PARTS, help="only this part")
     parser.add_argument("--check", choices=tuple(CHECKS), action="append", metavar="NAME", help="only this check of the correctness")
     parser.add_argument(
-        "--minutes", type=float, default=30.0, metavar="M", help="for all of it; the study stops at a checkpoint (default: 30)"
+        "--minutes",
+        type=float,
+        default=30.0,
+        metavar="M",
+        help="for all of it: nothing is timed after them, and the study stops at a checkpoint (default: 30)",
     )
     parser.add_argument("--again", action="store_true", help="begin anew")
     parser.add_argument("--write", type=Path, metavar="PATH", help="write the page here; not from a CPU")
@@ -88,7 +92,7 @@ def main(words: list[str] | None = None) -> int:
         if "correctness" in wanted:
             correctness(where, found, options.check)
         if "speed" in wanted:
-            speed(where, found)
+            speed(where, found, until)
     holds = all(one["holds"] for one in found.document.get("correctness", {}).values())
     if "study" in wanted:
         study(found, options.device, until, holds)
@@ -118,22 +122,23 @@ def correctness(where: Where, found: Found, only: list[str] | None) -> None:
         )
 
 
-def speed(where: Where, found: Found) -> None:
-    """Time what was not timed yet."""
-    timed: dict[str, Callable[[], list[Any]]] = {
-        "steps": lambda: [*plain_steps(where), *steps(where)],
-        "parts": lambda: list(parts(where)),
-        "layers": lambda: list(layers(where)),
-    }
-    for name, lines in timed.items():
-        if name in found.document:
+def speed(where: Where, found: Found, until: float) -> None:
+    """Time what was not timed yet, the bars first, and keep each as it comes; nothing is begun after the time that is given."""
+    for part, name, measure in lines(where):
+        done = found.document.get(part, {})
+        if name in done:
             continue
-        made = [one._asdict() for one in lines()]
-        found.keep(name, made)
-        for one in made:
-            print(", ".join(f"{key} {value:,.1f}" if isinstance(value, float) else f"{value}" for key, value in one.items()), flush=True)
-    if where.large and "kernels" not in found.document:
-        found.keep("kernels", kernels_of_a_step(where))
+        if time.monotonic() > until:
+            print(f"Stopped before {part}, {name}, after the minutes that were given; the same command goes on here.", flush=True)
+            return
+        found.keep(part, done | {name: (one := measure()._asdict())})
+        print(f"{part}, {name}: {_said(one)}", flush=True)
+        if where.large:
+            torch.cuda.empty_cache()
+
+
+def _said(one: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value:,.2f}" if isinstance(value, float) else f"{key} {value}" for key, value in one.items())
 
 
 def study(found: Found, device: str, until: float, holds: bool) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tests.gpu.speed import LEAST
+from tests.gpu.bars import bars
+from tests.gpu.speed import BARRED, BATCH, OTHERS
 
 HEAD = """# Performance and correctness on a GPU
 
@@ -29,7 +30,7 @@ def page(found: Mapping[str, Any]) -> str:
         return f"{HEAD}\n{NOTHING}"
     about = f"{found['device']}, PyTorch {found['torch']}, commit {found['commit']}, {found['date']}."
     lines = [HEAD, "", f"{about} {found['note']}" if "note" in found else about]
-    return "\n".join([*lines, *_correctness(found), *_speed(found), *_parts(found), *_layers(found), *_study(found), ""])
+    return "\n".join([*lines, *_correctness(found), *_bars(found), *_speed(found), *_parts(found), *_layers(found), *_study(found), ""])
 
 
 def _correctness(found: Mapping[str, Any]) -> list[str]:
@@ -38,42 +39,62 @@ def _correctness(found: Mapping[str, Any]) -> list[str]:
     return ["", "## Correctness", "", *(["| check | holds | found |", "|-|-|-|", *rows] if rows else ["Not run."])]
 
 
+def _bars(found: Mapping[str, Any]) -> list[str]:
+    """Tell of each bar whether it is met; of one that is missed, by which measurement; of one without a measurement, that it is not run."""
+    lines = ["", "## The bars", "", f"Steps in bf16, compiled by blocks, batch {BATCH}; the least is arithmetic for an H100.", ""]
+    rows = bars(found.get("steps", {}), found.get("profiles", {}))
+    return [*lines, "| step | images/s | at least | |", "|-|-|-|-|", *rows]
+
+
 def _speed(found: Mapping[str, Any]) -> list[str]:
     lines = ["", "## Training steps", ""]
-    if not (steps := found.get("steps", [])):
+    if not (steps := found.get("steps", {})):
         return [*lines, "Not run."]
-    lines += ["| model | layout | type | compiled | batch | images/s | at least | attention |", "|-|-|-|-|-|-|-|-|"]
-    for one in steps:
-        least = LEAST.get((one["model"], one["layout"])) if one["precision"] == "bf16" else None
-        missed = " (missed)" if least and one["images_per_second"] < least else ""
+    lines += ["| model | layout | type | compiled | batch | images/s | attention |", "|-|-|-|-|-|-|-|"]
+    for one in steps.values():
         lines.append(
             f"| {one['model']} | {one['layout']} | {one['precision']} | {_cell(one['compiled'])} | {one['batch']} | "
-            f"{one['images_per_second']:,.0f} | {f'{least:,}{missed}' if least else ''} | {_cell(one['kernels'])} |"
+            f"{one['images_per_second']:,.0f} | {_cell(one['kernels'])} |"
         )
-    return [*lines, "", "The least is arithmetic for an H100. 0 images/s: that way failed, with the error named."]
+    return [*lines, "", "0 images/s: that way failed, with the error named.", *_missing(steps)]
+
+
+def _missing(steps: Mapping[str, Any]) -> list[str]:
+    """Name the ways that were not timed, by row."""
+    missing: dict[str, list[str]] = {}
+    for way in (*BARRED, *OTHERS):
+        if " ".join(way) not in steps:
+            missing.setdefault(f"{way.model}, {way.layout}", []).append(f"{way.precision} {way.asked}")
+    rows = "; ".join(f"{row} ({', '.join(ways)})" for row, ways in missing.items())
+    return [f"Not run: {rows}."] if rows else []
 
 
 def _parts(found: Mapping[str, Any]) -> list[str]:
     """Tell of what a step is made, where it was looked at."""
     lines: list[str] = []
-    if parts := found.get("parts", []):
+    if parts := found.get("parts", {}):
         lines += [
             "",
             "## Widths",
             "",
-            "Parts of DiT-XS/1's step in bf16, batch 128, at their own width and padded to rows of 16 bytes, ms.",
+            f"Parts of DiT-XS/1's step in bf16, batch {BATCH}, at their own width and padded to rows of 16 bytes, ms.",
         ]
         lines += ["", "| part | own width | padded | |", "|-|-|-|-|"]
-        lines += [f"| {one['what']} | {one['own']:.2f} | {one['padded']:.2f} | {one['own'] / one['padded']:.1f}x |" for one in parts]
-    if kernels := found.get("kernels"):
-        lines += ["", "## Where a step goes", "", _cell(kernels["step"]), "", "| kernels | ms | of the step |", "|-|-|-|"]
-        lines += [f"| {name} | {ms:.1f} | {ms / kernels['milliseconds']:.0%} |" for name, ms in kernels["groups"].items()]
+        lines += [
+            f"| {one['what']} | {one['own']:.2f} | {one['padded']:.2f} | {one['own'] / one['padded']:.1f}x |" for one in parts.values()
+        ]
+    for one in found.get("profiles", {}).values():
+        whole = one["milliseconds"]
+        lines += ["", f"## Where a step of {one['model']}, {one['layout']}, goes", ""]
+        lines += [f"In bf16, compiled by blocks, batch {one['batch']}, by torch's profiler: {whole:.1f} ms of kernels.", ""]
+        lines += ["| kernels | ms | of the step |", "|-|-|-|"]
+        lines += [f"| {name} | {ms:.1f} | {ms / whole:.0%} |" for name, ms in one["groups"].items()]
     return lines
 
 
 def _layers(found: Mapping[str, Any]) -> list[str]:
     lines = ["", "## Windows", ""]
-    if not (layers := found.get("layers", [])):
+    if not (layers := found.get("layers", {})):
         return [*lines, "Not run."]
     lines += [
         "Forward, and with the backward pass, ms; 32 x 32 tokens, 4 heads of 64, 8 images.",
@@ -81,7 +102,7 @@ def _layers(found: Mapping[str, Any]) -> list[str]:
         "| window | type | kernels |",
         "|-|-|-|",
     ]
-    for one in layers:
+    for one in layers.values():
         times = "; ".join(f"{name} {forward:.2f}, {both:.2f}" for name, (forward, both) in one["milliseconds"].items())
         lines.append(f"| {one['window']} | {one['precision']} | {times} |")
     return lines

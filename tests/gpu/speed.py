@@ -3,8 +3,9 @@
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -23,18 +24,35 @@ from benchmark.training.state import Training
 from benchmark.training.step import Work, prepare, take_step
 from tests.gpu.correctness import Where
 
-LEAST = {("dit_xs1", "global"): 4_000, ("dit_s1", "global"): 2_100}  # images a second in bf16 on an H100: arithmetic, not seen
-ROWS = [(model, layout) for model in ("dit_xs1", "dit_s1") for layout in ("global", "local_head")]
 TYPES = {"bf16": "bfloat16", "fp32": "float32"}
-WAYS = (("bf16", "none"), ("bf16", "blocks"), ("bf16", "graphs"), ("fp32", "blocks"))
+BATCH = 128
+ROWS = tuple((model, layout) for model in ("dit_xs1", "dit_s1") for layout in ("global", "local_head"))
 
 
-class Step(NamedTuple):
-    """A training step as it was timed: images a second, and what computed its attention."""
+class Way(NamedTuple):
+    """A training step that can be timed: a row of the registry, the type of its numbers, and how it is to be compiled."""
 
     model: str
     layout: str
     precision: str
+    asked: str
+
+
+BARRED = tuple(Way(*row, "bf16", "blocks") for row in ROWS)
+OTHERS = (
+    *(Way(f"plain {model}", "global", "bf16", "none") for model in ("dit_xs1", "dit_s1")),
+    *(Way(*row, "fp32", "blocks") for row in ROWS if row[0] == "dit_xs1"),
+    *(Way(*row, "bf16", how) for how in ("graphs", "none") for row in ROWS),
+)
+
+
+class Step(NamedTuple):
+    """A training step as it was timed: images a second, what compiled it in the end and what computed its attention."""
+
+    model: str
+    layout: str
+    precision: str
+    asked: str
     compiled: str
     batch: int
     images_per_second: float
@@ -49,58 +67,46 @@ class Layer(NamedTuple):
     milliseconds: dict[str, tuple[float, float]]
 
 
-def steps(where: Where, batch: int = 128, seconds: float = 4.0) -> Iterator[Step]:
-    """Time the training step of each row, each way; a way that fails is told by its error."""
-    images = where.images
-    for model, layout in ROWS:
-        for precision, how in WAYS:
-            if precision == "fp32" and model != "dit_xs1":
-                continue
-            training, work = begun(where, model, layout, batch=batch, precision=precision, compile=how)
-            network = training.network
-            try:
-                each = _median(lambda t=training, w=work: take_step(t, images, w), where, seconds)
-            except Exception as problem:
-                yield Step(model, layout, precision, f"{how}: {type(problem).__name__}", batch, 0.0, "")
-                continue
-            used = sorted(set(kernels_used(network).get(f"{where.device.type} {TYPES[precision]}", ())) - {""})
-            yield Step(model, layout, precision, work.compiled, work.micro_batch or batch, batch / each, ", ".join(used))
-            del training, network
-            if where.large:
-                torch.cuda.empty_cache()
+def timed(where: Where, way: Way, batch: int = BATCH, seconds: float = 4.0) -> Step:
+    """Time a training step; one that fails is told by its error, at 0 images a second."""
+    if way.model.startswith("plain "):
+        return _timed_plain(where, way, batch, seconds)
+    training, work = begun(where, way.model, way.layout, batch=batch, precision=way.precision, compile=way.asked)
+    try:
+        each = _median(lambda: take_step(training, where.images, work), where, seconds)
+    except Exception as problem:
+        return Step(*way, f"{way.asked}: {type(problem).__name__}", batch, 0.0, "")
+    used = sorted(set(kernels_used(training.network).get(f"{where.device.type} {TYPES[way.precision]}", ())) - {""})
+    return Step(*way, work.compiled, work.micro_batch or batch, batch / each, ", ".join(used))
 
 
-def plain_steps(where: Where, batch: int = 128, seconds: float = 4.0) -> Iterator[Step]:
+def _timed_plain(where: Where, way: Way, batch: int, seconds: float) -> Step:
     """Time forward and backward pass and AdamW of the plain DiT in bf16, eager: stock PyTorch, heads of its own size, no EMA."""
     from tests.perf.plain_dit import plain
 
-    for model in ("dit_xs1", "dit_s1"):
-        spec = load(registry.find("model", model)).config
-        network = plain(copy.deepcopy(built(where, model, "global")), spec).to(where.device).train()
-        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-        x = torch.randn(batch, where.shape.channels, where.shape.resolution, where.shape.resolution, device=where.device)
-        t = torch.randint(1000, (batch,), device=where.device)
+    model = way.model.removeprefix("plain ")
+    spec = load(registry.find("model", model)).config
+    network = plain(copy.deepcopy(built(where, model, "global")), spec).to(where.device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    x = torch.randn(batch, where.shape.channels, where.shape.resolution, where.shape.resolution, device=where.device)
+    t = torch.randint(1000, (batch,), device=where.device)
 
-        def step(
-            network: nn.Module = network, optimizer: torch.optim.Optimizer = optimizer, x: torch.Tensor = x, t: torch.Tensor = t
-        ) -> None:
-            with torch.autocast(where.device.type, dtype=torch.bfloat16):
-                loss = network(x, t).float().square().mean()
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
+    def step() -> None:
+        with torch.autocast(where.device.type, dtype=torch.bfloat16):
+            loss = network(x, t).float().square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
-        each = _median(step, where, seconds)
-        yield Step(f"plain {model}", "global", "bf16", "none", batch, batch / each, "torch's own")
+    return Step(*way, "none", batch, batch / _median(step, where, seconds), "torch's own")
 
 
-def layers(where: Where) -> Iterator[Layer]:
+def layer(where: Where, precision: str, window: int) -> Layer:
     """Time the kernels of a window side by side."""
-    for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
-        for window in (3, 7, 13):
-            attention, given = Attention(window=window), Circumstances(where.device.type, dtype, trains=True)
-            able = tuple(name for name in ("masked", "bands", "flex") if refusal(name, attention, where.shape.resolution, given) is None)
-            yield Layer(window, precision, timing.milliseconds(able, attention, where.shape.resolution, where.device, dtype))
+    dtype, attention = getattr(torch, TYPES[precision]), Attention(window=window)
+    given = Circumstances(where.device.type, dtype, trains=True)
+    able = tuple(name for name in ("masked", "bands", "flex") if refusal(name, attention, where.shape.resolution, given) is None)
+    return Layer(window, precision, timing.milliseconds(able, attention, where.shape.resolution, where.device, dtype))
 
 
 class Part(NamedTuple):
@@ -111,45 +117,85 @@ class Part(NamedTuple):
     padded: float
 
 
-def parts(where: Where, batch: int = 128, seconds: float = 0.3) -> Iterator[Part]:
-    """Time linear layers, and both passes of attention with the padding itself, in bf16 beside padded ones."""
-    tokens = where.shape.resolution**2
-    for given, made in ((252, 756), (252, 252), (252, 1008), (1008, 252)):
-        sizes = ((given, made), (_aligned(given), _aligned(made)))
-        own, padded = (_median(_linear(where, batch * tokens, *size), where, seconds) for size in sizes)
-        yield Part(f"linear layer, {given} to {made}", 1000 * own, 1000 * padded)
-    seen = Attend(Attention(window=7), where.shape.resolution).mask
-    for what, mask in (("global attention", None), ("masked attention, window 7", seen)):
-        one = None if mask is None else mask.to(where.device)
-        own, padded = (_median(_attention(where, batch, tokens, one, size), where, seconds) for size in (63, 64))
-        yield Part(f"{what}, heads of 63", 1000 * own, 1000 * padded)
+LINEAR = ((252, 756), (252, 252), (252, 1008), (1008, 252))
 
 
+def linear(where: Where, given: int, made: int) -> Part:
+    """Time the forward pass of a linear layer in bf16 beside a padded one."""
+    rows, sizes = BATCH * where.shape.resolution**2, ((given, made), (_aligned(given), _aligned(made)))
+    own, padded = (_median(_linear(where, rows, *size), where, seconds=0.3) for size in sizes)
+    return Part(f"linear layer, {given} to {made}", 1000 * own, 1000 * padded)
+
+
+def heads(where: Where, window: int | None) -> Part:
+    """Time both passes of torch's attention in bf16 on heads of 63 beside heads of 64, with the padding itself."""
+    mask = None if window is None else Attend(Attention(window=window), where.shape.resolution).mask.to(where.device)
+    own, padded = (_median(_attention(where, BATCH, where.shape.resolution**2, mask, size), where, seconds=0.3) for size in (63, 64))
+    what = "global attention" if window is None else f"masked attention, window {window}"
+    return Part(f"{what}, heads of 63", 1000 * own, 1000 * padded)
+
+
+PRODUCTS = ("linear layers", "attention", "GELU")  # what a step cannot do without
 GROUPS = {  # of the kernels of a step, by a part of their name; the first that fits
     "attention": ("sdpa", "fmha", "flash", "flex_attention"),
-    "linear layers": ("gemm", "cutlass"),
+    "linear layers": ("gemm", "cutlass", "nvjet"),
     "GELU": ("gelu",),
     "LayerNorm, modulation, gates": ("native_layer_norm", "fused_mul", "fused__to_copy_mul"),
     "strided copies": ("elementwise_kernel<128, 4", "copy"),
 }
+ELSE = "everything else"
 
 
-def kernels_of_a_step(where: Where, batch: int = 128) -> dict[str, object]:
-    """Return what the kernels of DiT-XS/1's step take on a GPU, in bf16 compiled by blocks, milliseconds by group."""
-    training, work = begun(where, "dit_xs1", "global", batch=batch, precision="bf16", compile="blocks")
+class Profile(NamedTuple):
+    """Milliseconds of the kernels of one training step in bf16, compiled by blocks, by group."""
+
+    model: str
+    layout: str
+    batch: int
+    milliseconds: float
+    groups: dict[str, float]
+
+
+def profiled(where: Where, model: str, layout: str, batch: int = BATCH, turns: int = 3) -> Profile:
+    """Profile the kernels of a row's training step on a GPU."""
+    training, work = begun(where, model, layout, batch=batch, precision="bf16", compile="blocks")
     for _ in range(4):
         take_step(training, where.images, work)
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
-        for _ in range(3):
+        for _ in range(turns):
             take_step(training, where.images, work)
         synchronize(where.device)
-    groups = dict.fromkeys([*GROUPS, "everything else"], 0.0)
-    for kernel in seen.key_averages():
-        fits = (group for group, names in GROUPS.items() if any(name in kernel.key for name in names))
-        groups[next(fits, "everything else")] += kernel.self_device_time_total / 3000
-    whole = sum(groups.values())
-    said = f"A step of DiT-XS/1, global, bf16, compiled by blocks, batch {batch}, by torch's profiler: {whole:.1f} ms of kernels."
-    return {"step": said, "milliseconds": whole, "groups": groups}
+    groups = grouped({kernel.key: kernel.self_device_time_total / turns / 1000 for kernel in seen.key_averages()})
+    return Profile(model, layout, batch, sum(groups.values()), groups)
+
+
+def grouped(kernels: Mapping[str, float]) -> dict[str, float]:
+    """Return the sum of each group of kernels, from the milliseconds of each by name."""
+    groups = dict.fromkeys([*GROUPS, ELSE], 0.0)
+    for kernel, milliseconds in kernels.items():
+        groups[next((group for group, names in GROUPS.items() if any(name in kernel for name in names)), ELSE)] += milliseconds
+    return groups
+
+
+def lines(where: Where) -> Iterator[tuple[str, str, Callable[[], Step | Profile | Part | Layer]]]:
+    """Yield what is to be measured in its order, as the part of the page, the name in it and the measurement.
+
+    What has a bar comes first, and then what explains it, since a card may be at hand for minutes.
+    """
+    for way in BARRED:
+        yield "steps", " ".join(way), partial(timed, where, way)
+    if where.large:
+        for row in ROWS:
+            yield "profiles", " ".join(row), partial(profiled, where, *row)
+    for way in OTHERS:
+        yield "steps", " ".join(way), partial(timed, where, way)
+    for given, made in LINEAR:
+        yield "parts", f"linear layer, {given} to {made}", partial(linear, where, given, made)
+    for window in (None, 7):
+        yield "parts", f"attention, window {window}", partial(heads, where, window)
+    for precision in TYPES:
+        for window in (3, 7, 13):
+            yield "layers", f"window {window}, {precision}", partial(layer, where, precision, window)
 
 
 def _linear(where: Where, rows: int, given: int, made: int) -> Callable[[], object]:
@@ -198,7 +244,7 @@ def _median(turn: Callable[[], object], where: Where, seconds: float) -> float:
     for _ in range(4):
         turn()
     taken, began = list[float](), time.perf_counter()
-    while len(taken) < 5 or time.perf_counter() - began < seconds:
+    while len(taken) < 10 or time.perf_counter() - began < seconds:
         synchronize(where.device)
         start_ = time.perf_counter()
         turn()

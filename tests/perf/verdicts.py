@@ -45,7 +45,7 @@ def bounded(bar: float, reference: float, parts: float, seconds: float, what: st
     """Say why `reference / seconds` stays under a bar, where `parts` of the seconds are what nothing beside them can shorten."""
     alone, most = f"{what} alone take {_duration(parts)} of {_duration(seconds)}", reference / parts
     if most < bar:
-        return f"{alone}, so that {most:.3g} is the most"
+        return f"{alone}, so that {f'{most:,.0f}' if most >= 1000 else f'{most:.3g}'} is the most"
     room = reference / bar - parts
     return f"{alone}; to all else, which takes {_duration(seconds - parts)}, the bar leaves {_duration(room)}"
 
