@@ -7,7 +7,7 @@ says so. benchmark/analysis/study.py calls it and writes:
     runs/<id>/analysis/<what>.json                              what was analysed, how, and the numbers
     runs/<id>/analysis/<what>.npz                               the arrays
     runs/<id>/analysis/<what>-<figure>.svg, .png                the pictures
-    leaderboard/analysis/<recipe>/<dataset>/<record>/<what>.*   with --publish: the JSON; of seed 0 the first picture as SVG
+    leaderboard/analysis/<recipe>/<dataset>/<record>/<what>.*   with --publish: the JSON; of a row's first seed the first picture as SVG
 """
 
 from typing import NamedTuple

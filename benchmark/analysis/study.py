@@ -3,7 +3,6 @@
 import importlib
 import io
 import json
-import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from benchmark import run
 from benchmark.analysis import LARGE, TIMESTEPS, WHATS
+from benchmark.analysis.compacting import compact
 from benchmark.contract import Count, FieldError, Positive, Range, checked
 from benchmark.declaring.spec import from_record
 from benchmark.errors import BenchError, UsageError
@@ -160,17 +160,24 @@ def _record_of(folder: Path) -> Record:
 
 
 def publish(folder: Path, what: str, of: Record, leaderboard: Path) -> list[Path]:
-    """Put the JSON, and of seed 0 the first picture, of a finished analysis beside the records; return the paths."""
+    """Put the JSON of a finished analysis beside the records, and its first picture where no lower seed has it; return the paths.
+
+    One picture of a row is enough for a page, as with the samples: that of its first seed. One of a higher seed is taken away.
+    """
     found = analyses.read(folder / analyses.FOLDER / f"{what}.json")
     target, first = analyses.published_folder(leaderboard, of.row), found.settings["figures"][0]
     sources = {target / f"{what}.json": f"{what}.json"}
-    if of.row.seed == 0:  # as with the samples: one picture of a row is enough for a page
+    others = analyses.published_seeds(leaderboard, of.row, what) - {of.row.seed}
+    if of.row.seed < min(others, default=of.row.seed + 1):
         sources[target / f"{what}.svg"] = f"{what}-{first}.svg"
     contents = {path: (folder / analyses.FOLDER / source).read_bytes() for path, source in sources.items()}
     for path, content in contents.items():
         analyses.check_size(path, len(content))
     for path, content in contents.items():
         write_bytes(path, content)
+    if target / f"{what}.svg" in contents:
+        for seed in others:
+            (analyses.published_folder(leaderboard, of.row._replace(seed=seed)) / f"{what}.svg").unlink(missing_ok=True)
     return list(contents)
 
 
@@ -224,13 +231,6 @@ def pictures(draw: "Callable[[Figure], None]", title: str) -> tuple[str, bytes]:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", facecolor="white", dpi=DOTS_PER_INCH)
         return compact(style.as_svg(figure, {"Title": title})), buffer.getvalue()
-
-
-def compact(svg: str) -> str:
-    """Return an SVG without comments, indentation and thousandths of a point: the same picture in fewer bytes."""
-    lines = (line.strip() for line in re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL).splitlines())
-    text = "\n".join(line for line in lines if line) + "\n"
-    return re.sub(r'(?<= )(d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), text)
 
 
 def _npz(arrays: dict[str, Any]) -> bytes:

@@ -71,7 +71,9 @@ def add(verbs: Any) -> None:
         metavar="K",
         help="of the Jacobian only the leading K directions, by subspace iteration (default: the whole matrix where it fits, else 8)",
     )
-    parser.add_argument("--publish", action="store_true", help="put the JSON, and of noise seed 0 one picture, beside the records too")
+    parser.add_argument(
+        "--publish", action="store_true", help="put the JSON beside the records too, and of the first published seed of a row one picture"
+    )
     parser.add_argument("--force", action="store_true", help="analyse anew what is there already")
     registry_flag(parser)
     machine_flags(parser)

@@ -8,12 +8,12 @@ from benchmark.pages.comparisons import Judged, Numbers, judge, of_the_board
 from benchmark.pages.quantities import apart_with_interval, named
 from benchmark.pages.statistics import Estimate
 from benchmark.pages.text import NONE, escaped
-from benchmark.pages.verdicts import verdict_word
+from benchmark.pages.verdicts import NO_LEVEL, verdict_word, word_of
 from benchmark.recording.markdown import markdown_table
 from benchmark.recording.record import Record
 
 TITLES = ("what was compared", "statistic", "difference, 95% interval", "seeds", "verdict", "at equal PSNR train")
-ORDER = ("shown", "contradicted", "not separated", "unfinished", "one seed", "not run")
+ORDER = ("shown", "contradicted", "not separated", "unfinished", "one seed", NO_LEVEL, "not run")
 
 
 def in_short(records: Sequence[Record], numbers: Numbers | None = None) -> str:
@@ -23,18 +23,29 @@ def in_short(records: Sequence[Record], numbers: Numbers | None = None) -> str:
     if not parts:
         return ""
     said = (
-        "Each verdict is by the rule below *Claims*: on seeds that nobody had seen where the claim says so, corrected for every comparison "
-        "of its suite. A number holds at its own scale: 8×8 pixels and six or twelve layers, 16×16 pixels for the datasets called 16."
+        "Each verdict is by the rule below *Claims*, corrected for every comparison of its suite; the intervals are not. *Unseen* are "
+        "the seeds of a claim that was declared before a row of theirs was looked at; seeds without the word may have been seen before. "
+        "A number holds at its own scale: 8×8 pixels and six or twelve layers, 16×16 pixels for the datasets called 16."
     )
     return "\n\n".join(["## In short", said, *parts])
 
 
 def counted(judged: Sequence[Judged]) -> str:
     """Return how many comparisons ended how, as "shown in 2 of 3 comparisons, not separated in 1"."""
-    counts = Counter(verdict_word(one) for one in judged)
+    return _counts([verdict_word(one) for one in judged])
+
+
+def at_fit(judged: Sequence[Judged]) -> str:
+    """Return the same of the gaps at equal PSNR train, a sentence of its own; '' where no gap was compared."""
+    gaps = [one for one in judged if one.equal_steps and one.contrast.quantity == "psnr_gap"]
+    return f" At equal PSNR train, of the gaps: {_counts([word_of(one, one.equal_fit) for one in gaps])}." if gaps else ""
+
+
+def _counts(words: Sequence[str]) -> str:
+    counts = Counter(words)
     first, *others = [(word, counts[word]) for word in ORDER if counts[word]]
-    many = "comparison" if len(judged) == 1 else "comparisons"
-    return ", ".join([f"{first[0]} in {first[1]} of {len(judged)} {many}", *(f"{word} in {count}" for word, count in others)])
+    many = "comparison" if len(words) == 1 else "comparisons"
+    return ", ".join([f"{first[0]} in {first[1]} of {len(words)} {many}", *(f"{word} in {count}" for word, count in others)])
 
 
 def _of(question: Question, judged: Sequence[Judged]) -> list[Judged]:
@@ -46,11 +57,12 @@ def _answer(question: Question, judged: Sequence[Judged]) -> str:
     rows = [[*map(escaped, _cells(one, one.equal_steps.estimate))] for one in judged if one.equal_steps]
     if not rows:
         return ""
-    return f"**{escaped(question.asks)}** {counted(judged).capitalize()}.\n\n{markdown_table(TITLES, rows)}"
+    return f"**{escaped(question.asks)}** {counted(judged).capitalize()}.{at_fit(judged)}\n\n{markdown_table(TITLES, rows)}"
 
 
 def _cells(one: Judged, found: Estimate) -> list[str]:
     of = f" of {len(one.contrast.seeds)}" if found.n < len(one.contrast.seeds) else ""
     what = f"{one.contrast.title}; {one.contrast.dataset}"
     fit = apart_with_interval(one.contrast, one.equal_fit.estimate) if one.equal_fit else NONE
-    return [what, named(one.contrast.quantity), apart_with_interval(one.contrast, found), f"{found.n}{of}", verdict_word(one), fit]
+    seeds = f"{found.n}{of}{' unseen' if one.contrast.seeds else ''}"
+    return [what, named(one.contrast.quantity), apart_with_interval(one.contrast, found), seeds, verdict_word(one), fit]

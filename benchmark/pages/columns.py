@@ -163,11 +163,13 @@ def null_words(name: str, score: Score) -> str:
 
 
 def _score_lines(row: Row, kind: tuple[str, Score]) -> list[str]:
-    found = [score for record in row.series.runs.values() for name, score in record.scores.items() if _kind(name, score) == kind]
+    runs = row.series.runs.values()
+    found = [score for record in runs for name, score in record.scores.items() if _kind(name, score) == kind]
     if not found:
         return [NONE]
     nulls = [score.null for score in found if score.null is not None]
-    return estimate_lines(estimate([score.value for score in found])) + ([f"null {plain(fmean(nulls))}"] if nulls else [])
+    lines = estimate_lines(estimate([score.value for score in found])) + ([f"null {plain(fmean(nulls))}"] if nulls else [])
+    return lines + _of_fewer(len(found), len(runs))
 
 
 def _analysis_lines(row: Row, name: str, numbers: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -175,7 +177,11 @@ def _analysis_lines(row: Row, name: str, numbers: Mapping[str, Mapping[str, floa
     values = [numbers[record.id][name] for record in runs if name in numbers.get(record.id, {})]
     if not values:
         return [NONE]
-    return [mean_sd(estimate(values))] + ([f"{len(values)} of {len(runs)} seeds"] if len(values) < len(runs) else [])
+    return [mean_sd(estimate(values)), *_of_fewer(len(values), len(runs))]
+
+
+def _of_fewer(found: int, runs: int) -> list[str]:
+    return [f"{found} of {runs} seeds"] if found < runs else []
 
 
 def _reported_lines(rows: Sequence[Reported]) -> list[str]:

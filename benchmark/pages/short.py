@@ -43,7 +43,8 @@ def write_short(
     parts = [prose.opening(records, sum(row.rank is not None for table in tables for row in table.rows), beside.paper)]
     if tables:
         parts.append(
-            f"Lower gaps generalize better; rows that nothing separates share a range of ranks; gap − {BASELINE} is paired by seed, with "
+            f"A lower gap is better where the training images are fitted equally well; rows that nothing separates share a range of ranks; "
+            f"gap − {BASELINE} is paired by seed, with "
             f"its 95% interval. `make site` makes the board for a browser (sort, filter, compare any two rows, a page for each). "
             f"[Every table, how to read them, and where they ran]({beside.tables})"
             + (f"; [the rules of the board]({beside.rules})." if beside.rules else ".")

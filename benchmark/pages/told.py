@@ -8,7 +8,7 @@ from benchmark.pages.experiments import READINGS, Arm, Factor, Line, Told
 from benchmark.pages.quantities import apart_with_interval, factor, named
 from benchmark.pages.statistics import Paired
 from benchmark.pages.text import NONE, interval, signed
-from benchmark.pages.verdicts import side_of
+from benchmark.pages.verdicts import side_of, unfinished
 
 MOST_ACROSS = 4  # comparisons side by side
 Table = tuple[list[str], list[list[str]]]  # titles, rows
@@ -56,10 +56,11 @@ def not_learnt_lines(told: Told) -> list[str]:
     said = []
     for claim in _claims(told):
         waiting = [one for one in _of(told, claim) if one.equal_steps is None]
-        open_ones = [one for one in _of(told, claim) if one.equal_steps is not None and _side(one) == 0]
-        if open_ones:
-            numbers = "; ".join(map(_numbers, open_ones))
-            said.append(f"{claim.meaning.open or f'Not separated: {claim.statement}'} ({numbers}.)")
+        for word, early in (("Not separated", False), ("Unfinished", True)):
+            open_ones = [one for one in _of(told, claim) if _side(one) == 0 and _early(one) == early]
+            if open_ones:
+                numbers = "; ".join(map(_numbers, open_ones))
+                said.append(f"{claim.meaning.open or f'{word}: {claim.statement}'} ({numbers}.)")
         if waiting:
             of = f" ({len(waiting)} of {len(_of(told, claim))} comparisons)" if len(_of(told, claim)) > 1 else ""
             said.append(f"Not run yet{of}: {claim.statement}")
@@ -77,7 +78,7 @@ def factor_words(found: Factor | None) -> str:
         return f"{sign}{mean} ({beyond} of {found.log2.n} beyond the ladder)"
     if found.log2.low is None or found.log2.high is None:
         return f"{mean} (one seed)"
-    return f"{mean} [{factor(found.log2.low)}, {factor(found.log2.high)}]"
+    return f"{mean} [{factor(found.log2.low)}, {factor(found.log2.high)}] n={found.log2.n}"
 
 
 def label(told: Told, arm: Arm) -> str:
@@ -104,14 +105,15 @@ def _fitting(told: Told, *, seen: bool) -> list[str]:
 
 
 def _slowed(told: Told, line: Line, train: Paired) -> str:
-    numbers = f"PSNR train against {told.baseline[1]}, {line.dataset} less {line.than_on}: {_difference(train)}"
+    numbers = f"PSNR train, {line.dataset} less {line.than_on}: {_difference(train)}"
     if train.side == 0:
         return f"Whether {label(told, line.arm)} slows fitting more on one of the two datasets, which equal steps cannot tell ({numbers})."
-    slower = line.dataset if train.side < 0 else line.than_on
+    slower, faster = (line.dataset, line.than_on) if train.side < 0 else (line.than_on, line.dataset)
     fit = told.difference(line, "psnr_gap", equal_fit=True)
     at_fit = "it has no common level" if fit is None else f"the difference of the gap is then, in dB, {_difference(fit)}"
     return (
-        f"But {label(told, line.arm)} slows fitting more on {slower} ({numbers}), which at equal steps is a part of the difference; "
+        f"But against {told.baseline[1]} {label(told, line.arm)} fits its training images less well on {slower} than on {faster} "
+        f"({numbers}), which at equal steps is a part of the difference; "
         f"the reading at equal PSNR train takes it out: {at_fit}."
     )
 
@@ -156,6 +158,10 @@ def _of(told: Told, claim: Claim) -> Sequence[Judged]:
 
 def _side(one: Judged) -> int | None:
     return None if one.equal_steps is None else side_of(one.contrast, one.equal_steps)
+
+
+def _early(one: Judged) -> bool:
+    return one.equal_steps is not None and unfinished(one.contrast, one.equal_steps)
 
 
 def _numbers(one: Judged) -> str:

@@ -14,9 +14,11 @@ RULE = (
     "0.05 and the interval lies wholly on the claimed side of 0, *contradicted* where wholly on the other side, else *not separated*; "
     "where the interval alone would say more, that is said beside it. Where seeds that a claim declares are yet to be run it is "
     "*unfinished*, whatever the interval says. With one seed there is no interval, and only the direction is given. "
+    "Where two runs of a declared seed reach no common PSNR train, there is no verdict at equal PSNR train. "
     "The same rule is applied twice, each time as a family of its own: to the final gaps (equal steps, the paper's comparison) "
     "and to the gaps at equal PSNR train."
 )
+NO_LEVEL = "no common level"
 VERDICTS = {1: "shown", -1: "contradicted", 0: "not separated"}
 
 
@@ -60,6 +62,12 @@ def unfinished(contrast: Contrast, difference: Corrected) -> bool:
     return difference.estimate.n < len(contrast.seeds)
 
 
+def without_level(one: Judged, difference: Corrected) -> int:
+    """Return how many declared seeds were run on both sides and lack this reading: their two runs reach no common PSNR train."""
+    ran = one.equal_steps.estimate.n if one.equal_steps else 0
+    return ran - difference.estimate.n if ran == len(one.contrast.seeds) else 0
+
+
 def agreeing(contrast: Contrast, difference: Paired) -> int:
     """Return in how many seeds the difference lies where it was expected."""
     return sum(holds(contrast, value) for value in difference.differences.values())
@@ -79,22 +87,31 @@ def verdict(one: Judged, difference: Corrected | None) -> str:
     if difference is None:
         if one.equal_steps is None:
             return "not run"
-        return "not available: no common level" if one.contrast.quantity == "psnr_gap" else "of gaps only"
+        return f"not available: {NO_LEVEL}" if one.contrast.quantity == "psnr_gap" else "of gaps only"
     contrast, seeds = one.contrast, agreeing(one.contrast, difference)
+    held = f"{contrast.expected} in {seeds} of {difference.estimate.n} seeds"
+    if apart := without_level(one, difference):
+        return f"{NO_LEVEL} in {apart} of {len(contrast.seeds)} seeds, {held}"
+    if unfinished(contrast, difference):
+        return f"unfinished, {held}, {len(contrast.seeds)} declared"
     if difference.estimate.n == 1:
         return contrast.expected if seeds else f"not {contrast.expected}"
-    if unfinished(contrast, difference):
-        return f"unfinished, {contrast.expected} in {seeds} of {difference.estimate.n} seeds, {len(contrast.seeds)} declared"
     word, plain = VERDICTS[side_of(contrast, difference)], VERDICTS[plain_side(contrast, difference)]
     alone = "" if word == plain else f" (interval alone: {plain})"
-    return f"{word}{alone}, {contrast.expected} in {seeds} of {difference.estimate.n} seeds"
+    return f"{word}{alone}, {held}"
 
 
 def verdict_word(one: Judged) -> str:
     """Return the verdict at equal steps alone: shown, contradicted, not separated, unfinished, one seed, or not run."""
-    difference = one.equal_steps
+    return word_of(one, one.equal_steps)
+
+
+def word_of(one: Judged, difference: Corrected | None) -> str:
+    """Return the verdict on one of the two differences alone, as verdict_word; at equal fit there may be no common level."""
     if difference is None:
-        return "not run"
+        return "not run" if one.equal_steps is None else NO_LEVEL
+    if without_level(one, difference):
+        return NO_LEVEL
     if unfinished(one.contrast, difference):
         return "unfinished"
     return "one seed" if difference.estimate.n == 1 else VERDICTS[side_of(one.contrast, difference)]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from benchmark.contract import checked
 from benchmark.declaring.fields import from_json, to_json
+from benchmark.declaring.row import Row
 from benchmark.errors import BenchError
 from benchmark.recording import record
 from benchmark.recording.record import Record, Seconds
@@ -28,9 +29,17 @@ class Analysis:
     seconds: Seconds
 
 
-def published_folder(leaderboard: Path, row: Any) -> Path:
+def published_folder(leaderboard: Path, row: Row) -> Path:
     """Return where the analyses of a record stand beside the page: the record's own key, as a folder."""
     return record.path_of(leaderboard / FOLDER, row).with_suffix("")
+
+
+def published_seeds(leaderboard: Path, row: Row, what: str) -> set[int]:
+    """Return the seeds of a row of which an analysis stands beside the page."""
+    folder = published_folder(leaderboard, row)
+    stem = folder.name.removesuffix(str(row.seed))
+    found = (path.parent.name.removeprefix(stem) for path in folder.parent.glob(f"*/{what}.json") if path.parent.name.startswith(stem))
+    return {int(seed) for seed in found if seed.isdecimal()}
 
 
 def published(leaderboard: Path, of: Record) -> dict[str, Analysis]:

@@ -29,6 +29,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _IDENTIFIER = re.compile(r"<dc:identifier>([^<]*)</dc:identifier>")
 WIDTH = 8.0  # inches: as wide as a page
 DASHED = (0, (3, 2))
+DOTTED = (0, (5, 1.5, 1, 1.5))
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,13 @@ def colour(index: int) -> str:
 def marker(index: int) -> str:
     """Return a marker that makes, with the colour, a pair of its own for the first 49 series."""
     return MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
+
+
+def stroke(index: int, *, dashed: bool) -> Any:
+    """Return the line style of a series: dashes where they mean something, dots between where its colour is an earlier series' too."""
+    if dashed:
+        return DASHED
+    return "solid" if index < len(COLOURS) else DOTTED
 
 
 def legend(figure: "Figure", handles: "list[Line2D]", title: str | None = None) -> None:

@@ -1,16 +1,21 @@
 """`bench analyze`: the frame of every analysis, as a user meets it."""
 
+import base64
+import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark.analysis import WHATS, study
 from benchmark.cli import main
 from benchmark.declaring import registry
+from benchmark.declaring.spec import spec_id
 from benchmark.errors import BenchError
 from benchmark.files import PROJECT, write_text
 from benchmark.recording import analyses, record
@@ -146,6 +151,34 @@ def test_publishing_puts_small_files_beside_the_record(trained: Path, analysed: 
         analyses.published(leaderboard, of)
     with pytest.raises(BenchError, match="30,000"):
         analyses.check_size(path, 30_001)
+
+
+def test_a_row_has_one_picture_that_of_its_first_published_seed(trained: Path, analysed: Callable[..., list], tmp_path: Path) -> None:
+    analysed(*QUICK)
+    of = record.read(trained / "record.json")
+    for seed, pictured in ((6, 6), (11, 6), (1, 1), (6, 1)):
+        spec = of.spec | {"seed": seed}
+        study.publish(trained, "receptive-field", replace(of, spec=spec, id=spec_id(spec)), tmp_path)
+        assert [path.parent.name for path in tmp_path.rglob("*.svg")] == [f"dit_tiny-global-n6-s{pictured}"]
+    assert analyses.published_seeds(tmp_path, of.row, "receptive-field") == {1, 6, 11}
+    assert analyses.published_seeds(tmp_path, of.row, "jacobian") == set()
+
+
+def test_images_of_few_colours_take_fewer_bytes_in_an_svg_and_keep_every_pixel() -> None:
+    few = np.random.default_rng(0).choice(np.arange(32, dtype=np.uint8) * 8, (64, 64, 1)).repeat(3, 2)
+    many = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    clear = np.dstack([few, np.full((64, 64), 128, dtype=np.uint8)])
+    before = [encoded(image) for image in (few, many, clear)]
+    svg = "".join(f'<image xlink:href="data:image/png;base64,{one}"/>\n' for one in before)
+    after = re.findall(r'base64,([^"]*)"', study.compact(svg))
+    assert len(after[0]) < 0.65 * len(before[0]) and after[1:] == before[1:]
+    assert (np.asarray(Image.open(io.BytesIO(base64.b64decode(after[0]))).convert("RGB")) == few).all()
+
+
+def encoded(pixels: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="png")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def test_all_runs_of_a_suite(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

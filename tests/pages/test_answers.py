@@ -1,12 +1,14 @@
 """benchmark/pages/answers.py: the questions of the page's first section, from made-up records."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmark.declaring.fields import FieldError, from_json
-from benchmark.pages.answers import counted, in_short
+from benchmark.pages.answers import at_fit, counted, in_short
 from benchmark.pages.claims import Declared, declared
 from benchmark.pages.comparisons import judge, of_the_board
-from benchmark.pages.verdicts import verdict, verdict_word
+from benchmark.pages.verdicts import verdict, verdict_word, word_of
 from tests.pages.test_experiments import control_records
 
 
@@ -36,7 +38,26 @@ def test_a_comparison_that_lacks_declared_seeds_is_unfinished_and_one_seed_of_th
         judged = [one for one in judge(control_records(-0.4, 0.0, 0.0, seeds)) if one.claim.name == "control-gap"]
         assert [verdict_word(one) for one in judged] == ["unfinished"]
         assert counted(judged) == "unfinished in 1 of 1 comparison"
-        assert f"| {len(seeds)} of 6 | unfinished |" in in_short(control_records(-0.4, 0.0, 0.0, seeds))
+        assert verdict(judged[0], judged[0].equal_steps) == f"unfinished, lower in {len(seeds)} of {len(seeds)} seeds, 6 declared"
+        assert f"| {len(seeds)} of 6 unseen | unfinished |" in in_short(control_records(-0.4, 0.0, 0.0, seeds))
+
+
+def test_a_question_says_how_its_gaps_stand_at_equal_fit_too() -> None:
+    judged = [one for one in judge(control_records(-0.4, 0.0, 0.0)) if one.claim.name in ("control-gap", "control-test")]
+    words = [word_of(one, one.equal_fit) for one in judged if one.contrast.quantity == "psnr_gap"]
+    assert words == ["shown"] and at_fit(judged) == " At equal PSNR train, of the gaps: shown in 1 of 1 comparison."
+    assert at_fit([one for one in judged if one.claim.name == "control-test"]) == ""
+    (gap,) = [one for one in judged if one.claim.name == "control-gap"]
+    assert "of the gaps: no common level in 1 of 1" in at_fit([replace(gap, equal_fit=None)])
+
+
+def test_every_claim_that_windows_come_first_is_counted_where_the_page_asks_whether_they_help() -> None:
+    """Global attention against local windows in the first layers, in gap or test PSNR: none is left out for how it ended."""
+    asked = {name for question in declared().question for name in question.answered_by}
+    for claim in declared().own:
+        sides = {(one.variant, one.baseline) for one in claim.contrasts if claim.statistic in ("psnr_gap", "psnr_test", "psnr_best_stop")}
+        windows = any("head" in variant.layout and baseline.layout == "global" and not baseline.model for variant, baseline in sides)
+        assert not windows or claim.name in asked, f"{claim.name} answers a question and is not counted there"
 
 
 def test_no_records_no_section() -> None:

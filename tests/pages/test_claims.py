@@ -20,12 +20,13 @@ from benchmark.pages.claims import (
 )
 from benchmark.pages.comparisons import judge
 from benchmark.pages.quantities import apart, apart_with_interval, named
+from benchmark.pages.report.evidence import Evidence
 from benchmark.pages.report.paper import paper
 from benchmark.pages.statistics import Corrected, paired
 from benchmark.pages.verdicts import holds, p_words, plain_side, side_of, verdict
 from benchmark.recording.published import VARIANTS
 from benchmark.recording.record import Record, Score
-from tests.record_factory import made
+from tests.record_factory import made, point
 
 SCORE = Score(value=10.0, sd=None, samples=50_000, extractor="inception", weights_digest="w", reference_digest="r", version="fid-1")
 OVER = Over(
@@ -268,7 +269,17 @@ def test_seeds_yet_to_be_run_leave_a_claim_unfinished() -> None:
     (whole,) = judge(records, [claim(seeds=(6, 7, 8, 9))])
     assert (side_of(early.contrast, early.equal_steps), side_of(whole.contrast, whole.equal_steps)) == (0, 1)
     assert verdict(early, early.equal_steps) == "unfinished, lower in 4 of 4 seeds, 5 declared"
+    assert Evidence(early, None).verdict(early.equal_steps) == "unfinished"
     assert verdict(whole, whole.equal_steps) == "shown, lower in 4 of 4 seeds"
+
+
+def test_seeds_that_were_run_and_reach_no_common_level_are_not_called_yet_to_be_run() -> None:
+    far = [point(2000, 41.0, 0.2)]
+    one_apart = [made(0.5, seed=8, layout="local_3x3_head", trajectory=far), made(1.0, seed=8)]
+    (one,) = judge([*on("dead_leaves8", ([0.5, 0.6], [1.0, 1.1])), *one_apart], [claim(seeds=(6, 7, 8))])
+    assert (one.equal_steps.estimate.n, one.equal_fit.estimate.n) == (3, 2) and side_of(one.contrast, one.equal_fit) == 0
+    assert verdict(one, one.equal_fit) == "no common level in 1 of 3 seeds, lower in 2 of 2 seeds"
+    assert Evidence(one, None).verdict(one.equal_fit) == "no common level"
 
 
 @pytest.mark.parametrize(

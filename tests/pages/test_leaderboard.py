@@ -471,8 +471,11 @@ def test_scores_of_different_making_have_their_own_columns(tmp_path: Path) -> No
         next(line for line in text.splitlines() if line.startswith(start)).split("|") for start in ("| rank", "| – | dit_mini")
     )
     cells = {title.strip(): value.strip() for title, value in zip(titles, values, strict=True)}
-    assert cells["FID (50,000 samples, inception, weights abcdefgh, reference 0, fid-1)"].startswith("11.000 ± 1.414")
-    assert cells["FID (100 samples, inception, weights abcdefgh, reference 0, fid-1)"] == "99.000"
+    assert (
+        cells["FID (50,000 samples, inception, weights abcdefgh, reference 0, fid-1)"]
+        == "11.000 ± 1.414<br>[−1.706, 23.706]<br>2 of 3 seeds"
+    )
+    assert cells["FID (100 samples, inception, weights abcdefgh, reference 0, fid-1)"] == "99.000<br>1 of 3 seeds"
     assert "FID) was not measured" not in text
 
 
@@ -518,7 +521,7 @@ def test_a_ratio_stands_beside_its_null_and_one_without_a_null_says_so(tmp_path:
     text = page([made(1.0, seed=seed, scores={"memorisation_ratio_test": one}) for seed, one in enumerate(scores)], tmp_path)
     titles, row = (text.splitlines()[_first(text, start)].split(" | ") for start in ("| rank", "| – | dit_mini"))
     cells = {title: cell for title, cell in zip(titles, row, strict=True) if "nearest training" in title}
-    assert list(cells.values()) == ["1.200", "0.800 ± 0.141<br>[−0.471, 2.071]<br>null 1.200"]
+    assert list(cells.values()) == ["1.200<br>1 of 3 seeds", "0.800 ± 0.141<br>[−0.471, 2.071]<br>null 1.200<br>2 of 3 seeds"]
     assert [next(word for word in ("its null not taken", "over that of held-out images") if word in title) for title in cells] == [
         "its null not taken",
         "over that of held-out images",

@@ -17,11 +17,13 @@ from scipy import stats
 from benchmark.contract import Attention, ImageShape
 from benchmark.declaring import registry
 from benchmark.declaring.entries import load, load_suite
+from benchmark.declaring.fields import to_json
+from benchmark.declaring.spec import spec_id
 from benchmark.errors import BenchError
 from benchmark.networks import cost
 from benchmark.pages import report
 from benchmark.pages.claims import declared
-from benchmark.pages.report import drawing, exhibits, html, pictures
+from benchmark.pages.report import drawing, exhibits, gap_against, html, inside, pictures
 from benchmark.pages.report.correlation import (
     Drawn,
     Observation,
@@ -281,7 +283,7 @@ def paper_rows(gaps: tuple[float, float], **fields: object) -> list[Record]:
 def test_rows_at_the_papers_scale_stand_beside_its_printed_values(tmp_path: Path) -> None:
     text = written(paper_rows((7.0, 6.0)), tmp_path)
     line = next(row for row in table(text, "## Fig. 6:") if "fig6-few" in row[0])
-    assert line[1:3] == ["local_head &#60; global, N=1000; celeba", "6.560 against 7.490: −0.930 dB; agrees"]
+    assert line[1:3] == ["local_head &#60; global, N=1000; celeba", "6.56 against 7.49: −0.930 dB; agrees"]
     assert line[3].startswith("−1.000 dB [") and line[3].endswith("; agrees")
     assert "run in part, 6 of 216 rows" in text.split("## Fig. 6:")[1]
     glance = next(row for row in table(text, "## At a glance") if "Fig. 6" in row[0])
@@ -310,7 +312,7 @@ def test_a_measured_fid_stands_below_the_printed_one(tmp_path: Path) -> None:
     assert "9.6932 → 8.4580 (−12.74%)<br>ours: 10.0000 → 9.0000 (−10.00%)" in text
     assert "8.4580<br>ours: 9.0000" in text.split("## Table 2:")[1]
     line = next(row for row in table(text, "## Table 1:") if "table1-few" in row[0])
-    assert line[2:] == ["8.458 against 9.693: −12.74%; agrees", "−10.00% (one seed); same direction, one seed", "–"]
+    assert line[2:] == ["8.4580 against 9.6932: −12.74%; agrees", "−10.00% (one seed); same direction, one seed", "–"]
     assert "run in part, 2 of 96 rows" in text
 
 
@@ -475,6 +477,47 @@ def test_lines_of_one_table_hold_trained_networks_alone(tmp_path: Path) -> None:
     p = [correlate(points([(-g, g) for g in range(1, 6)])), correlate(points([*((-g, g) for g in range(1, 6)), (9, 9)]))]
     assert p[0] and p[1] and p[0].p and p[1].p and p[0].p.value < 1e-12  # no resample of a falling line rises
     assert [row[4:6] for row in rows[1:]] == [["&#60; 0.001", "&#60; 0.001"]] * 2
+
+
+def test_only_images_of_one_size_are_correlated_and_a_size_that_nobody_declares_is_left_out_and_said(tmp_path: Path) -> None:
+    """digits8 and the permuted images do not say their size in a record: their entries do. An unknown kind says it nowhere."""
+    records = [made(1.0 + place, layout=f"l{place}") for place in range(3)]
+    kept = load(registry.find("dataset", "dead_leaves8_permuted", registry.roots()))
+    larger = load(registry.find("dataset", "natural16", registry.roots()))
+    permuted = {"name": "p", "kind": "permuted", "config": to_json(kept.config)}
+    of_larger = permuted | {"config": permuted["config"] | {"of": to_json(larger)}}
+    datasets = (
+        {"name": "d", "kind": "digits", "config": {"channels": 1}},
+        permuted,
+        of_larger,
+        {"name": "x", "kind": "unheard", "config": {}},
+    )
+    of_dataset = [one_on(dataset, seed) for seed, dataset in enumerate(datasets)]
+    assert [gap_against._side(one) for one in [records[0], *of_dataset]] == [8, 8, 8, 16, None]
+    numbers = {one.id: {"attention": {"distance": one.psnr_gap}} for one in [*records, of_dataset[-1]]}
+    text = written([*records, of_dataset[-1]], tmp_path, numbers)
+    assert table(text, "## What the paper does not have")[2][6] == "3 (3)"
+    assert "1 analysed row is left out, the size of the images being declared nowhere here: x." in text
+
+
+def one_on(dataset: dict[str, object], seed: int) -> Record:
+    one = made(2.0 + seed, seed=seed)
+    spec = one.spec | {"dataset": dataset}
+    return replace(one, spec=spec, id=spec_id(spec))
+
+
+def test_no_two_lines_of_a_picture_look_alike(tmp_path: Path) -> None:
+    """What is not published takes no colour; beyond the palette lines are broken."""
+    looks = [(style.colour(look), style.marker(look), style.stroke(look, dashed=False)) for look in range(14)]
+    assert len({look[0::2] for look in looks}) == len(looks) == len(set(looks))
+    seed = {"jacobian": {f"harmonicity_t{t}": 0.5 for t in (50, 200)}}
+    patches = made(1.0, model="dit_mid", dataset="patches16", recipe="mid", seed=1)
+    mini = made(1.0)
+    written([mini, patches], tmp_path, {mini.id: seed, patches.id: seed})
+    material = report.gather(tmp_path / "records", PUBLISHED)
+    _, (picture,) = inside.spectra(material.analyses, tmp_path)
+    drawn = {line["label"]: line["look"] for line in picture.numbers["panels"][0]["lines"]}
+    assert drawn["DiT, N = 16, patches at 16×16"] == 6 and len(set(drawn.values())) == len(drawn) == 7
 
 
 def test_correlations_on_the_page_are_those_of_the_numbers(tmp_path: Path) -> None:

@@ -240,6 +240,20 @@ def test_link_restores_the_view(visit: Visit, browser: Any) -> None:
     again.close()
 
 
+def test_a_link_pasted_while_the_page_is_open_brings_its_filters(visit: Visit) -> None:
+    page = visit.open("results.html#n=16")
+    everything = len(column(page, "model"))
+    link = page.evaluate("location.href.replace(/#.*/, '') + '#' + new URLSearchParams({ n: '16', layout: 'global', order: 'gap.desc' })")
+    page.goto(link)  # the same page, the same board and N: nothing but the part after #
+    page.wait_for_function("document.querySelector('select[name=layout]').value === 'global'")
+    assert 0 < len(column(page, "model")) < everything and set(column(page, "layout")) == {"global"}
+    assert "order=gap.desc" in page.evaluate("location.href")
+    page.fill("input[name=q]", "other_2")  # what the page writes itself is no link: nothing is reset by it
+    page.wait_for_function("location.hash.includes('q=other_2')")
+    page.wait_for_timeout(200)
+    assert page.input_value("input[name=q]") == "other_2" and column(page, "model") == ["other_2"]
+
+
 LATE = "end => document.querySelector(`script[src$='${end}']`).addEventListener('load', () => { window.late = true; })"
 
 

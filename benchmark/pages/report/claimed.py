@@ -6,7 +6,7 @@ from benchmark.pages.claims import Claim
 from benchmark.pages.quantities import apart, apart_with_interval, named
 from benchmark.pages.report.evidence import Evidence, count, printed_once
 from benchmark.pages.statistics import Corrected
-from benchmark.pages.text import NONE, escaped, plain
+from benchmark.pages.text import NONE, escaped
 from benchmark.pages.verdicts import p_words, plain_side
 from benchmark.recording.markdown import markdown_table
 
@@ -102,7 +102,8 @@ def _printed_cell(one: Evidence) -> str:
     if one.printed is None:
         return NONE
     difference = one.printed.difference(one.contrast)
-    values = f"{plain(one.printed.variant)} against {plain(one.printed.baseline)}"
+    decimals = 4 if one.contrast.relative else 2  # as the tables of FID and the figures of gaps print them
+    values = f"{one.printed.variant:.{decimals}f} against {one.printed.baseline:.{decimals}f}"
     return escaped(f"{values}: {apart(one.contrast, difference)}; {one.printed.verdict(one.contrast)}")
 
 

@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmark.recording import curves
-from benchmark.recording.style import DASHED, WIDTH, colour, legend, marker
+from benchmark.recording.style import WIDTH, colour, legend, marker, stroke
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ def lines(figure: "Figure", numbers: dict[str, Any]) -> None:
             marker=marker(line["look"]),
             markersize=5,
             markerfacecolor="white",
-            linestyle=DASHED if line["dashed"] else "solid",
+            linestyle=stroke(line["look"], dashed=line["dashed"]),
             label=f" {label}",
         )
         for label, line in looks.items()
@@ -170,7 +170,7 @@ def _line(axes: "Axes", line: dict[str, Any]) -> None:
             alpha=0.45,
             marker="." if len(seed) < 13 else None,
             markersize=4,
-            linestyle=DASHED if line["dashed"] else "solid",
+            linestyle=stroke(look, dashed=line["dashed"]),
         )
     if line["mean"]:
         axes.plot(
@@ -180,7 +180,7 @@ def _line(axes: "Axes", line: dict[str, Any]) -> None:
             markersize=5,
             markerfacecolor="white",
             linewidth=1.5,
-            linestyle=DASHED if line["dashed"] else "solid",
+            linestyle=stroke(look, dashed=line["dashed"]),
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from benchmark.pages.claims import Claim, Contrast, Side
 from benchmark.pages.comparisons import Judged, Numbers, judge, percent
 from benchmark.pages.statistics import Corrected
-from benchmark.pages.verdicts import agreeing, holds, side_of
+from benchmark.pages.verdicts import NO_LEVEL, agreeing, holds, side_of, unfinished, without_level
 from benchmark.recording.published import VARIANTS, Published, Reported
 from benchmark.recording.record import Record
 
@@ -24,10 +24,11 @@ VERDICTS = {
     "same direction, one seed": ("same direction (one seed)", "same direction (one seed each)"),
     "other direction, one seed": ("other direction (one seed)", "other direction (one seed each)"),
     "equal": ("equal", "equal"),
-    "no common level": ("no common level", "no common level"),
+    "unfinished": ("unfinished", "unfinished"),
+    NO_LEVEL: (NO_LEVEL, NO_LEVEL),
     "not run": ("not run", "not run"),
 }
-NOTHING = "no rows for it"
+NOTHING = "no claim on it"
 # Every sum of the verdicts on an exhibit.
 WORDS = (
     "agrees",
@@ -81,7 +82,11 @@ class Evidence:
     def verdict(self, difference: Corrected | None) -> str:
         """Say whether a paired difference of the records agrees with the claim, by the claims' rule."""
         if difference is None:
-            return "no common level" if self.run and self.contrast.quantity == "psnr_gap" else "not run"
+            return NO_LEVEL if self.run and self.contrast.quantity == "psnr_gap" else "not run"
+        if without_level(self.judged, difference):
+            return NO_LEVEL
+        if unfinished(self.contrast, difference):
+            return "unfinished"
         if difference.estimate.n == 1:
             return "same direction, one seed" if agreeing(self.contrast, difference) else "other direction, one seed"
         return {1: "agrees", -1: "disagrees", 0: "not separated"}[side_of(self.contrast, difference)]

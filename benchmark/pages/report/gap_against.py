@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from benchmark.declaring.entries import rebuild
+from benchmark.declaring.fields import FieldError
 from benchmark.declaring.row import Row
+from benchmark.errors import BenchError
 from benchmark.pages.report.analysed import Analyses
 from benchmark.pages.report.correlation import FEWEST, Correlation, Drawn, Observation, correlate, settled, settled_p
 from benchmark.pages.report.inside import LEVELS, absent
@@ -14,7 +17,7 @@ from benchmark.recording.markdown import markdown_table
 from benchmark.recording.record import Record
 from benchmark.recording.style import Picture, short
 
-SIDE = 8  # pixels: of the images of nearly all analysed rows
+SIDE = 8  # pixels: of the images of nearly all analysed rows, the ones that are correlated
 DISTANCE = ("attention.distance", "mean attention distance (pixels)")
 HARMONICITY = {t: (f"jacobian.harmonicity_t{t}", f"harmonicity at t = {t}") for t in LEVELS}
 SHOWN = (DISTANCE, HARMONICITY[200])  # in the picture, the noise level being that of the claims; all of them are in the table
@@ -37,7 +40,7 @@ def gap_against(analyses: Analyses) -> tuple[str, list[Picture]]:
     picture = _picture(analyses)
     if picture is None:
         return f"{HEADING}\n\n{absent('attention')} Without them there is nothing to correlate.", []
-    return f"{HEADING}\n\n{TEXT}\n\n{_table(analyses)}", [picture]
+    return f"{HEADING}\n\n{TEXT}{_left_out(analyses)}\n\n{_table(analyses)}", [picture]
 
 
 def _table(analyses: Analyses) -> str:
@@ -104,8 +107,25 @@ def _words(found: Correlation, corrected: Sequence[float | None]) -> list[str]:
     return [plain(found.rho), ends + note, p, p_holm, f"{found.rows} ({found.configurations})"]
 
 
-def _side(record: Record) -> int:
-    return int(record.spec["dataset"]["config"].get("resolution", SIDE))  # digits8 has this size alone, and does not say it
+def _side(record: Record) -> int | None:
+    """Return the side of a record's images in pixels, as its dataset declares it; None where nothing here does."""
+    stored = record.spec["dataset"]
+    if said := stored["config"].get("resolution"):
+        return int(said)
+    try:
+        declared = rebuild(stored, [])  # one that has a single size, or takes that of another dataset, says it in its code
+    except (FieldError, BenchError, AttributeError, ImportError):
+        return None
+    return int(declared.config.resolution)
+
+
+def _left_out(analyses: Analyses) -> str:
+    """Say which analysed rows are left out because nobody here knows how large their images are; '' where there are none."""
+    found = [one.record.row.dataset for one in analyses.rows if _side(one.record) is None]
+    if not found:
+        return ""
+    rows = "1 analysed row is" if len(found) == 1 else f"{len(found)} analysed rows are"
+    return f" {rows} left out, the size of the images being declared nowhere here: {', '.join(map(escaped, dict.fromkeys(found)))}."
 
 
 def _order(row: tuple[Record, float]) -> Row:

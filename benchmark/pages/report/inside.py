@@ -73,7 +73,7 @@ def spectra(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
         ("DiT, N = 512", MINI._replace(subset=512), 3),
         ("UNet, N = 64", UNET._replace(subset=64), 4),
         ("UNet, N = 512", UNET._replace(subset=512), 5),
-        *((f"DiT, {one.line}", one.row, look) for look, one in enumerate(OTHERS, start=6)),
+        *((f"DiT, {one.line}", one.row, look) for look, one in enumerate(_others(analyses, "jacobian"), start=6)),
     )
     numbers = (
         ("harmonicity", "harmonicity"),
@@ -102,7 +102,7 @@ def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
     shown = (*DITS, *OTHERS)
     pictures = _published([(one.title, analyses.of(one.row)) for one in shown], "attention", from_page)
     numbers = (("distance", "mean attention distance (pixels)"), ("position_invariance", "position invariance"))
-    rows = [(one.line, one.row, look) for look, one in enumerate(shown)]
+    rows = [(one.line, one.row, look) for look, one in enumerate((*DITS, *_others(analyses, "attention")))]
     panels = _panels(analyses, "layer", [(f"attention.{name}_layer", title) for name, title in numbers], rows)
     if not panels:
         return absent("attention"), []
@@ -118,6 +118,12 @@ def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
         {"panels": panels, "columns": 2},
     )
     return f"{text}\n\n{pictures}".strip(), [picture]
+
+
+def _others(analyses: Analyses, what: str) -> list[Shown]:
+    """Return those of OTHERS of which some seed has the analysis: what has no line takes no colour."""
+    there = {one.record.row._replace(seed=0) for one in analyses.rows if what in one.found}
+    return [one for one in OTHERS if one.row._replace(seed=0) in there]
 
 
 def _panels(analyses: Analyses, x: str, numbers: Sequence[tuple[str, str]], rows: Sequence[tuple[str, Row, int]]) -> list[dict[str, Any]]:

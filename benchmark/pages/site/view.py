@@ -25,8 +25,10 @@ FIELDS = {
     "rank": "The range of ranks that the paired differences allow, corrected for their number; rows that nothing separates share ranks.",
     "model": "The backbone.",
     "layout": "Which layers attend locally, and how far.",
-    "gap": "PSNR on training images less PSNR on test images, in dB, at least 0; mean over seeds with its 95% interval. Lower is better.",
-    "difference": f"The gap less the gap of the layout {BASELINE} of the same model, seed by seed, after the whole training, in dB.",
+    "gap": "PSNR on training images less PSNR on test images, in dB, at least 0; mean over seeds with its 95% interval. Lower is "
+    "better where the training images are fitted equally well.",
+    "difference": f"The gap less the gap of the layout {BASELINE} of the same model, seed by seed, after the whole training, in dB; its "
+    "interval is not corrected.",
     "at_equal_fit": "The same difference where both runs fit their training images equally well, in dB.",
     "membership": "Membership gap: PSNR on images that only this seed saw less what other seeds reach on them, in dB; lower is better.",
     "best_stop": "Test PSNR had each run been stopped where it was best, in dB; higher is better.",

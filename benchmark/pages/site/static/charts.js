@@ -25,6 +25,7 @@ window.charts = (function () {
   }
 
   const COLOURS = ["first", "second"];
+  const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "cross", "star", "triangle-down"]; // of the seeds of one row
 
   // Rows as handed over by their data scripts: PSNR train and test, and the gap, over the diffusion steps.
   function curves(rows) {
@@ -45,6 +46,7 @@ window.charts = (function () {
       hovertemplate: `seed ${seed}: gap %{y:.3f} at PSNR train %{x:.2f}, %{text}`, name: rows.length > 1 ? row.title : "seed " + seed,
       ...(rows.length > 1 ? { legendgroup: row.title, showlegend: line === 0 } : {}), // of two rows, one entry each
       mode: "lines+markers", line: { color: bench.colour(COLOURS[place]) }, opacity: 0.8,
+      ...(rows.length > 1 ? {} : { marker: { symbol: SYMBOLS[line % SYMBOLS.length], size: 8 } }),
     })));
     const host = document.getElementById("trajectory");
     if (!rows.some((row) => Object.values(row.seeds).some((one) => one.trajectory.length))) {

@@ -240,6 +240,6 @@
     else if (event.target.name === "more") open(new URLSearchParams([...bench.state()].filter(([key]) => key !== "more").concat([["more", form.more.checked ? "1" : ""]])));
     else narrow();
   });
-  window.addEventListener("hashchange", () => { if (bench.state().get("n") !== String(current.n) || bench.state().get("board") !== form.board.value) open(bench.state()); });
+  window.addEventListener("hashchange", () => { if (bench.moved()) open(bench.state()); });
   open(bench.state());
 })();

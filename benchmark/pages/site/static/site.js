@@ -25,6 +25,7 @@
   }
 
   const held = new Map();
+  let own = null;
   window.bench = {
     root,
     put(key, value) { held.set(key, value); },
@@ -53,7 +54,10 @@
       for (const [key, value] of [...state]) if (!value) state.delete(key);
       const wanted = "#" + state;
       if (location.hash !== wanted) location.replace(wanted);
+      own = location.hash;
     },
+    // Whether the address is another one than the page itself wrote last: a link was followed or pasted.
+    moved() { return location.hash !== own; },
   };
 
   async function copy(text, from) {
