@@ -12,7 +12,7 @@ from benchmark.contract import Attention, ImageShape
 from benchmark.files import PROJECT
 from benchmark.recording import record
 from registry.backbones.dit import DiT
-from tests.perf import growth, mini_run, page, speed
+from tests.perf import growth, levers, mini_run, page, speed
 from tests.perf.bounds import Bound, Parts, parts_alone, section
 from tests.perf.conftest import Ahead
 from tests.perf.measured import Measured, Share
@@ -58,6 +58,39 @@ def test_the_parts_of_a_step_add_up_and_say_how_much_faster_it_could_be() -> Non
     lines = section([Bound("global", "fp32", Parts(0.3, 0.15, 0.05), 0.8, 4, plain=1.0), Bound("other", "bf16", parts, 1.0, 2)])
     assert lines[-3] == "| global | fp32 | 300 ms | 150 ms | 50 ms | 500 ms | 800 ms | 5.0 | 2.00x |"
     assert lines[-2].endswith("| 1000 ms | 2.0 |  |")
+
+
+def test_what_is_tried_on_a_step_changes_it_and_nothing_else() -> None:
+    case = levers.Case("dit_mini", 8, 2)
+    as_it_is, streamed = levers._built(case, {}), levers.streamed(levers._built(case, {}))
+    seen: list[torch.dtype] = []
+    for network in (as_it_is, streamed):
+        network.blocks[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))
+    x, t = torch.randn(2, 3, 8, 8), torch.tensor([3, 700])
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        wanted, found = as_it_is(x, t), streamed(x, t)
+    assert seen == [torch.float32, torch.bfloat16]
+    assert not torch.equal(found, wanted)
+    torch.testing.assert_close(found.float(), wanted.float(), rtol=0, atol=0.05 * wanted.float().abs().max().item())
+    assert levers._built(case, {"hidden": 40}).blocks[0].mlp.fc1.in_features == 40
+
+
+def test_each_lever_is_measured_on_each_case_and_told_on_the_page() -> None:
+    case = levers.Case("dit_mini", 8, 1)
+    lever = levers.Lever("wider", (case,), ("bf16", "fp32"), fields={"hidden": 40})
+    found = list(levers.tried(lever, 1))
+    assert [(one.precision, one.seconds > 0, one.changed > 0) for one in found] == [("bf16", True, True), ("fp32", True, True)]
+    assert levers.section([levers.Tried("wider", case, "fp32", 0.3, 0.2)])[-2] == (
+        "| wider | dit_mini | 1 of 8 x 8 | fp32 | 300.0 ms | 200.0 ms | 1.50x |"
+    )
+
+
+def test_a_compiler_that_fails_is_nothing_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing that was compiled before
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(tmp_path / "no-compiler"),))
+    compiled = levers.Lever("compiled", (levers.Case("dit_mini", 8, 1),), ("fp32",), compiled="blocks")
+    with pytest.raises(RuntimeError, match="compiled: blocks were not compiled, so that nothing was tried"):
+        list(levers.tried(compiled, 1))
 
 
 def test_the_table_and_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys: pytest.CaptureFixture[str]) -> None:

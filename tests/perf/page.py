@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 import torch
 
 from benchmark.running.environment import device_name
-from tests.perf import bounds, growth, mini_run, verdicts, whole_check
+from tests.perf import bounds, growth, levers, mini_run, verdicts, whole_check
 from tests.perf.bounds import Bound
 from tests.perf.growth import Growth, Reading
+from tests.perf.levers import Tried
 from tests.perf.measured import Measured, Share
 from tests.perf.mini_run import Mini
 from tests.perf.verdicts import Verdict
@@ -49,6 +50,7 @@ class Found:
     reading: Reading | None = None
     whole: Whole | None = None
     mini: Mini | None = None
+    tried: tuple[Tried, ...] = ()
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -80,6 +82,7 @@ def text(found: Found, runs: int) -> str:
             *_windows([one for one in found.ratios if one.parts is not None]),
             *(bounds.section(found.bounds) if found.bounds else ()),
             *(_shares(found.shares) if found.shares else ()),
+            *(levers.section(found.tried) if found.tried else ()),
             COMPUTES,
             *(growth.section(found.growth, found.reading, runs) if found.reading else ()),
             *(whole_check.section(found.whole, runs) if found.whole else ()),

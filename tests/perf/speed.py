@@ -30,7 +30,7 @@ from benchmark.running.progress import Display
 from benchmark.training.loop import start
 from benchmark.training.step import Work, prepare, take_step
 from registry.backbones.dit import DiT
-from tests.perf import growth, mini_run, whole_check
+from tests.perf import growth, levers, mini_run, whole_check
 from tests.perf.bounds import Bound, Turn, banded, medians, parts_alone
 from tests.perf.measured import AT_LEAST_ONE, Measured, Share
 from tests.perf.page import Found, text
@@ -236,6 +236,8 @@ def _jobs(only: str | None, repeat: int, batch: int, runs: int) -> Iterator[Job]
             1.0,
             lambda found: replace(found, shares=tuple(shares(batch)), bounds=tuple(bounds(found.ratios, batch, repeat))),
         )
+        for lever in levers.LEVERS:
+            yield f"{lever.what}, tried", 1.0, partial(_tried, lever, repeat)
     if runs:
         yield "what a record more costs", 2.5, partial(_grown, runs)
         yield "what a check of everything takes", 3.0, lambda found: replace(found, whole=whole_check.measure(runs))
@@ -245,6 +247,10 @@ def _jobs(only: str | None, repeat: int, batch: int, runs: int) -> Iterator[Job]
 def _grown(runs: int, found: Found) -> Found:
     grown, read = growth.measure([PROJECT], runs)
     return replace(found, growth=tuple(grown), reading=read)
+
+
+def _tried(lever: levers.Lever, repeat: int, found: Found) -> Found:
+    return replace(found, tried=(*found.tried, *levers.tried(lever, repeat)))
 
 
 def _more(measure: Callable[[], Iterable[Measured]], found: Found) -> Found:
