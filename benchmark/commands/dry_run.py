@@ -35,25 +35,29 @@ def _facts(spec: "Spec", place: "Place", timed: bool) -> dict[str, Any]:
     from benchmark.images import datasets
     from benchmark.networks import cost
     from benchmark.networks.attention import pairs_scored
-    from benchmark.suites.cost import H100_PEAK, H100_SHARE
+    from benchmark.suites.cost import LAUNCH, PASSES, forward, seconds_of_h100
 
     network, recipe = cost.on_meta(spec), spec.recipe.config
     total, trainable = cost.parameters(network)
-    flops = cost.network_flops(network, spec.images, spec.classes)
+    passed = forward(network, spec)
+    steps = recipe.steps if trainable else 0
     seconds = None
     if timed:
         say(f"timing a few steps of {spec.title} on {place.device} (--no-timing: none)", error=True)
         seconds = cost.step_seconds(spec, runs.build(spec).to(place.device), place.device)
-    training_flops = 3 * flops * recipe.batch * (recipe.steps if trainable else 0)
+    training_flops = PASSES * passed.flops * recipe.batch * steps
+    arithmetic, kernels = seconds_of_h100(training_flops, recipe.precision), PASSES * passed.kernels
     return {
         "id": spec.id,
         "parameters": total,
         "parameters_trainable": trainable,
-        "forward_flops": flops,
+        "forward_flops": passed.flops,
         "training_flops": training_flops,
         "training_memory_bytes": cost.training_memory_bytes(spec),
         "estimated_seconds": None if seconds is None else seconds * recipe.steps,
-        "assumed_h100_seconds": training_flops / (H100_PEAK[recipe.precision] * H100_SHARE[recipe.precision]),
+        "assumed_h100_seconds": max(arithmetic, kernels * LAUNCH * steps),
+        "assumed_h100_arithmetic_seconds": arithmetic,
+        "assumed_kernels_per_step": kernels if trainable else 0,
         "device": str(place.device),
         "data": typed(datasets.status(datasets.packed_name(spec), place.home, spec.dataset.config)[1]),
         "attention": [layer.window or (type(layer.pattern).__name__ if layer.pattern else "global") for layer in spec.attention],
@@ -75,7 +79,7 @@ def _fields(spec: "Spec") -> list[tuple[str, str]]:
 
 
 def _in_words(facts: dict[str, Any], precision: str) -> list[tuple[str, str]]:
-    from benchmark.suites.cost import h100_said, petaflops
+    from benchmark.suites.cost import petaflops
 
     seconds = facts["estimated_seconds"]
     here = "not timed" if seconds is None else f"about {duration(seconds)} of training on this {facts['device']} (from a few timed steps)"
@@ -85,11 +89,30 @@ def _in_words(facts: dict[str, Any], precision: str) -> list[tuple[str, str]]:
         "training_flops": f"{petaflops(facts['training_flops'])} PFLOP",
         "training_memory_bytes": f"about {facts['training_memory_bytes'] / 2**30:.2f} GiB",
         "estimated_seconds": here,
-        "assumed_h100_seconds": f"about {duration(facts['assumed_h100_seconds'])} of training on one H100 "
-        f"(arithmetic: {h100_said(precision)})",
+        "assumed_h100_seconds": _on_h100(facts, precision),
         "attention": " ".join(map(str, facts["attention"])) or "none that a layout addresses",
         "assumed": "\n".join(facts["assumed"]) or "nothing",
     }
-    del said["parameters_trainable"]
+    for shown_with_another in ("parameters_trainable", "assumed_h100_arithmetic_seconds", "assumed_kernels_per_step"):
+        del said[shown_with_another]
     names = {"estimated_seconds": "time here", "assumed_h100_seconds": "time on a GPU", "training_memory_bytes": "training memory"}
     return [(names.get(key, key.replace("_", " ")), str(value)) for key, value in said.items()]
+
+
+def _on_h100(facts: dict[str, Any], precision: str) -> str:
+    """Say what the training would take on one H100: its arithmetic, or, of a small network, the starts of its kernels."""
+    from benchmark.suites.cost import LAUNCH, h100_said
+
+    seconds, arithmetic = facts["assumed_h100_seconds"], facts["assumed_h100_arithmetic_seconds"]
+    if not facts["training_flops"]:
+        return "none: nothing is trained"
+    if seconds == arithmetic:
+        return f"about {duration(seconds)} of training on one H100 (arithmetic: {h100_said(precision)})"
+    return (
+        f"about {duration(seconds)} of training on one H100 that does nothing else (its {facts['assumed_kernels_per_step']:,} kernels "
+        f"a step, started {LAUNCH * 1e6:.0f} us apart, assumed; their arithmetic is {_short(arithmetic)}, at {h100_said(precision)})"
+    )
+
+
+def _short(seconds: float) -> str:
+    return "under a second" if seconds < 1 else f"about {duration(seconds)}"

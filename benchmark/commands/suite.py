@@ -163,7 +163,7 @@ def _costs_json(suite: str, found: "list[Cost]", device: "torch.device") -> dict
 
 def _print_costs(suite: str, found: "list[Cost]", device: "torch.device | None") -> None:
     """Print a line for every row and one for all; `device` is where steps were timed, None where none was."""
-    from benchmark.suites.cost import h100_said
+    from benchmark.suites.cost import LAUNCH, h100_said
 
     total, timed = _total(found), device is not None
     lines = [(*_row_cells(one.row), *_cost_cells(vars(one), timed), one.state) for one in found]
@@ -177,7 +177,8 @@ def _print_costs(suite: str, found: "list[Cost]", device: "torch.device | None")
     say(
         "Training and PSNR; FID costs extra. Here: "
         + ("an estimate from a few steps, as good as the machine is idle. " if timed else "not timed (--timing times a few steps). ")
-        + f"H100: arithmetic, at {h100_said('fp32')}; at {h100_said('bf16')}; small networks reach less. "
+        + f"H100: arithmetic, at {h100_said('fp32')}; at {h100_said('bf16')}; of small networks the start of "
+        f"a kernel every {LAUNCH * 1e6:.0f} us, assumed. "
         f"All of it trained in bf16: about {duration(total['hours_h100_bf16'] * 3600)}."
     )
 

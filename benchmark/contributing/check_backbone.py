@@ -1,9 +1,8 @@
 """The contract of a backbone, rule by rule, on images of a few pixels: what training and scoring rely on."""
 
-import hashlib
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from benchmark.contract import ArtifactMissing, Backbone, OwnLoss
-from benchmark.contributing.trial import STEPS, Trial, largest, trial
+from benchmark.contributing.trial import STEPS, Trial, Watched, largest, passed, trial
 from benchmark.errors import BenchError, NotRun
 from benchmark.networks import cost
 
@@ -63,28 +62,25 @@ def rules(config: Backbone, *, light: bool = False, compiled: bool = False) -> I
 
 def shape_and_type(trial: Trial) -> str:
     """The estimate has the shape and the type of the input."""
-    with torch.no_grad():
-        network = cost.built_on_meta(trial.config, trial.images, trial.attention, 4)
-        x, t, y = trial.inputs(2, "meta")
-        out = network(x, t, y)
-    if out.shape != x.shape or out.dtype != x.dtype:
-        raise BenchError(f"forward returns {tuple(out.shape)} {out.dtype} for {tuple(x.shape)} {x.dtype}; both must be equal.")
+    x, out = trial.inputs(2, "meta")[0], trial.traced.estimate
+    _like(out, x)
     return f"{tuple(out.shape)} {out.dtype}"
 
 
 def costs(trial: Trial) -> str:
-    """FLOPs and memory can be counted without running anything."""
-    network = cost.built_on_meta(trial.config, trial.images, trial.attention, 4)
-    total, trainable = cost.parameters(network)
-    flops = cost.network_flops(network, trial.images, trial.classes)
+    """FLOPs and memory can be counted without running anything; in training too the estimate is like the input."""
+    total, trainable, _, flops = trial.traced
     if trainable and not flops:
         raise BenchError("torch's counter finds no FLOP in it: use torch's own matrix products, convolutions and attention.")
-    counted = f"{total:,} parameters, {trainable:,} trainable; {flops / 1e6:.2f} MFLOP"
+    counted = f"{total:,} parameters, {trainable:,} trainable; {flops / 1e6:.2f} MFLOP an image of two"
+    watched = Watched(trial.config)
     try:
-        kept = cost.saved_bytes(trial.config, trial.images, trial.attention) if trainable else 0
+        kept = cost.saved_bytes(watched, trial.images, trial.attention) if trainable else 0
     except ArtifactMissing:
-        return f"{counted} an image; memory is counted once its file is here"
-    return f"{counted} and {kept / 2**20:.2f} MiB kept for backward, an image"
+        return f"{counted}; memory is counted once its file is here"
+    for out in watched.estimates:
+        _like(out, trial.inputs(1)[0], " in training")
+    return f"{counted}, {kept / 2**20:.2f} MiB kept for backward of one"
 
 
 def gradient(trial: Trial) -> str:
@@ -104,16 +100,13 @@ def gradient(trial: Trial) -> str:
     return f"reaches all {len(trainable)} trainable tensors"
 
 
-@torch.no_grad()
 def seed(trial: Trial) -> str:
     """The seed decides the initial weights, and nothing random is left in evaluation."""
-    one, other = (_digests(build()) for build in (lambda: trial.fresh(3), lambda: trial.other))  # never both at once in memory
-    differ = [name for name in one if one[name] != other[name]]
-    if differ:
+    if differ := trial.unseeded:
         raise BenchError(f"two builds under one seed differ in {_some(differ)}: draw from torch's global generator.")
-    first = trial.estimate
+    first = trial.pair.estimate
     torch.manual_seed(5)
-    if not torch.equal(first, trial.network(*trial.inputs(2))):
+    if not torch.equal(first, passed(trial.network, trial.inputs(2)).estimate):
         raise BenchError("forward gives two results for one input in evaluation mode: only training mode may be random.")
     return "same weights and same estimate"
 
@@ -121,30 +114,24 @@ def seed(trial: Trial) -> str:
 @torch.no_grad()
 def batch(trial: Trial) -> str:
     """One image's estimate does not depend on its batch mates."""
-    x, t, y = trial.inputs(3)
-    together, alone = trial.network(x, t, y)[1:2], trial.network(x[1:2], t[1:2], None if y is None else y[1:2])
+    x, t, y = trial.inputs(len(STEPS))
+    together, alone = trial.every_step.estimate[1:2], trial.network(x[1:2], t[1:2], None if y is None else y[1:2])
+    _like(alone, x[1:2])
     return f"an image alone and among others differ by {_close(together, alone, 'an image depends on its batch mates'):.1e}"
 
 
-@torch.no_grad()
 def timesteps(trial: Trial) -> str:
     """The estimate is finite at every diffusion step."""
-    x, _, y = trial.inputs(1)
-    t = torch.tensor(STEPS)
-    out = trial.network(x.expand(len(t), -1, -1, -1), t, None if y is None else y.expand(len(t)))
-    wrong = [str(step) for step, image in zip(STEPS, out, strict=True) if not image.isfinite().all()]
+    steps = trial.inputs(len(STEPS))[1].tolist()
+    wrong = sorted(step for step, image in zip(steps, trial.every_step.estimate, strict=True) if not image.isfinite().all())
     if wrong:
-        raise BenchError(f"the estimate is not finite at t = {', '.join(wrong)}.")
+        raise BenchError(f"the estimate is not finite at t = {', '.join(map(str, wrong))}.")
     return f"finite at t = {', '.join(map(str, STEPS))}"
 
 
-@torch.no_grad()
 def untouched(trial: Trial) -> str:
-    """The network leaves its input as it was: scoring uses it again."""
-    x, t, y = trial.inputs(2)
-    before = x.clone(), t.clone()
-    trial.network(x, t, y)
-    if not (torch.equal(x, before[0]) and torch.equal(t, before[1])):
+    """The network leaves what it is given as it was: scoring uses it again."""
+    if not (trial.pair.untouched and trial.every_step.untouched):
         raise BenchError("forward changes its input in place.")
     return "left as it was"
 
@@ -155,7 +142,7 @@ def own_loss(trial: Trial) -> str:
         raise NotRun("it has none")
     x, t, y = trial.inputs(2)
     estimate, loss = trial.network.estimate_with_loss(x, t, y)
-    _close(estimate.detach(), trial.estimate, "estimate_with_loss and forward disagree")
+    _close(estimate.detach(), trial.pair.estimate, "estimate_with_loss and forward disagree")
     if loss.shape != () or not loss.isfinite():
         raise BenchError(f"the loss of its own is {loss.detach().tolist()}; one finite number is needed.")
     return f"{loss.item():.2e} here"
@@ -164,7 +151,7 @@ def own_loss(trial: Trial) -> str:
 @torch.no_grad()
 def round_trip(trial: Trial) -> str:
     """A checkpoint, written and loaded into a network of another seed, gives the same estimate bit for bit."""
-    wanted, again = trial.estimate, trial.other
+    wanted, again = trial.pair.estimate, trial.fresh(3)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights.safetensors"
         count = _saved(trial.network, file)
@@ -242,10 +229,9 @@ def _saved(network: nn.Module, file: Path) -> int:
     return len(found)
 
 
-def _digests(network: nn.Module) -> dict[str, str]:
-    """Return the sha256 of every tensor's bytes, by its name in the checkpoint."""
-    flat = ((name, tensor.detach().contiguous().reshape(-1).view(torch.uint8)) for name, tensor in network.state_dict().items())
-    return {name: hashlib.sha256(tensor.numpy()).hexdigest() for name, tensor in flat}
+def _like(out: Tensor, x: Tensor, where: str = "") -> None:
+    if out.shape != x.shape or out.dtype != x.dtype:
+        raise BenchError(f"forward returns {tuple(out.shape)} {out.dtype}{where} for {tuple(x.shape)} {x.dtype}; both must be equal.")
 
 
 def _not_asked(trial: Trial) -> str:
@@ -259,5 +245,5 @@ def _close(one: Tensor, other: Tensor, complaint: str) -> float:
     return apart
 
 
-def _some(names: list[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

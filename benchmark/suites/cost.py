@@ -1,10 +1,13 @@
 """What the rows of a suite cost, and which are done."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark.declaring import registry
 from benchmark.declaring.row import Row
@@ -16,12 +19,43 @@ from benchmark.run import build
 
 # The dense peak of an H100 SXM by the recipe's precision (fp32 without TF32), and the share of it that a training reaches.
 # In fp32 an assumption. In bf16 what DiT-XS/1 reached: 1,442 images/s at 32x32, batch 128, compile = 'blocks', PyTorch 2.11, on
-# an H200, whose peak is the same. A small network or batch reaches less.
+# an H200, whose peak is the same. A small network or batch reaches less: its kernels end before the next one is started.
 H100_PEAK = {"fp32": 67e12, "bf16": 989e12}  # FLOP/s
 H100_SHARE = {"fp32": 0.4, "bf16": 0.137}
 H100_BASIS = {"fp32": "assumed", "bf16": "measured on DiT-XS/1"}
+NO_KERNEL = (torch.ops.aten._unsafe_view.default, torch.ops.aten.empty.memory_format, torch.ops.aten.empty_like.default)
+LAUNCH = 5e-6  # seconds from the start of a kernel to that of the next, assumed; CUDA graphs are faster
+PASSES = 3  # forward passes that a step is counted as
 
 State = str
+
+
+class Kernels(TorchDispatchMode):
+    """Within it every operation that a GPU starts a kernel for is counted: all but those that only see memory in another way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        """Count an operation and do it."""
+        self.count += not (function.is_view or function in NO_KERNEL)
+        return function(*args, **kwargs or {})
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What one image's forward pass takes: FLOPs, and kernels, which are as many for a batch."""
+
+    flops: int
+    kernels: int
+
+
+def forward(network: nn.Module, spec: Spec) -> Forward:
+    """Count a spec's forward pass through its network on meta."""
+    with Kernels() as kernels:
+        flops = cost.network_flops(network, spec.images, spec.classes)
+    return Forward(flops, kernels.count)
 
 
 @dataclass(frozen=True)
@@ -51,7 +85,7 @@ def costs(
     Layouts, subsets and seeds change no count of FLOPs that matters here: a model is timed once for every shape of
     image and recipe, with the layout of its first row, and its other layouts by their FLOPs.
     """
-    flops: dict[tuple[str, str, object], int] = {}
+    counted: dict[tuple[str, str, object], Forward] = {}
     speed: dict[tuple[str, object, str], float] = {}
     found = []
     for number, row in enumerate(rows):
@@ -59,13 +93,15 @@ def costs(
             progress(number, len(rows))
         spec = resolve({axis: getattr(row, axis) for axis in AXES}, subset=row.subset, seed=row.seed, search=search)
         key = (row.model, row.layout, spec.images)
-        if key not in flops:
-            flops[key] = cost.forward_flops(spec)
-        step = 3 * flops[key] * spec.recipe.config.batch
+        if key not in counted:
+            counted[key] = forward(cost.on_meta(spec), spec)
+        recipe, passed = spec.recipe.config, counted[key]
+        step = PASSES * passed.flops * recipe.batch
         pace = (row.model, spec.images, row.recipe)
         if device and pace not in speed:
             speed[pace] = cost.step_seconds(spec, build(spec).to(device), device) / step
-        training, scoring = step * spec.recipe.config.steps, _scoring(spec, flops[key])
+        training, scoring = step * recipe.steps, _scoring(spec, passed.flops)
+        kernels = PASSES * passed.kernels * recipe.steps
         hours_here = speed[pace] * (training + scoring) / 3600 if device else None
         found.append(
             Cost(
@@ -74,18 +110,22 @@ def costs(
                 training,
                 scoring,
                 hours_here,
-                hours_of_h100(training, scoring, spec.recipe.config.precision),
-                hours_of_h100(training, scoring, "bf16"),
+                hours_of_h100(training, kernels, scoring, recipe.precision),
+                hours_of_h100(training, kernels, scoring, "bf16"),
                 _state(spec, records),
             )
         )
     return found
 
 
-def hours_of_h100(training: float, scoring: float, precision: str) -> float:
-    """Return the hours of an H100 for so many FLOPs of training in a precision, and of scoring, which is always in fp32."""
-    pace = {name: peak * H100_SHARE[name] for name, peak in H100_PEAK.items()}
-    return (training / pace[precision] + scoring / pace["fp32"]) / 3600
+def hours_of_h100(training: float, kernels: int, scoring: float, precision: str) -> float:
+    """Return the hours of an H100 for a training of so many FLOPs and kernels in a precision, and for FLOPs of scoring in fp32."""
+    return (max(seconds_of_h100(training, precision), kernels * LAUNCH) + seconds_of_h100(scoring, "fp32")) / 3600
+
+
+def seconds_of_h100(flops: float, precision: str) -> float:
+    """Return what so many FLOPs take on an H100 in a precision."""
+    return flops / (H100_PEAK[precision] * H100_SHARE[precision])
 
 
 def h100_said(precision: str) -> str:

@@ -152,7 +152,9 @@ def test_dry_run_runs_nothing(typed_here: Bench, home: Path) -> None:
     assert facts["attention"] == ["global", "global"]
     assert facts["spec"]["recipe"]["config"]["steps"] == 40
     assert not (home / "runs").exists()
-    assert "recipe.steps" in typed_here("run", *TINY, "--dry-run").stdout
+    assert facts["assumed_h100_seconds"] == pytest.approx(40 * facts["assumed_kernels_per_step"] * 5e-6)  # too small for its FLOPs to count
+    said = typed_here("run", *TINY, "--dry-run", "--no-timing").stdout
+    assert "recipe.steps" in said and "their arithmetic is under a second" in " ".join(said.split())
 
 
 def test_dry_run_of_the_title_command_resolves_without_its_data(typed_here: Bench) -> None:

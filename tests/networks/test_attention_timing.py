@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor
 
 from benchmark.contract import Attention, ImageShape
 from benchmark.networks.attention import choice, kernel_milliseconds, kernels_used, set_kernel, timing
@@ -17,10 +19,27 @@ CPU, KERNELS, WINDOW = torch.device("cpu"), ("masked", "bands"), Attention(windo
 def test_both_kernels_are_timed_and_the_faster_one_is_taken() -> None:
     found = timing.measure(KERNELS, WINDOW, 9, CPU, torch.float32)
     assert list(found) == list(KERNELS)
-    assert all(0 < forward < both for forward, both in found.values())
+    assert all(milliseconds > 0 for both in found.values() for milliseconds in both)
     times = {"masked": (2.0, 3.0), "flex": (1.0, 9.0)}
     assert [timing.fastest(times, trains=trains) for trains in (False, True)] == ["flex", "masked"]
     assert timing.fastest({}, trains=True) == "masked"
+
+
+def test_a_kernel_is_timed_without_gradients_and_then_with_its_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that a forward pass moves by 2 s, and a backward pass by 5."""
+    passed: list[tuple[str, int]] = []
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: float(sum(seconds for _, seconds in passed))))
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        passed.append((f"forward, gradients {torch.is_grad_enabled()}", 2))
+        out = q + k + v
+        if out.requires_grad:
+            out.register_hook(lambda gradient: passed.append(("backward", 5)))
+        return out
+
+    given = [torch.ones(3, requires_grad=True) for _ in range(3)]
+    assert timing._timed(kernel, *given) == (2000.0, 7000.0)
+    assert [what for what, _ in passed] == ["forward, gradients False", "forward, gradients True", "backward"]
 
 
 def test_a_kernel_that_fails_is_left_out_and_said() -> None:

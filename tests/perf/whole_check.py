@@ -18,8 +18,9 @@ from tests.perf.growth import Spent, spent
 from tests.perf.measured import AT_LEAST_ONE
 
 BARS = Spent(seconds=18.0, memory=1.3e9 / 2**20)
-BUILDS = 3  # of every network: twice under one seed, once under another
-FORWARD, BACKWARD = 6, 2  # passes through every network that the rules take: without a gradient, and with a backward pass
+BUILDS = 3  # of every network, its large tensors of repeated draws: twice under one seed, once under another
+FORWARD = (10, 2, 2, 2, 1)  # images in the passes that the rules take of every network without a gradient
+BACKWARD = ("fp32", "bf16")  # passes of two images with the backward pass
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,12 @@ def needed() -> Needed:
             continue
         count("builds")
         sizes[name] = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()) / 2**20
-        given = tried.inputs(2)
         with torch.no_grad():
-            for _ in range(FORWARD):
-                network(*given)
-        for _ in range(BACKWARD):
-            loss = network(*given).square().mean()
+            for images in FORWARD:
+                network(*tried.inputs(images))
+        for precision in BACKWARD:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+                loss = network(*tried.inputs(2)).float().square().mean()
             if loss.requires_grad:
                 loss.backward()
         del network, loss
@@ -135,7 +136,8 @@ def section(whole: Whole, repeat: int) -> list[str]:
         f"| FLOPs, memory and shape of every network counted, without weights | {least.counts:.1f} s | |",
         f"| every network built {BUILDS} times; weights of the largest ({least.name}), twice | {least.builds:.1f} s | "
         f"{2 * least.largest:,.0f} MiB |",
-        f"| {FORWARD} forward passes of each, and {BACKWARD} with the backward pass | {least.passes:.1f} s | |",
+        f"| {len(FORWARD)} forward passes of each, of {sum(FORWARD)} images together, and {len(BACKWARD)} of two images with the backward "
+        f"pass | {least.passes:.1f} s | |",
         "",
     ]
 

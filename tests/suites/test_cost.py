@@ -11,11 +11,11 @@ from benchmark import run
 from benchmark.declaring import spec
 from benchmark.declaring.registry import STOCK
 from benchmark.declaring.row import Row
-from benchmark.networks.cost import forward_flops, step_seconds
+from benchmark.networks.cost import forward_flops, on_meta, step_seconds
 from benchmark.recording import record
 from benchmark.recording.record import path_of
 from benchmark.running.progress import Display
-from benchmark.suites.cost import H100_SHARE, costs, h100_said, petaflops
+from benchmark.suites.cost import H100_SHARE, LAUNCH, Kernels, costs, forward, h100_said, petaflops, seconds_of_h100
 from tests.conftest import ENTRIES, Bench
 
 SEARCH = (STOCK, ENTRIES)
@@ -45,6 +45,24 @@ def test_the_share_in_bf16_is_that_of_the_measurement() -> None:
     assert pytest.approx(reached / 989e12, abs=5e-4) == H100_SHARE["bf16"]
     assert h100_said("bf16") == "14% of 989 TFLOP/s in bf16, measured on DiT-XS/1"
     assert h100_said("fp32") == "40% of 67 TFLOP/s in fp32, assumed"
+
+
+def test_of_a_small_network_the_starts_of_its_kernels_are_the_hours(home: Path) -> None:
+    """2,000 steps of dit_mid are under a second of arithmetic, and no H100 starts a thousand kernels a step in that time."""
+    (one,) = costs([Row("dit_mid", "global", "patches16", 16, 1, "mid")], home)
+    spec_of_it = spec.resolve({axis: getattr(one.row, axis) for axis in spec.AXES}, subset=16, seed=1)
+    passed = forward(on_meta(spec_of_it), spec_of_it)
+    assert passed.flops == forward_flops(spec_of_it)
+    assert seconds_of_h100(one.training_flops, "bf16") < 1 < 3 * passed.kernels * 2000 * LAUNCH
+    scored = seconds_of_h100(one.evaluation_flops, "fp32")
+    assert one.hours_h100 * 3600 == pytest.approx(3 * passed.kernels * 2000 * LAUNCH + scored)
+
+
+def test_kernels_are_counted_without_what_only_sees_memory_in_another_way() -> None:
+    x = torch.zeros(4, 6, device="meta")
+    with Kernels() as kernels:
+        torch.relu(x.t().reshape(2, 12)[0]) + 1
+    assert kernels.count == 3  # the copy of a transposed one, relu, and the sum
 
 
 @pytest.mark.parametrize(
