@@ -171,5 +171,6 @@ def _numbers(one: Judged) -> str:
     )
     found = apart_with_interval(one.contrast, one.equal_steps.estimate) if one.equal_steps else "not run"
     name = f"{named(one.contrast.quantity)} " if one.contrast.quantity not in WORTH else ""
+    found += f", at equal PSNR train {apart_with_interval(one.contrast, one.equal_fit.estimate)}" if one.equal_fit else ""
     seeds = f", {one.equal_steps.estimate.n} seeds" if one.equal_steps and one.equal_steps.estimate.n > 1 else ""
     return f"{where}: {name}{found}{seeds}"

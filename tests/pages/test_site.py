@@ -1,6 +1,7 @@
 """The site without a browser: whole, linked, escaped, and made from the records alone."""
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 from itertools import combinations
@@ -16,7 +17,7 @@ from benchmark.pages.site import markdown, pictures
 from benchmark.pages.site.aside import aside
 from benchmark.pages.statistics import holm, p_value, separated
 from benchmark.pages.tables import at_equal_steps, gather, ranks
-from benchmark.recording import record
+from benchmark.recording import record, style
 from tests.pages.hostile import MARKUP, TEXTS, hostile
 from tests.pages.test_objectives import four
 from tests.record_factory import made, save, suites
@@ -200,6 +201,12 @@ def test_dark_picture_has_no_ink_of_the_light_one() -> None:
     drawn = '<svg xmlns="x"><path style="fill: #ffffff"/><path style="stroke: #000000; fill: none"/><path d="glyph"/></svg>'
     dark = pictures.redrawn(drawn)
     assert "#ffffff" not in dark and "#000000" not in dark and f'fill="{pictures.INK}"' in dark
+
+
+def test_series_stay_apart_on_a_dark_page() -> None:
+    dark = [re.findall("#[0-9a-f]{6}", pictures.redrawn(f"<svg stroke='{one.lower()}'>"), re.IGNORECASE)[-1] for one in style.COLOURS]
+    channels = [[int(one[place : place + 2], 16) for place in (1, 3, 5)] for one in dark]
+    assert min(math.dist(a, b) for a, b in combinations(channels, 2)) > 60
 
 
 def test_links_of_a_markdown_page_lead_to_the_sites_pages() -> None:

@@ -108,8 +108,9 @@ def attention(analyses: Analyses, from_page: Path) -> tuple[str, list[Picture]]:
         return absent("attention"), []
     text = (
         "Position invariance is the mean cosine between the rows of two queries: 1 where all attend alike. Means over heads, images and "
-        "noise levels; thin lines are seeds. Below, the maps themselves, each brought to [0, 1]; the bar says which part of it has "
-        "colours (the paper's maps, of 1,024 tokens, show [0, 0.1]; ours have 64, at 16×16 256)."
+        "noise levels; thin lines are seeds. Distances in pixels do not compare between images of two sizes. Below, the maps themselves, "
+        "each brought to [0, 1]; the bar says which part of it has colours (the paper's maps, of 1,024 tokens, show [0, 0.1]; ours have "
+        "64, at 16×16 256)."
     )
     picture = Picture(
         "lines",

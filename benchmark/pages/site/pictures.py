@@ -14,6 +14,7 @@ DARK: Mapping[str, str] = {
     "#0072b2": "#56a8e0",
     "#d55e00": "#ff8a3d",
     "#009e73": "#2fc99a",
+    "#56b4e9": "#f0e442",  # two blues are one on a dark page; this is the eighth of Okabe and Ito's colours
     "#808080": "#9aa0a8",
     "#b0b0b0": "#4a5058",
 }

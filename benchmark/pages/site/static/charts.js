@@ -20,6 +20,8 @@ window.charts = (function () {
     const host = document.getElementById(place);
     host.setAttribute("aria-label", label);
     const coloured = traces().map((trace) => ({ hovertemplate: "%{y:.3f}", ...trace, type: "scatter" }));
+    const named = coloured.filter((trace) => trace.showlegend !== false).length;
+    host.style.height = host.clientWidth < 600 && named > 3 ? `${360 + 20 * named}px` : ""; // on a phone the legend has a line for each
     Plotly.react(host, coloured, layout(x, y, below), { responsive: true, displayModeBar: false });
     drawn.set(place, () => draw(place, traces, x, y, label, below));
   }
