@@ -506,6 +506,15 @@ def one_on(dataset: dict[str, object], seed: int) -> Record:
     return replace(one, spec=spec, id=spec_id(spec))
 
 
+def test_every_gap_of_windows_that_come_first_stands_in_for_figure_6() -> None:
+    """Not only those that agree: whatever the dataset and N, global attention against the same model's windows in the first layers."""
+    for claim in declared().own:
+        pairs = [(one.variant, one.baseline) for one in claim.contrasts if one.quantity == "psnr_gap" and not one.than_on]
+        first = any("head" in mine.layout and theirs.layout == "global" and not theirs.model for mine, theirs in pairs)
+        if first and claim.expected == "lower":
+            assert "Fig. 6" in claim.shows, claim.name
+
+
 def test_no_two_lines_of_a_picture_look_alike(tmp_path: Path) -> None:
     """What is not published takes no colour; beyond the palette lines are broken."""
     looks = [(style.colour(look), style.marker(look), style.stroke(look, dashed=False)) for look in range(14)]
