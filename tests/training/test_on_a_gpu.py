@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
+from benchmark.contract import ClosedForm
+from benchmark.declaring import registry
+from benchmark.declaring.entries import load
 from benchmark.declaring.spec import resolve
 from benchmark.sampling import Request
 from benchmark.sampling.drawing import in_precision, passes
@@ -18,9 +21,12 @@ LAYOUTS = ("global", "local_3x3_head", "scattered_3x3_head")
 CUDA = torch.device("cuda")
 ROWS = [
     *((model, layout, "mini") for model in ("dit_mini", "dit_mini_diverse", "dit_mini_shared") for layout in LAYOUTS),
-    *((model, "global", "mini") for model in ("dit_mini_gpsa", "dit_mini_pca", "dit_mini_longres", "unet_mini", "unet_simple")),
+    *((model, "global", "mini") for model in ("dit_mini_gpsa", "dit_mini_pca", "dit_mini_longres", "unet_mini", "unet_simple", "bf_cnn")),
     *(("dit_mini", "global", recipe) for recipe in ("mini_data", "mini_velocity", "mini_flow", "mini_flow_matching")),
 ]
+
+FITTED = ("empirical_optimal", "wiener")  # in closed form: no step is taken
+READS_STEPS = ("local_score", "pca_locality")  # fitted too; what they do depends on the values of t, and a fake tensor has none
 
 
 def sampled(network: torch.nn.Module) -> torch.Tensor:
@@ -64,3 +70,27 @@ def test_steps_scores_and_samples_stay_on_the_gpu(model: str, layout: str, recip
     assert loss.device.type == "cuda"
     assert {p.device.type for p in network.parameters()} == {"cuda"}
     assert errors[0].shape == (4, 4, 1, 3)
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.parametrize("model", FITTED)
+def test_scores_and_samples_of_what_is_fitted_stay_on_the_gpu(model: str) -> None:
+    spec = resolve({"model": model, "layout": "global", "dataset": "dead_leaves8", "recipe": "mini"}, subset=9, seed=0)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        network = spec.model.config.build(spec.images, spec.attention).eval()
+        for module in network.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer.to(CUDA))
+        images = torch.zeros(9, 3, 8, 8, dtype=torch.uint8, device=CUDA)
+        assert isinstance(network, ClosedForm)
+        network.fit(images)
+        errors = squared_errors(network, splits(images, images, 4, 0), steps=3)
+        sample = sampled(network)
+    assert (sample.device.type, sample.shape) == ("cuda", (4, 3, 8, 8))
+    assert {buffer.device.type for buffer in network.buffers()} == {"cuda"}
+    assert errors[0].shape == (4, 4, 1, 3)
+
+
+def test_every_family_of_the_registry_is_traced() -> None:
+    kinds = {name: load(file).kind for name, file in registry.entries("model").items()}
+    assert set(kinds.values()) == {kinds[name] for name in (*(row[0] for row in ROWS), *FITTED, *READS_STEPS)}
