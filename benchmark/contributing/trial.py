@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.contract import ArtifactMissing, Attention, Backbone, ClosedForm, ImageShape
-from benchmark.contributing.draws import Repeated
 from benchmark.declaring.fields import FieldError
 from benchmark.errors import NotRun
 from benchmark.networks import cost
@@ -57,11 +56,10 @@ class Trial:
         return getattr(self.config, "num_classes", 0)
 
     def fresh(self, seed: int = 0) -> nn.Module:
-        """Build the network as a run does, but its large tensors of repeated draws: by the seed, and fitted where that is its training."""
+        """Build the network as a run does: by the seed, and fitted where that is its training."""
         torch.manual_seed(seed)
         try:
-            with Repeated():
-                network = self.config.build(self.images, self.attention)
+            network = self.config.build(self.images, self.attention)
         except ArtifactMissing as missing:
             raise NotRun(str(missing)) from None
         if isinstance(network, ClosedForm):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.contributing import check, check_backbone, draws
+from benchmark.contributing import check, check_backbone
 from benchmark.contributing import trial as trials
 from benchmark.declaring import registry
 from benchmark.errors import UsageError
@@ -197,23 +197,6 @@ def test_what_is_counted_once_is_what_a_dry_run_counts() -> None:
     network = cost.built_on_meta(config, trial.images, trial.attention, 4)
     assert trial.traced[:2] == cost.parameters(network)
     assert trial.traced.flops == cost.network_flops(network, trial.images, trial.classes)
-
-
-def test_a_large_tensor_is_drawn_in_part_and_repeats_it() -> None:
-    def drawn(count: int, seed: int) -> torch.Tensor:
-        torch.manual_seed(seed)
-        return torch.nn.init.normal_(torch.empty(count), std=3.0)
-
-    whole, several = drawn(draws.DRAWN, 0), 2 * draws.DRAWN + 5
-    with draws.Repeated():
-        torch.manual_seed(1)
-        lines = torch.nn.Linear(3, 4).weight.detach()
-        repeated, other = drawn(several, 0), drawn(several, 1)
-        across = torch.nn.init.uniform_(torch.empty(several, 2).t())
-    assert torch.equal(repeated, torch.cat([whole, whole, whole[:5]])) and not torch.equal(repeated, other)
-    torch.manual_seed(1)
-    assert torch.equal(lines, torch.nn.Linear(3, 4).weight)  # a small one is drawn as ever
-    assert len(across[0].unique()) > draws.DRAWN  # and one that does not lie in one piece
 
 
 @pytest.mark.parametrize(

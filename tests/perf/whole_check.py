@@ -18,7 +18,7 @@ from tests.perf.growth import Spent, spent
 from tests.perf.measured import AT_LEAST_ONE
 
 BARS = Spent(seconds=18.0, memory=1.3e9 / 2**20)
-BUILDS = 3  # of every network, its large tensors of repeated draws: twice under one seed, once under another
+BUILDS = 3  # of every network: twice under one seed, once under another
 FORWARD = (10, 2, 2, 2, 1)  # images in the passes that the rules take of every network without a gradient
 BACKWARD = ("fp32", "bf16")  # passes of two images with the backward pass
 
