@@ -116,7 +116,8 @@ def test_where_no_row_can_be_forked_each_imports_everything_anew(tmp_path):
     local._warm = Warm("no_such_command", os.environ | importing(), imported=())
     for count in (1, 2):
         job = local.launch(Row("dit_mini", "global", "dead_leaves8", 16, count, "mini"), "an id", 0)
-        assert Path(f"/proc/{job._process.pid}/cmdline").read_text().split("\0")[: len(COMMAND)] == [*COMMAND]
+        words = Path(f"/proc/{job._process.pid}/cmdline")  # empty for a moment, while the kernel puts another program in its place
+        until(lambda words=words: words.read_text().split("\0")[: len(COMMAND)] == [*COMMAND])
         job.signal(signal.SIGKILL)
         assert ended(job) == -signal.SIGKILL
     local.close()
