@@ -1,7 +1,9 @@
 """The baseline of the measurements is the same network, and the table says what was measured."""
 
 import json
+import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from benchmark.contract import Attention, ImageShape
-from benchmark.files import PROJECT
+from benchmark.files import PROJECT, importing
 from benchmark.recording import record
 from registry.backbones.dit import DiT
 from tests.perf import growth, levers, mini_run, page, speed
@@ -85,12 +87,16 @@ def test_each_lever_is_measured_on_each_case_and_told_on_the_page() -> None:
     )
 
 
-def test_a_compiler_that_fails_is_nothing_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing that was compiled before
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(tmp_path / "no-compiler"),))
-    compiled = levers.Lever("compiled", (levers.Case("dit_mini", 8, 1),), ("fp32",), compiled="blocks")
-    with pytest.raises(RuntimeError, match="compiled: blocks were not compiled, so that nothing was tried"):
-        list(levers.tried(compiled, 1))
+def test_a_compiler_that_fails_is_nothing_tried(tmp_path: Path) -> None:
+    code = (
+        "from tests.perf import levers\n"
+        "list(levers.tried(levers.Lever('compiled', (levers.Case('dit_mini', 8, 1),), ('fp32',), compiled='blocks'), 1))"
+    )
+    without = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}  # which torch remembers: another process
+    environment = os.environ | importing() | without
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("RuntimeError: compiled: blocks were not compiled, so that nothing was tried")
 
 
 def test_the_table_and_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
