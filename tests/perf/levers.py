@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from benchmark.contract import Attention, ImageShape
 from benchmark.declaring import registry
 from benchmark.declaring.entries import load
-from benchmark.training.loop import start
-from benchmark.training.step import Work, prepare, take_step
-from tests.perf.bounds import Turn, medians
+from tests.perf.bounds import medians
+from tests.perf.step import awake, step
 
 Change = Callable[[nn.Module], nn.Module]
 
@@ -81,8 +80,9 @@ def tried(lever: Lever, repeat: int) -> Iterator[Tried]:
     """Measure a lever on each of its cases, in each of its number types; raise RuntimeError where the compiler fails."""
     for case in lever.cases:
         for precision in lever.precisions:
-            as_it_is, _ = _step(case, precision, _built(case, {}))
-            changed, work = _step(case, precision, lever.change(_built(case, lever.fields or {})), lever.compiled)
+            images = torch.randint(256, (16, 3, case.resolution, case.resolution), dtype=torch.uint8)
+            as_it_is, _ = step(_built(case, {}), images, precision, case.batch)
+            changed, work = step(lever.change(_built(case, lever.fields or {})), images, precision, case.batch, lever.compiled)
             found = medians({"as it is": as_it_is, "changed": changed}, repeat)
             if work.compiled != lever.compiled:
                 raise RuntimeError(f"{lever.what}: blocks were not compiled, so that nothing was tried")
@@ -112,15 +112,4 @@ def _built(case: Case, fields: dict[str, Any]) -> nn.Module:
     spec = replace(load(registry.find("model", case.model)).config, **fields)
     torch.manual_seed(0)
     network = spec.build(ImageShape(3, case.resolution), (Attention(),) * spec.attention_layers)
-    for parameter in network.parameters():
-        if parameter.requires_grad and not parameter.any():
-            nn.init.normal_(parameter, std=0.02)  # so that no gradient is zero
-    return network
-
-
-def _step(case: Case, precision: str, network: nn.Module, compiled: str = "none") -> tuple[Turn, Work]:
-    images = torch.randint(256, (16, 3, case.resolution, case.resolution), dtype=torch.uint8)
-    recipe = replace(load(registry.find("recipe", "paper")).config, batch=case.batch, precision=precision, compile=compiled)
-    training, work = start(network, recipe), Work(recipe=recipe, seed=0)
-    prepare(training.network, work, images.device)
-    return lambda: take_step(training, images, work), work
+    return awake(network)

@@ -27,14 +27,13 @@ from benchmark.networks.attention.bands import share_of_pairs
 from benchmark.networks.cost import network_flops
 from benchmark.running.environment import device_name
 from benchmark.running.progress import Display
-from benchmark.training.loop import start
-from benchmark.training.step import Work, prepare, take_step
 from registry.backbones.dit import DiT
 from tests.perf import growth, levers, mini_run, whole_check
 from tests.perf.bounds import Bound, Turn, banded, medians, parts_alone
 from tests.perf.measured import AT_LEAST_ONE, Measured, Share
 from tests.perf.page import Found, text
 from tests.perf.plain_dit import PlainStep, plain
+from tests.perf.step import awake, step
 
 SHAPE = ImageShape(3, 32)
 MIDDLE, MIDDLE_BATCH = ImageShape(3, 16), 16  # of the recipe `mid`
@@ -138,11 +137,7 @@ def shares(batch: int) -> list[Share]:
 def built(model: DiT, layout: str, shape: ImageShape = SHAPE) -> nn.Module:
     """Build the network of a layout, its zero weights drawn too, so that no gradient is zero."""
     torch.manual_seed(0)
-    network = model.build(shape, placed(model, layout))
-    for parameter in network.parameters():
-        if parameter.requires_grad and not parameter.any():
-            nn.init.normal_(parameter, std=0.02)
-    return network
+    return awake(model.build(shape, placed(model, layout)))
 
 
 def placed(model: DiT, layout: str) -> tuple[Attention, ...]:
@@ -172,16 +167,13 @@ def bounds(found: Iterable[Measured], batch: int, repeat: int) -> list[Bound]:
 def plain_turn(model: DiT, images: torch.Tensor, precision: str, batch: int) -> Turn:
     """Return a step of the plain DiT."""
     network = plain(built(model, "global"), model)
-    step = PlainStep(network, copy.deepcopy(network), precision)
-    return lambda: step(images, batch)
+    taken = PlainStep(network, copy.deepcopy(network), precision)
+    return lambda: taken(images, batch)
 
 
 def own_turn(model: DiT, layout: str, images: torch.Tensor, precision: str, batch: int, shape: ImageShape = SHAPE) -> Turn:
     """Return a step of the benchmark's own training."""
-    recipe = replace(load(registry.find("recipe", "paper")).config, batch=batch, precision=precision)
-    training, work = start(built(model, layout, shape), recipe), Work(recipe=recipe, seed=0)
-    prepare(training.network, work, images.device)
-    return lambda: take_step(training, images, work)
+    return step(built(model, layout, shape), images, precision, batch)[0]
 
 
 def main(words: list[str] | None = None) -> int:
